@@ -1,0 +1,127 @@
+"""Assemble batches: cells and their images to initial images, targets and weights on a device."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stimkit.images import FloatImage
+from stimkit.layers import LAYERS
+from stimkit.losses import Objective, gram_matrix
+from stimkit.noise import white_noise
+from stimkit.plan import Cell
+from stimkit.precision import image_dtype, network_arithmetic
+from stimkit.vgg import VGG19
+
+CACHE_BYTES = 1_500_000_000
+
+LoadImage = Callable[[str, str, tuple[int, int], str], FloatImage]
+"""(kind, name, (height, width), fit) to a content or style image of that size."""
+
+
+class Targets:
+    """Feature maps of content images and Gram matrices of style images, each computed once.
+
+    The least recently used ones are dropped beyond `CACHE_BYTES`.
+    """
+
+    def __init__(self, reference: VGG19, load_image: LoadImage) -> None:
+        self._network, self._load = reference, load_image
+        self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def content(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Feature maps P of the cell's content image: layer to (N, height, width)."""
+        return self._get("content", cell.content, cell.settings.size, cell.settings.fit, layers)
+
+    def style(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Gram matrices A / M of the cell's style image: layer to (N, N)."""
+        return self._get("style", cell.style, cell.settings.style_size, cell.settings.fit, layers)
+
+    def image(self, kind: str, name: str, size: tuple[int, int], fit: str) -> Tensor:
+        """A content or style image as (3, height, width) on the device of the network."""
+        dtype = torch.float64 if self._network.dtype == torch.float64 else torch.float32
+        return torch.from_numpy(self._load(kind, name, size, fit)).to(self._network.device, dtype)
+
+    def _get(
+        self, kind: str, name: str | None, size: tuple[int, int], fit: str, layers: Sequence[str]
+    ) -> dict[str, Tensor]:
+        assert name is not None
+        keys = {layer: (kind, name, size, fit, layer) for layer in layers}
+        absent = [layer for layer, key in keys.items() if key not in self._cache]
+        if absent:
+            with torch.no_grad(), network_arithmetic("float32"):
+                maps = self._network.features(self.image(kind, name, size, fit)[None], absent)
+                for layer, features in maps.items():
+                    self._put(keys[layer], features[0] if kind == "content" else gram_matrix(features)[0])
+        for key in keys.values():
+            self._cache.move_to_end(key)
+        found = {layer: self._cache[key] for layer, key in keys.items()}
+        self._trim()
+        return found
+
+    def _put(self, key: tuple[object, ...], value: Tensor) -> None:
+        self._cache[key] = value
+        self._bytes += value.nbytes
+
+    def _trim(self) -> None:
+        while self._bytes > CACHE_BYTES and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._bytes -= dropped.nbytes
+
+
+def build_objective(cells: Sequence[Cell], targets: Targets, device: torch.device) -> Objective:
+    """Targets and weights of a batch. Layers that a cell does not use have weight 0 and zero targets."""
+    settings = cells[0].settings
+    dtype = image_dtype(settings.precision)
+
+    def column(values: Iterable[object]) -> Tensor:
+        return torch.tensor(list(values), dtype=dtype, device=device)
+
+    def weights(term: str, layers: Sequence[str]) -> Tensor:
+        rows = [dict(getattr(cell, f"{term}_layers")) for cell in cells]
+        return column([[row.get(layer, 0.0) for layer in layers] for row in rows]).view(len(cells), len(layers))
+
+    content_layers, style_layers = (_union(cells, term) for term in ("content", "style"))
+    content = [
+        targets.content(cell, [name for name, _ in cell.content_layers]) if cell.content else {} for cell in cells
+    ]
+    style = [targets.style(cell, [name for name, _ in cell.style_layers]) if cell.style else {} for cell in cells]
+    return Objective(
+        convention=settings.loss,
+        alpha=column(cell.alpha for cell in cells),
+        beta=column(cell.beta for cell in cells),
+        content_weights=weights("content", content_layers),
+        style_weights=weights("style", style_layers),
+        content_targets={layer: _stack(content, layer) for layer in content_layers},
+        style_targets={layer: _stack(style, layer) for layer in style_layers},
+    )
+
+
+def build_initial(cells: Sequence[Cell], targets: Targets, device: torch.device) -> Tensor:
+    """Initial images (batch, 3, height, width): white noise of each cell's seed, its content or its style image."""
+    return torch.stack([_initial(cell, targets, device) for cell in cells])
+
+
+def _initial(cell: Cell, targets: Targets, device: torch.device) -> Tensor:
+    settings = cell.settings
+    if settings.init == "noise":
+        noise = white_noise(cell.seed, settings.height, settings.width, settings.init_contrast)
+        return torch.from_numpy(np.ascontiguousarray(noise)).to(device, image_dtype(settings.precision))
+    name = cell.content if settings.init == "content" else cell.style
+    assert name is not None
+    return targets.image(settings.init, name, settings.size, settings.fit)
+
+
+def _union(cells: Sequence[Cell], term: str) -> list[str]:
+    names = {name for cell in cells for name, _ in getattr(cell, f"{term}_layers")}
+    return [name for name in LAYERS if name in names]
+
+
+def _stack(targets: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
+    like = next(one[layer] for one in targets if layer in one)
+    return torch.stack([one.get(layer, torch.zeros_like(like)) for one in targets])

@@ -1,0 +1,250 @@
+"""The commands: parse, call one library function, translate its result. Nothing else happens here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stimkit import __version__
+from stimkit.errors import Interrupted, RunFolderError, StimkitError, UsageError
+
+if TYPE_CHECKING:
+    from stimkit.runner import Event, OnEvent
+
+app = typer.Typer(
+    name="stimkit",
+    help="Make controlled stimulus sets for perception experiments from a protocol file.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"stimkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make controlled stimulus sets for perception experiments from a protocol file."""
+
+
+@app.command()
+def run(
+    protocol: ProtocolPath,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Cells optimized together; default by memory.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
+) -> None:
+    """Make the stimuli of a protocol. Run it again to go on after an interruption.
+
+    Example: stimkit run protocols/quickstart.toml
+    """
+    from stimkit.plan import plan as make_plan
+    from stimkit.protocol import Protocol
+
+    plan = make_plan(Protocol.load(protocol))
+    plan.check_complete()
+    folder = out or Path("runs") / plan.protocol.name
+    from stimkit import display, runner
+    from stimkit.precision import choose_device
+
+    pending = len(plan.cells) - _count_done(folder, plan.by_id.keys())
+    with _signals() as check, display.run_display(str(choose_device(device)), len(plan.cells), pending) as show:
+        summary = runner.run(
+            plan,
+            folder,
+            device=device,
+            batch_size=batch_size,
+            retry_failed=retry_failed,
+            on_event=_checking(check, show),
+        )
+    display.show_run_summary(summary)
+    if summary.failed:
+        raise typer.Exit(4)
+
+
+@app.command()
+def plan(
+    protocol: ProtocolPath,
+    cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Say what a run folder has done; exit 3 if cells are pending.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Estimate for cpu, cuda or mps.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a protocol would make and what it costs, without making anything."""
+    from stimkit import cost, display
+    from stimkit.plan import plan as make_plan
+    from stimkit.protocol import Protocol
+    from stimkit.summary import summarize
+
+    if device is not None and device not in cost.TYPICAL_RATE:
+        raise UsageError(f'no estimate for device "{device}"; give one of {", ".join(cost.TYPICAL_RATE)}')
+    made = make_plan(Protocol.load(protocol))
+    state = _progress_of(check, made.by_id.keys()) if check else None
+    listing = (
+        [{"stimulus_id": cell.id, **cell.levels, "filename": cell.filename} for cell in made.cells] if cells else None
+    )
+    if as_json:
+        extra: dict[str, Any] = {"cells_list": listing} if cells else {}
+        extra |= {"run": state} if state else {}
+        typer.echo(json.dumps({**summarize(made, device), **extra}, indent=1))
+    elif cells:
+        for cell in made.cells:
+            typer.echo("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
+    else:
+        display.show_plan(summarize(made, device))
+    if state and not as_json:
+        typer.echo(
+            f"{check}: {len(state['done'])} done, {len(state['failed'])} failed, {len(state['pending'])} pending"
+        )
+    for problem in made.missing:
+        where = f"{protocol.name}:{problem.line}" if problem.line else protocol.name
+        typer.echo(f"{where}: {problem.key}: {problem.message}", err=True)
+    if made.missing:
+        typer.echo("`stimkit run` will refuse until these are there; cell ids are provisional", err=True)
+    if state and state["pending"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of protocol files, for editors."""
+    from stimkit.protocol import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the stimulus set.", show_default=False)],
+) -> None:
+    """Write NAME.toml, a commented protocol to start from."""
+    from stimkit.protocol import Protocol
+    from stimkit.template import protocol_template
+
+    path = Path(name).with_suffix(".toml")
+    text = protocol_template(path.stem)
+    Protocol.from_toml(text, name=f"the name {path.stem}")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already; give another name") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    typer.echo(f"wrote {path}; next: stimkit plan {path}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what device, precision, weights and versions this machine has."""
+    from stimkit.doctor import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps(findings, indent=1))
+        return
+    for topic, lines in findings.items():
+        typer.echo(f"{topic:<10} {lines[0]}")
+        for line in lines[1:]:
+            typer.echo(f"{'':<10} {line}")
+
+
+def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
+    from stimkit.store import RunStore
+
+    store = RunStore.open(run)
+    if not set(planned) & store.planned_ids():
+        raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
+    done = store.completed()
+    failed = [one for one in planned if one in done and store.record(one)["status"] == "failed"]
+    return {
+        "done": [one for one in planned if one in done and one not in failed],
+        "failed": failed,
+        "pending": [one for one in planned if one not in done],
+    }
+
+
+def _count_done(folder: Path, planned: Any) -> int:
+    return sum((folder / "records" / f"{one}.json").is_file() for one in planned)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM; a second one ends the process at once."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_DFL)
+        os.write(2, b"\nstopping; complete stimuli are kept (again to stop at once)\n")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _checking(received: list[int], show: OnEvent) -> OnEvent:
+    def on_event(event: Event) -> None:
+        show(event)
+        if received:
+            raise Interrupted(received[0])
+
+    return on_event
+
+
+def main() -> None:
+    """Run the command line; every expected error is one message on stderr and a documented exit code."""
+    from stimkit.cli_weights import weights_app
+
+    app.add_typer(weights_app, name="weights")
+    try:
+        app()
+    except StimkitError as error:
+        typer.echo(f"stimkit: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stimkit: stopped on request", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("STIMKIT_DEBUG"):
+            raise
+        kind = type(error).__name__
+        typer.echo(
+            f"stimkit: internal error ({kind}: {error}); STIMKIT_DEBUG=1 shows where, please report it", err=True
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

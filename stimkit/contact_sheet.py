@@ -1,0 +1,141 @@
+"""The contact sheet: all stimuli of a run in one picture, the design's factors on its axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from stimkit.images import Pixels
+from stimkit.record import Record
+
+MAX_SIDE = 6000  # pixels of the whole sheet
+MAX_THUMBNAIL, MIN_THUMBNAIL = 192, 24
+MAX_COLUMNS = 12
+GAP, GROUP_GAP, MARGIN, LINE = 4, 14, 24, 20
+BACKGROUND, INK, FAINT = (250, 250, 248), (30, 30, 30), (150, 150, 145)
+
+Levels = tuple[str, ...]
+Axis = Sequence[tuple[str, Levels]]  # factors with their levels, slowest first
+
+
+def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str, Levels]) -> Pixels:
+    """Draw the stimuli in `folder` as a labelled grid; a cell without an image is drawn as an empty frame.
+
+    The slower factors of the protocol run down, the faster ones across; factors with one level are
+    named in the heading.
+    """
+    varied = [(name, levels) for name, levels in factors.items() if len(levels) > 1]
+    rows, columns = split_axes(varied)
+    row_keys, column_keys = _keys(rows), _keys(columns)
+    by_levels = {tuple(record["levels"][name] for name, _ in varied): record for record in records}
+    size = _thumbnail_size(records, len(row_keys), len(column_keys))
+    left, top = MARGIN + _label_width(rows), MARGIN + LINE * (2 + len(columns))
+    xs, ys = _offsets(column_keys, size[0], left), _offsets(row_keys, size[1], top)
+    sheet = Image.new("RGB", (xs[-1] + size[0] + MARGIN, ys[-1] + size[1] + MARGIN), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    constant = ", ".join(f"{name} {levels[0]}" for name, levels in factors.items() if len(levels) == 1 and levels[0])
+    _text(draw, (MARGIN, MARGIN - 4), constant, FAINT)
+    _label_columns(draw, columns, column_keys, xs, size[0])
+    _label_rows(draw, rows, row_keys, ys, size[1])
+    names = [name for name, _ in (*rows, *columns)]
+    for row, y in zip(row_keys, ys, strict=True):
+        for column, x in zip(column_keys, xs, strict=True):
+            at = dict(zip(names, (*row, *column), strict=True))
+            record = by_levels.get(tuple(at[name] for name, _ in varied))
+            _paste(sheet, draw, folder, record, (x, y), size)
+    return np.asarray(sheet)
+
+
+def split_axes(varied: Axis) -> tuple[Axis, Axis]:
+    """Split factors into rows and columns: as many of the fastest ones across as fit `MAX_COLUMNS`."""
+    first = len(varied)
+    while first > 0 and math.prod(len(levels) for _, levels in varied[first - 1 :]) <= MAX_COLUMNS:
+        first -= 1
+    if first == len(varied) and varied:
+        first -= 1  # one long factor: across all the same
+    if first == 0 and len(varied) > 1:
+        first = 1  # never everything in one row
+    return varied[:first], varied[first:]
+
+
+def _keys(axis: Axis) -> list[Levels]:
+    keys: list[Levels] = [()]
+    for _, levels in axis:
+        keys = [(*key, level) for key in keys for level in levels]
+    return keys
+
+
+def _thumbnail_size(records: Sequence[Record], rows: int, columns: int) -> tuple[int, int]:
+    height = max(record["height_px"] for record in records)
+    width = max(record["width_px"] for record in records)
+    room = min((MAX_SIDE - 400) / (columns * width), (MAX_SIDE - 400) / (rows * height))
+    scale = min(1.0, MAX_THUMBNAIL / max(height, width), max(room, MIN_THUMBNAIL / max(height, width)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _offsets(keys: Sequence[Levels], step: int, start: int) -> list[int]:
+    """Positions of rows or columns: a wider gap wherever a slower factor changes."""
+    offsets, at = [], start
+    for index, key in enumerate(keys):
+        if index:
+            at += step + (GROUP_GAP if key[:-1] != keys[index - 1][:-1] else GAP)
+        offsets.append(at)
+    return offsets
+
+
+def _label_width(rows: Axis) -> int:
+    if not rows:
+        return 0
+    font = _font()
+    return 16 + max(int(font.getlength(f"{name} {level}")) for name, levels in rows for level in levels)
+
+
+def _label_columns(
+    draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[Levels], xs: Sequence[int], width: int
+) -> None:
+    for depth, (name, _) in enumerate(axis):
+        y = MARGIN + LINE * (depth + 1) + 6
+        for index, key in enumerate(keys):
+            if index == 0 or key[: depth + 1] != keys[index - 1][: depth + 1]:
+                label = f"{name} {key[depth]}" if index == 0 or width > 100 else key[depth]
+                _text(draw, (xs[index], y), label, INK)
+
+
+def _label_rows(draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[Levels], ys: Sequence[int], height: int) -> None:
+    for index, key in enumerate(keys):
+        lines = [f"{name} {level}" for (name, _), level in zip(axis, key, strict=True)]
+        for line, text in enumerate(lines[: max(1, height // LINE)]):
+            _text(draw, (MARGIN, ys[index] + LINE * line), text, INK)
+
+
+def _paste(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    folder: Path,
+    record: Record | None,
+    at: tuple[int, int],
+    size: tuple[int, int],
+) -> None:
+    path = folder / record["filename"] if record else None
+    if path is None or not path.is_file():
+        draw.rectangle((*at, at[0] + size[0] - 1, at[1] + size[1] - 1), outline=FAINT)
+        _text(draw, (at[0] + 6, at[1] + 4), record["status"] if record else "pending", FAINT)
+        return
+    with Image.open(path) as image:
+        scale = min(size[0] / image.width, size[1] / image.height)
+        shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        sheet.paste(image.convert("RGB").resize(shape, Image.Resampling.LANCZOS), at)
+
+
+def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: tuple[int, int, int]) -> None:
+    draw.text(at, text, fill=colour, font=_font())
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size=14)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font

@@ -1,0 +1,20 @@
+"""What is derived from a run's records, and can be rebuilt from them at any time."""
+
+from __future__ import annotations
+
+from stimkit.contact_sheet import contact_sheet
+from stimkit.images import encode_png
+from stimkit.manifest import dataset, losses_csv, manifest_csv, netcdf_bytes
+from stimkit.plan import Plan
+from stimkit.store import RunStore
+
+
+def rebuild(store: RunStore, plan: Plan) -> None:
+    """Write manifest.csv, losses.csv, manifest.nc and contact_sheet.png from the records."""
+    records = store.records()
+    if not records:
+        return
+    store.write("manifest.csv", manifest_csv(records))
+    store.write("losses.csv", losses_csv(records))
+    store.write("manifest.nc", netcdf_bytes(dataset(store)))
+    store.write("contact_sheet.png", encode_png(contact_sheet(store.path / "stimuli", records, plan.factors)))

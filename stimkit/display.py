@@ -1,0 +1,148 @@
+"""What the command line shows: progress of a run, summaries, tables."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from stimkit.runner import Event, OnEvent, RunSummary
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time span in words: 42 s, 3 min 10 s, 5 h 20 min."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+class _Clock:
+    """Time left, from the share of this command's work that is done."""
+
+    def __init__(self, pending: int) -> None:
+        self._began, self._pending, self._committed = time.perf_counter(), max(1, pending), 0
+
+    def left(self, event: Event) -> float:
+        share = 0.0
+        if event.record is not None:
+            self._committed += 1
+        elif event.progress is not None:
+            share = event.batch_size * event.progress.evaluation / event.progress.max_evaluations
+        part = min(1.0, (self._committed + share) / self._pending)
+        elapsed = time.perf_counter() - self._began
+        return elapsed * (1 - part) / part if part > 0 else math.inf
+
+
+@contextmanager
+def run_display(device: str, total: int, pending: int) -> Iterator[OnEvent]:
+    """Yield a callback for `run`: a live display on a terminal, a line a cell elsewhere."""
+    clock = _Clock(pending)
+    if not err.is_terminal:
+        yield lambda event: _print_line(event, clock.left(event))
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(f"stimuli on {device}", total=total, completed=total - pending, state="")
+
+        def show(event: Event) -> None:
+            state = f"{event.done}/{event.total}"
+            if event.progress is not None:
+                state += f"  evaluation {event.progress.evaluation}/{event.progress.max_evaluations}"
+                if math.isfinite(event.progress.relative_loss):
+                    state += f"  loss {event.progress.relative_loss:.2e} of initial"
+            share = 0.0
+            if event.progress is not None:
+                share = event.batch_size * event.progress.evaluation / event.progress.max_evaluations
+            state += f"  {duration(clock.left(event))} left"
+            progress.update(task, completed=event.done + share, state=state)
+
+        yield show
+
+
+def _print_line(event: Event, left: float) -> None:
+    record = event.record
+    if record is None:
+        return
+    losses = record["losses"]["file"]
+    state = "" if record["status"] == "accepted" else f"  {record['status'].upper()}: {record['status_reason']}"
+    err.print(
+        f"[{event.done}/{event.total}] {record['filename']}  total loss {_number(losses['total'])}"
+        f"  {record['evaluations']} evaluations ({record['stop_reason']})  {duration(left)} left{state}",
+        markup=False,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def show_run_summary(summary: RunSummary) -> None:
+    """Print what a run did."""
+    before = f", {summary.done_before} were there before" if summary.done_before else ""
+    out.print(
+        f"{summary.made} of {summary.planned} stimuli made in {duration(summary.seconds)}{before}; {summary.device}"
+    )
+    if summary.stop_reasons:
+        out.print(
+            "stopped by: " + ", ".join(f"{reason} {count}" for reason, count in sorted(summary.stop_reasons.items()))
+        )
+    if summary.failed:
+        out.print(f"{len(summary.failed)} failed (see status_reason in manifest.csv): {', '.join(summary.failed[:10])}")
+    out.print(f"stimuli       {summary.path / 'stimuli'}")
+    out.print(f"manifest      {summary.path / 'manifest.csv'}, manifest.nc, losses.csv")
+    out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
+
+
+def show_plan(summary: Mapping[str, Any]) -> None:
+    """Print a plan's summary as `stimkit.summary.summarize` gives it."""
+    out.print(f"{summary['name']}: {summary['cells']:,} cells")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in ("factor", "levels", ""):
+        table.add_column(header, overflow="fold")
+    for factor, levels in summary["factors"].items():
+        shown = ", ".join(levels) if len(levels) <= 12 else f"{', '.join(levels[:10])}, … {levels[-1]}"
+        table.add_row(factor, str(len(levels)), shown or "-")
+    out.print(table)
+    out.print(f"size     {', '.join(f'{height} × {width} px' for height, width in summary['sizes'])}")
+    for source in summary["weights"]:
+        what = source["problem"] or f"{source['description']} (sha256 {source['digest'][:12]}…)"
+        out.print(f"weights  {source['spec']}: {what}", markup=False)
+    _show_ratios(summary["ratios"])
+    _show_estimate(summary["estimate"])
+
+
+def _show_ratios(rows: list[dict[str, Any]]) -> None:
+    for row in rows[:12]:
+        out.print(
+            f"ratio    {row['paper']:.3g} under the paper's formulas = {row['mean']:.3g} under mean losses,"
+            f" with equal layer weights, at {row['size'][0]} × {row['size'][1]} px"
+        )
+
+
+def _show_estimate(estimate: Mapping[str, Any]) -> None:
+    basis = "from an earlier run here" if estimate["rate_measured"] else "a guess until something has run here"
+    out.print(
+        f"at most  {estimate['evaluations']:,} evaluations, about {duration(estimate['seconds'])}"
+        f" on {estimate['device']} ({basis});"
+        f" memory {size(estimate['memory_bytes'])} and up, disk {size(estimate['disk_bytes'])}"
+    )

@@ -1,0 +1,318 @@
+"""Plans: a protocol and the digests of its inputs, crossed into cells with ids and seeds. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from stimkit import weights as weights_module
+from stimkit.errors import ImageError, Problem, ProtocolError, WeightsError
+from stimkit.images import read_source
+from stimkit.layers import LAYERS, deepest
+from stimkit.protocol import DEFAULT_SET, Protocol
+from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Convention, Settings
+
+ALGORITHM = 1  # raised whenever stimkit would make other pixels from the same parameters
+
+LayerWeights = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A content or style image of the plan, and what identifies it."""
+
+    kind: Literal["content", "style"]
+    name: str
+    spec: str
+    pixel_sha256: str
+    file_sha256: str | None
+    height: int
+    width: int
+    problem: str | None = None  # why it cannot be used; its digests are placeholders then
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSource:
+    """The weights of a plan, and what identifies them."""
+
+    spec: str
+    digest: str
+    preprocessing: str
+    description: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One stimulus to make: a combination of levels, with everything that determines its pixels."""
+
+    id: str
+    levels: Mapping[str, str]
+    """Label of the level of every factor, in the order of the protocol."""
+    content: str | None
+    style: str | None
+    content_layers: LayerWeights
+    style_layers: LayerWeights
+    alpha: float
+    beta: float
+    replicate: int
+    seed: int
+    settings: Settings
+
+    @property
+    def ratio(self) -> float:
+        """alpha / beta; infinite for a content-only cell."""
+        return math.inf if self.beta == 0 else self.alpha / self.beta
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers whose feature maps the cell needs, in the order of the network."""
+        names = {name for name, _ in (*self.content_layers, *self.style_layers)}
+        return tuple(sorted(names, key=lambda name: LAYERS[name].position))
+
+    @property
+    def filename(self) -> str:
+        """Name of the stimulus: readable labels, then the id that makes it unique."""
+        labels = [
+            label for factor, label in self.levels.items() if factor != "replicate" and label not in ("", DEFAULT_SET)
+        ]
+        return "_".join([*labels, f"r{self.replicate}", self.id]) + ".png"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a protocol, in the order of its factors."""
+
+    protocol: Protocol
+    inputs: tuple[Input, ...]
+    weights: Mapping[str, WeightsSource]
+    cells: tuple[Cell, ...] = field(repr=False)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Cell]:
+        return {cell.id: cell for cell in self.cells}
+
+    def input(self, kind: str, name: str) -> Input:
+        """Return the content or style image of that name."""
+        return next(one for one in self.inputs if (one.kind, one.name) == (kind, name))
+
+    @cached_property
+    def factors(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of the levels of every factor."""
+        labels: dict[str, dict[str, None]] = {factor: {} for factor in self.cells[0].levels}
+        for cell in self.cells:
+            for factor, label in cell.levels.items():
+                labels[factor][label] = None
+        return {factor: tuple(levels) for factor, levels in labels.items()}
+
+    @property
+    def missing(self) -> tuple[Problem, ...]:
+        """Inputs and weights that cannot be used; cell ids are provisional while there are any."""
+        protocol = self.protocol
+        images = [
+            Problem(f"images.{one.kind}.{one.name}", one.problem, protocol.line("images", one.kind, one.name))
+            for one in self.inputs
+            if one.problem
+        ]
+        networks = [
+            Problem(
+                "model.weights",
+                source.problem,
+                protocol.line("model", "weights") or protocol.line("factors", "weights"),
+            )
+            for source in self.weights.values()
+            if source.problem
+        ]
+        return (*images, *networks)
+
+    def check_complete(self) -> None:
+        """Raise `ProtocolError` with everything that is missing, if anything is."""
+        if self.missing:
+            raise ProtocolError(self.missing, self.protocol.name)
+
+
+def plan(protocol: Protocol) -> Plan:
+    """Cross a protocol's factors into cells.
+
+    Reads the input images and weights for their digests, which the ids of the cells contain. What is
+    missing or damaged is listed in `Plan.missing`; `run` refuses such a plan. Raises `ProtocolError`
+    where a size is too small for the layers, or two cells are the same.
+    """
+    contents, styles = protocol.levels("content"), protocol.levels("style")
+    names = [("content", name) for name in contents if name] + [("style", name) for name in styles if name]
+    inputs = tuple(_identify(protocol, kind, name) for kind, name in names)
+    sources = {
+        (spec, preprocessing): _identify_weights(protocol, spec, preprocessing)
+        for spec in protocol.levels("weights")
+        for preprocessing in protocol.levels("preprocessing")
+    }
+    _check_sizes(protocol)
+    cells = tuple(_cross(protocol, inputs, sources))
+    _check_distinct(cells, protocol)
+    return Plan(protocol, inputs, {spec: source for (spec, _), source in sources.items()}, cells)
+
+
+def _identify(protocol: Protocol, kind: Any, name: str) -> Input:
+    spec = getattr(protocol.images, kind)[name]
+    try:
+        source = read_source(spec, protocol.root)
+    except ImageError as error:
+        return Input(kind, name, spec, f"missing:{spec}", None, 0, 0, str(error))
+    height, width = source.pixels.shape[:2]
+    return Input(kind, name, spec, source.pixel_sha256, source.file_sha256, height, width)
+
+
+def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> WeightsSource:
+    try:
+        found = weights_module.load(spec, base=protocol.base, preprocessing=preprocessing)
+    except WeightsError as error:
+        return WeightsSource(spec, f"missing:{spec}", preprocessing, "", str(error))
+    return WeightsSource(spec, found.digest, found.preprocessing, found.description)
+
+
+# --- crossing --------------------------------------------------------------------------------------------------
+
+_CROSSED = ("content", "style", "content_layers", "style_layers", "ratio", "alpha", "beta")
+
+
+def _cross(
+    protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]
+) -> Iterator[Cell]:
+    named = protocol.factor_names
+    order = (*named, *(key for key in (*_CROSSED, *MODEL_KEYS, *SYNTHESIS_KEYS) if key not in named))
+    digests = {(one.kind, one.name): one.pixel_sha256 for one in inputs}
+    settings_of: dict[tuple[Any, ...], tuple[Settings, dict[str, Any]]] = {}
+    setting_keys = (*MODEL_KEYS, *SYNTHESIS_KEYS)
+    for levels in itertools.product(*(protocol.levels(factor) for factor in order)):
+        at = dict(zip(order, levels, strict=True))
+        key = tuple(at[name] for name in setting_keys)
+        if key not in settings_of:
+            settings_of[key] = _settings(dict(zip(setting_keys, key, strict=True)), sources)
+        settings, canonical = settings_of[key]
+        alpha, beta = _alpha_beta(at, protocol)
+        content_layers = _weighted(protocol.layers.content[at["content_layers"]], settings.loss, "content")
+        style_layers = _weighted(protocol.layers.style[at["style_layers"]], settings.loss, "style")
+        identity = {
+            **canonical,
+            "content": digests.get(("content", at["content"])),
+            "style": digests.get(("style", at["style"])),
+            "content_layers": content_layers if at["content"] else (),
+            "style_layers": style_layers if at["style"] else (),
+            "alpha": alpha,
+            "beta": beta,
+        }
+        shared = protocol.seeds == "shared"
+        seed = _seed(protocol.seed, None if shared else identity, at["replicate"])
+        yield Cell(
+            id="s" + _sha256({**identity, "seed": seed})[:10],
+            levels={factor: _label(at[factor]) for factor in named},
+            content=at["content"],
+            style=at["style"],
+            content_layers=identity["content_layers"],
+            style_layers=identity["style_layers"],
+            alpha=alpha,
+            beta=beta,
+            replicate=at["replicate"],
+            seed=seed,
+            settings=settings,
+        )
+
+
+def _settings(
+    values: dict[str, Any], sources: Mapping[tuple[str, str], WeightsSource]
+) -> tuple[Settings, dict[str, Any]]:
+    """Settings of a cell, and their part of its identity: settings at their default are left out of it,
+    so that a setting added in a later version changes no id."""
+    settings = Settings(**values)
+    source = sources[settings.weights, settings.preprocessing]
+    canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude={"weights", "preprocessing"})
+    network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}
+    return settings, {**canonical, **network}
+
+
+def _alpha_beta(at: Mapping[str, Any], protocol: Protocol) -> tuple[float, float]:
+    if at["ratio"] is not None:
+        return (1.0, 0.0) if math.isinf(at["ratio"]) else (at["ratio"], 1.0)
+    default_alpha = 1.0 if protocol.images.content else 0.0
+    default_beta = 1.0 if protocol.images.style else 0.0
+    alpha = default_alpha if at["alpha"] is None else at["alpha"]
+    return alpha, default_beta if at["beta"] is None else at["beta"]
+
+
+def _weighted(layers: Mapping[str, float | None], loss: Convention, term: str) -> LayerWeights:
+    """Fill in the layer weights of the convention: 1/L, but 1/N² for style under `mean`."""
+    return tuple(
+        (name, weight if weight is not None else default_layer_weight(name, len(layers), loss, term))
+        for name, weight in layers.items()
+    )
+
+
+def default_layer_weight(name: str, count: int, loss: Convention, term: str) -> float:
+    """w_l of a layer set of `count` layers: 1/count (Gatys et al. 2015), or 1/N² for the style term under `mean`."""
+    if loss == "mean" and term == "style":
+        return 1.0 / LAYERS[name].channels ** 2
+    return 1.0 / count
+
+
+def _seed(base: int, identity: Mapping[str, Any] | None, replicate: int) -> int:
+    """Derive a seed of 48 bits, which spreadsheets, R and MATLAB read without loss as a double."""
+    return int(_sha256({"seed": base, "cell": identity, "replicate": replicate})[:12], 16)
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _label(level: Any) -> str:
+    """Write a level for tables and file names: letters, digits, hyphens and dots."""
+    if level is None:
+        return ""
+    if isinstance(level, bool):
+        return "yes" if level else "no"
+    if isinstance(level, float):
+        return format(level, ".6g").replace("+", "")
+    if isinstance(level, tuple):
+        return "x".join(map(str, level))
+    return Path(level).stem if isinstance(level, str) and "." in level else str(level)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------
+
+
+def _check_sizes(protocol: Protocol) -> None:
+    sets = [protocol.layers.content[name] for name in protocol.levels("content_layers") if protocol.images.content]
+    sets += [protocol.layers.style[name] for name in protocol.levels("style_layers") if protocol.images.style]
+    layer = deepest(name for one in sets for name in one)
+    problems = []
+    for index, size in enumerate(protocol.levels("size")):
+        for scale in protocol.levels("style_scale"):
+            side = min(*size, *Settings(size=size, style_scale=scale).style_size)
+            if side < layer.stride:
+                varied = getattr(protocol.factors, "size", None) is not None
+                key = f"factors.size[{index}]" if varied else "synthesis.size"
+                line = protocol.line("factors", "size", index) if varied else protocol.line("synthesis", "size")
+                message = f"{side} px is too small for {layer.name}, which needs at least {layer.stride} px"
+                problems.append(Problem(key, message, line))
+    if problems:
+        raise ProtocolError(set(problems), protocol.name)
+
+
+def _check_distinct(cells: tuple[Cell, ...], protocol: Protocol) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        twin = seen.setdefault(cell.id, cell)
+        if twin is not cell:
+            differing = [f for f in cell.levels if cell.levels[f] != twin.levels[f]]
+            raise ProtocolError(
+                [Problem(f"factors.{differing[0]}", f'levels "{twin.levels[differing[0]]}" and'
+                         f' "{cell.levels[differing[0]]}" are the same image or value; keep one of them')],
+                protocol.name,
+            )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Linear changes of variables x = G z that make the optimization of images better conditioned.
+
+Optimizing z with L-BFGS is optimizing the image x with the initial inverse Hessian G Gᵀ.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+POWER = 0.5  # amplitude falls as 1/f^0.5, between white noise and the 1/f of natural images
+
+# Columns: directions of natural colour variation (luminance, red-green and yellow-blue opponency), each
+# with its standard deviation: the square root of the covariance of natural image colours.
+_COLOUR = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+
+
+class Preconditioner(Protocol):
+    """A linear map of image batches (batch, 3, height, width), its inverse and its adjoint."""
+
+    def forward(self, z: Tensor) -> Tensor: ...
+    def inverse(self, x: Tensor) -> Tensor: ...
+    def adjoint(self, x: Tensor) -> Tensor: ...
+
+
+class Identity:
+    """No preconditioning: plain pixels."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z
+
+    inverse = adjoint = forward
+
+
+class Fourier:
+    """Spatial frequencies scaled by 1/f^0.5 and decorrelated colour channels.
+
+    The filter is real and symmetric, hence its own adjoint. Its gain is 1 in the root mean square.
+    """
+
+    def __init__(self, height: int, width: int, like: Tensor) -> None:
+        self._size = (height, width)
+        frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+        frequency[0, 0] = 1 / max(height, width)
+        gain = frequency.double() ** -POWER
+        self._gain = (gain / gain.square().mean().sqrt()).to(like)
+        colour = torch.tensor(_COLOUR, dtype=torch.float64)
+        colour = colour / colour.norm(dim=0).max()
+        self._colour, self._uncolour = colour.to(like), torch.linalg.inv(colour).to(like)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return _mix(self._colour, self._filter(z, self._gain))
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self._filter(_mix(self._uncolour, x), 1 / self._gain)
+
+    def adjoint(self, x: Tensor) -> Tensor:
+        return self._filter(_mix(self._colour.T, x), self._gain)
+
+    def _filter(self, x: Tensor, gain: Tensor) -> Tensor:
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=self._size)
+        return filtered
+
+
+def _mix(matrix: Tensor, x: Tensor) -> Tensor:
+    return torch.einsum("ij,bjhw->bihw", matrix, x)
+
+
+def preconditioner(kind: str, height: int, width: int, like: Tensor) -> Preconditioner:
+    """Return the preconditioner of that name for images of a size, on the device and dtype of `like`."""
+    return Fourier(height, width, like) if kind == "fourier" else Identity()

@@ -1,0 +1,237 @@
+"""Records: everything about one stimulus, as plain JSON values.
+
+A record is made once, when its cell is committed, and is the source of every table. `COLUMNS` says what
+each value is: the manifest takes names, units and descriptions from there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stimkit.images import FloatImage, Pixels, pixel_digest
+from stimkit.plan import Cell, Plan
+from stimkit.synthesis import Measured, Synthesis
+
+RECORD_SCHEMA = 1
+STAGES = ("initial", "optimized", "file")
+
+Record = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """One column of the manifest."""
+
+    name: str
+    units: str
+    long_name: str
+
+
+COLUMNS = (
+    Column("stimulus_id", "", "identifier of the stimulus: digest of everything that determines its pixels"),
+    Column("filename", "", "file of the stimulus in the folder stimuli"),
+    Column("status", "", "accepted, or failed: no usable image was found"),
+    Column("status_reason", "", "why the status is not accepted"),
+    Column("content_id", "", "name of the content image"),
+    Column("style_id", "", "name of the style image"),
+    Column("replicate", "1", "number of the replicate, from 1"),
+    Column("seed", "", "seed of the initial noise"),
+    Column("content_layers_used", "", "content layers"),
+    Column("style_layers_used", "", "style layers"),
+    Column("content_layer_weights", "1", "weights of the content layers in the content loss"),
+    Column("style_layer_weights", "1", "weights w_l of the style layers in the style loss"),
+    Column("alpha", "1", "weight of the content loss in the total loss"),
+    Column("beta", "1", "weight of the style loss in the total loss"),
+    Column("alpha_beta_ratio", "1", "alpha / beta"),
+    Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean"),
+    Column("content_sha256", "", "digest of the content image's pixels as read"),
+    Column("style_sha256", "", "digest of the style image's pixels as read"),
+    Column("model", "", "network"),
+    Column("weights", "", "name of the weights"),
+    Column("weights_sha256", "", "digest of the weights"),
+    Column("preprocessing", "", "what the network expects of its input"),
+    Column("pooling", "", "pooling of the network"),
+    Column("normalize", "", "filters rescaled to unit mean activation"),
+    Column("fit", "", "how input images were brought to shape"),
+    Column("style_scale", "1", "size of the style image relative to the stimulus"),
+    Column("init", "", "initial image"),
+    Column("init_contrast", "1", "range of the initial noise"),
+    Column("init_sha256", "", "digest of the initial image's float32 values"),
+    Column("optimizer", "", "optimizer"),
+    Column("preconditioner", "", "preconditioner of the optimizer"),
+    Column("history", "1", "pairs in the history of L-BFGS"),
+    Column("learning_rate", "1", "learning rate of Adam"),
+    Column("precision", "", "arithmetic of the network during optimization"),
+    Column("max_evaluations", "1", "largest number of evaluations"),
+    Column("rtol", "1", "relative decrease of the total loss at which the optimization stops"),
+    Column("window", "1", "evaluations over which rtol is judged"),
+    Column("target_style", "1", "relative style loss at which the optimization stops"),
+    Column("target_content", "1", "relative content loss at which the optimization stops"),
+    Column("evaluations", "1", "evaluations of loss and gradient"),
+    Column("rollbacks", "1", "evaluations taken back because they were not finite"),
+    Column("stop_reason", "", "rule that ended the optimization"),
+    Column("loss_content_initial", "1", "content loss of the initial image"),
+    Column("loss_style_initial", "1", "style loss of the initial image"),
+    Column("loss_total_initial", "1", "total loss of the initial image"),
+    Column("loss_content_optimized", "1", "content loss of the optimized image before clipping and rounding"),
+    Column("loss_style_optimized", "1", "style loss of the optimized image before clipping and rounding"),
+    Column("loss_total_optimized", "1", "total loss of the optimized image before clipping and rounding"),
+    Column("loss_content_file", "1", "content loss of the stimulus as decoded from its file"),
+    Column("loss_style_file", "1", "style loss of the stimulus as decoded from its file"),
+    Column("loss_total_file", "1", "total loss of the stimulus as decoded from its file"),
+    Column("height_px", "pixel", "height of the stimulus"),
+    Column("width_px", "pixel", "width of the stimulus"),
+    Column("mean_luminance", "1", "mean relative luminance (linear light, sRGB, 0 to 1)"),
+    Column("rms_contrast", "1", "standard deviation of luminance / mean luminance"),
+    Column("mean_r", "1", "mean of the red channel (sRGB encoding, 0 to 1)"),
+    Column("mean_g", "1", "mean of the green channel (sRGB encoding, 0 to 1)"),
+    Column("mean_b", "1", "mean of the blue channel (sRGB encoding, 0 to 1)"),
+    Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
+    Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
+    Column("file_sha256", "", "digest of the stimulus file"),
+    Column("pixel_sha256", "", "digest of the stimulus's decoded pixels"),
+    Column("device", "", "device"),
+    Column("batch_id", "", "batch that the cell was optimized in"),
+    Column("batch_size", "1", "cells in that batch"),
+    Column("batch_slot", "1", "place in that batch, from 0"),
+    Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
+    Column("stimkit_version", "", "version of stimkit"),
+    Column("torch_version", "", "version of torch"),
+    Column("created_utc", "", "time of the commit"),
+)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and in which company a cell was computed; no part of its identity."""
+
+    device: str
+    batch_id: str
+    batch_size: int
+    batch_slot: int
+    stimkit_version: str
+    torch_version: str
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A finished image: the optimizer's float image, its 8-bit pixels, and the digest of its file."""
+
+    image: FloatImage
+    pixels: Pixels
+    file_sha256: str
+    measured: Measured
+    clipped: tuple[float, float]
+
+
+def make_record(
+    cell: Cell, plan: Plan, synthesis: Synthesis, stimulus: Stimulus, init_sha256: str, execution: Execution
+) -> Record:
+    """Put together the record of one cell. Values that are not finite become null."""
+    settings = cell.settings
+    source = plan.weights[settings.weights]
+    stages = dict(zip(STAGES, (synthesis.initial, synthesis.optimized, stimulus.measured), strict=True))
+    reason = _failure(synthesis, stimulus)
+    record: Record = {
+        "schema": RECORD_SCHEMA,
+        "stimulus_id": cell.id,
+        "filename": cell.filename,
+        "status": "failed" if reason else "accepted",
+        "status_reason": reason,
+        "levels": dict(cell.levels),
+        "content_id": cell.content or "",
+        "style_id": cell.style or "",
+        "replicate": cell.replicate,
+        "seed": cell.seed,
+        "content_layers_used": ";".join(name for name, _ in cell.content_layers),
+        "style_layers_used": ";".join(name for name, _ in cell.style_layers),
+        "content_layer_weights": ";".join(repr(weight) for _, weight in cell.content_layers),
+        "style_layer_weights": ";".join(repr(weight) for _, weight in cell.style_layers),
+        "alpha": cell.alpha,
+        "beta": cell.beta,
+        "alpha_beta_ratio": cell.ratio if math.isfinite(cell.ratio) else "inf",
+        "loss_convention": settings.loss,
+        "content_sha256": plan.input("content", cell.content).pixel_sha256 if cell.content else "",
+        "style_sha256": plan.input("style", cell.style).pixel_sha256 if cell.style else "",
+        "model": "vgg19",
+        "weights": settings.weights,
+        "weights_sha256": source.digest,
+        "preprocessing": source.preprocessing,
+        **settings.model_dump(mode="json", exclude={"weights", "preprocessing", "size", "loss"}),
+        "init_sha256": init_sha256,
+        "evaluations": synthesis.evaluations,
+        "rollbacks": synthesis.rollbacks,
+        "stop_reason": synthesis.stop_reason,
+        "losses": {stage: _losses(measured, cell) for stage, measured in stages.items()},
+        "height_px": settings.height,
+        "width_px": settings.width,
+        **image_statistics(stimulus.pixels),
+        "clip_low_frac": stimulus.clipped[0],
+        "clip_high_frac": stimulus.clipped[1],
+        "file_sha256": stimulus.file_sha256,
+        "pixel_sha256": pixel_digest(stimulus.pixels),
+        "wall_time_s": round(synthesis.seconds, 4),
+        **execution.__dict__,
+        "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return record
+
+
+def _failure(synthesis: Synthesis, stimulus: Stimulus) -> str:
+    if synthesis.stop_reason == "non_finite":
+        return "the loss became non-finite and no shorter step helped"
+    if not np.isfinite(stimulus.image).all() or not math.isfinite(stimulus.measured.total):
+        return "the image or its loss is not finite"
+    return ""
+
+
+def _losses(measured: Measured, cell: Cell) -> dict[str, Any]:
+    """Losses of a stage; a term without an image has none, which is not the same as zero."""
+    content = {name: _finite(measured.content_layers[name]) for name, _ in cell.content_layers}
+    style = {name: _finite(measured.style_layers[name]) for name, _ in cell.style_layers}
+    return {
+        "content": _finite(measured.content) if cell.content else None,
+        "style": _finite(measured.style) if cell.style else None,
+        "total": _finite(measured.total),
+        "content_layers": content,
+        "style_layers": style,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def image_statistics(pixels: Pixels) -> Mapping[str, float]:
+    """Luminance and colour of 8-bit sRGB pixels (height, width, 3).
+
+    Luminance is relative (0 to 1), in linear light: IEC 61966-2-1 decoding, ITU-R BT.709 weights.
+    """
+    encoded = pixels.reshape(-1, 3) / 255.0
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    mean = float(luminance.mean())
+    red, green, blue = encoded.mean(0).tolist()
+    return {
+        "mean_luminance": mean,
+        "rms_contrast": float(luminance.std() / mean) if mean > 0 else 0.0,
+        "mean_r": red,
+        "mean_g": green,
+        "mean_b": blue,
+    }
+
+
+def flatten(record: Record) -> dict[str, Any]:
+    """Return the values of `COLUMNS` for a record; stage losses become `loss_<term>_<stage>`."""
+    losses = {
+        f"loss_{term}_{stage}": record["losses"][stage][term]
+        for stage in STAGES
+        for term in ("content", "style", "total")
+    }
+    values = {**record, **losses}
+    return {column.name: values.get(column.name) for column in COLUMNS}

@@ -1,0 +1,256 @@
+"""Run a plan: batches of pending cells, optimized, measured, committed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stimkit import __version__, cost, derived
+from stimkit import weights as weights_module
+from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.environment import describe_environment, device_name
+from stimkit.errors import DeviceError, ImageError
+from stimkit.images import FloatImage, clipped_fractions, decode, encode_png, fit, quantize, read_source, to_float
+from stimkit.layers import deepest
+from stimkit.losses import Objective
+from stimkit.plan import Cell, Plan
+from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
+from stimkit.record import Execution, Record, Stimulus, make_record
+from stimkit.settings import Settings
+from stimkit.store import RunStore
+from stimkit.synthesis import Progress, Synthesis, measure, synthesize_batch
+from stimkit.vgg import VGG19
+
+MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
+CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
+MEMORY_SHARE = 0.6  # of the free memory that a batch may take
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened in a run: a cell was committed, or a batch moved on."""
+
+    done: int
+    total: int
+    record: Record | None = None
+    progress: Progress | None = None
+    batch_size: int = 0
+
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did and what the folder holds now."""
+
+    path: Path
+    planned: int
+    made: int
+    done_before: int
+    failed: tuple[str, ...]
+    stop_reasons: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    device: str = "cpu"
+
+
+def run(
+    plan: Plan,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    retry_failed: bool = False,
+    on_event: OnEvent | None = None,
+) -> RunSummary:
+    """Make every pending cell of a plan in the run folder `out`, then its tables and contact sheet.
+
+    Cells that the folder already holds are left alone. Raises `ProtocolError` where inputs are missing,
+    `DeviceError` for a device that is not there, `RunFolderError` for a folder that is not this plan's,
+    `StorageError` where it cannot be written. Whatever ends the run early, also an exception raised by
+    `on_event`, complete cells are kept and tables written.
+    """
+    plan.check_complete()
+    where = choose_device(device)
+    for precision in {cell.settings.precision for cell in plan.cells}:
+        check_precision(precision, where)
+    store = RunStore.create(out, plan, describe_environment(where))
+    began = time.perf_counter()
+    with store.writing():
+        done = store.completed()
+        if retry_failed:
+            done -= {record["stimulus_id"] for record in store.records() if record["status"] == "failed"}
+        pending = [cell for cell in plan.cells if cell.id not in done]
+        store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
+        worker = _Worker(plan, store, where, batch_size, on_event, len(plan.cells) - len(pending))
+        try:
+            worker.run(pending)
+        finally:
+            derived.rebuild(store, plan)
+    records = store.records()
+    return RunSummary(
+        path=store.path,
+        planned=len(plan.cells),
+        made=worker.made,
+        done_before=len(plan.cells) - len(pending),
+        failed=tuple(record["stimulus_id"] for record in records if record["status"] == "failed"),
+        stop_reasons=_count(record["stop_reason"] for record in records),
+        seconds=time.perf_counter() - began,
+        device=f"{where} ({device_name(where)})",
+    )
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
+
+
+def batches(cells: Sequence[Cell], size_for: Callable[[Settings, str], int]) -> Iterator[list[Cell]]:
+    """Group cells that can share a batch (same settings, same deepest layer), in the order of the plan."""
+    groups: dict[tuple[Settings, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.settings, deepest(cell.layers).name), []).append(cell)
+    for (settings, last), members in groups.items():
+        size = size_for(settings, last)
+        yield from (members[start : start + size] for start in range(0, len(members), size))
+
+
+def choose_batch_size(settings: Settings, deepest_layer: str, device: torch.device) -> int:
+    """Largest batch that the memory model says fits the device, and that it makes good use of."""
+    limit = MAX_BATCH[device.type]
+    if device.type == "cpu":
+        return max(1, min(limit, CPU_BATCH_PIXELS // (settings.height * settings.width)))
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 4e9
+    return max(1, min(limit, int(MEMORY_SHARE * free / cost.cell_bytes(deepest_layer, settings))))
+
+
+class _Worker:
+    """Networks, targets and images of one run on one device; each is made once and reused."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: RunStore,
+        device: torch.device,
+        batch_size: int | None,
+        on_event: OnEvent | None,
+        done: int,
+    ) -> None:
+        self._plan, self._store, self._device = plan, store, device
+        self._batch_size, self._on_event, self._done = batch_size, on_event, done
+        self._networks: dict[tuple[Any, ...], VGG19] = {}
+        self._targets: dict[VGG19, Targets] = {}
+        self.made = 0
+
+    def run(self, cells: Sequence[Cell]) -> None:
+        for batch in batches(cells, self._size_for):
+            self._run_or_split(batch)
+
+    def _size_for(self, settings: Settings, last: str) -> int:
+        return self._batch_size or choose_batch_size(settings, last, self._device)
+
+    def _run_or_split(self, batch: list[Cell]) -> None:
+        """Run a batch; where the device has too little memory for it, run its halves."""
+        try:
+            self._run_batch(batch)
+            return
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                settings = batch[0].settings
+                raise DeviceError(
+                    f"{self._device} has too little memory for one cell of {settings.height} × {settings.width} px;"
+                    " use a smaller size or --device cpu"
+                ) from None
+        torch.cuda.empty_cache()
+        middle = (len(batch) + 1) // 2
+        self._batch_size = middle
+        for half in (batch[:middle], batch[middle:]):
+            self._run_or_split(half)
+
+    def _run_batch(self, batch: list[Cell]) -> None:
+        settings = batch[0].settings
+        network, reference = self._network(settings, settings.precision), self._reference(settings)
+        targets = self._targets.setdefault(reference, Targets(reference, self._load_image))
+        objective = build_objective(batch, targets, self._device)
+        initial = build_initial(batch, targets, self._device)
+        began = time.perf_counter()
+        results = synthesize_batch(network, reference, objective, initial, settings, self._report(len(batch)))
+        self._remember_rate(batch, results, time.perf_counter() - began)
+        digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in initial]
+        self._commit(batch, results, self._finish(results, reference, objective), digests)
+
+    def _network(self, settings: Settings, precision: Any) -> VGG19:
+        dtype = NETWORK_DTYPE[precision]
+        key = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize, dtype)
+        if key not in self._networks:
+            weights = weights_module.load(
+                settings.weights, base=self._plan.protocol.base, preprocessing=settings.preprocessing
+            )
+            self._networks[key] = VGG19(
+                weights, pooling=settings.pooling, normalize=settings.normalize, dtype=dtype, device=self._device
+            )
+        return self._networks[key]
+
+    def _reference(self, settings: Settings) -> VGG19:
+        """The network that final losses are measured with: float32, or float64 for float64 cells."""
+        return self._network(settings, "float64" if settings.precision == "float64" else "float32")
+
+    def _load_image(self, kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
+        known = self._plan.input(kind, name)
+        source = read_source(known.spec, self._plan.protocol.root)
+        if source.pixel_sha256 != known.pixel_sha256:
+            raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
+        return to_float(fit(source.pixels, size, how))
+
+    def _finish(
+        self, results: Sequence[Synthesis], reference: VGG19, objective: Objective
+    ) -> list[tuple[Stimulus, bytes]]:
+        """Write each image as PNG in memory, decode it again, and measure what an observer will see."""
+        files = [encode_png(quantize(np.nan_to_num(one.image))) for one in results]
+        pixels = [decode(file, "stimulus") for file in files]
+        decoded = torch.from_numpy(np.stack([to_float(one) for one in pixels]))
+        measured = measure(reference, objective, decoded.to(self._device, objective.alpha.dtype))
+        return [
+            (Stimulus(one.image, image, hashlib.sha256(file).hexdigest(), losses, clipped_fractions(one.image)), file)
+            for one, image, file, losses in zip(results, pixels, files, measured, strict=True)
+        ]
+
+    def _commit(
+        self,
+        batch: list[Cell],
+        results: Sequence[Synthesis],
+        stimuli: Sequence[tuple[Stimulus, bytes]],
+        digests: list[str],
+    ) -> None:
+        batch_id = "b" + hashlib.sha256("".join(cell.id for cell in batch).encode()).hexdigest()[:8]
+        for slot, (cell, synthesis, (stimulus, png)) in enumerate(zip(batch, results, stimuli, strict=True)):
+            execution = Execution(str(self._device), batch_id, len(batch), slot, __version__, torch.__version__)
+            record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution)
+            self._store.commit(record, png, synthesis.trace)
+            self._done, self.made = self._done + 1, self.made + 1
+            self._emit(Event(self._done, len(self._plan.cells), record=record, batch_size=len(batch)))
+
+    def _report(self, size: int) -> Callable[[Progress], None]:
+        return lambda progress: self._emit(Event(self._done, len(self._plan.cells), progress=progress, batch_size=size))
+
+    def _emit(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _remember_rate(self, batch: list[Cell], results: Sequence[Synthesis], seconds: float) -> None:
+        settings = batch[0].settings
+        flops = sum(
+            one.evaluations * cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
+            for cell, one in zip(batch, results, strict=True)
+        )
+        if seconds > 1:
+            cost.remember_rate(self._device.type, settings.precision, flops / seconds)

@@ -1,0 +1,121 @@
+"""The settings of one cell that are not its images, layers or weights alpha and beta.
+
+Each setting may be written once, in `[model]` or `[synthesis]`, or be a factor of the design.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+MAX_SIDE = 4096  # pixels; far above any display, far below what exhausts a machine by a typing error
+
+Convention = Literal["paper", "mean"]
+Optimizer = Literal["lbfgs", "adam"]
+Precision = Literal["float32", "tf32", "bfloat16", "float64"]
+Pooling = Literal["average", "max"]
+
+
+def _size(value: Any) -> tuple[int, int]:
+    """Accept one side of a square, or [height, width]."""
+    sides = [value, value] if isinstance(value, int) else value
+    valid = isinstance(sides, list | tuple) and len(sides) == 2 and all(type(side) is int for side in sides)
+    if not valid or not all(1 <= side <= MAX_SIDE for side in sides):
+        raise PydanticCustomError(
+            "size", "must be a side in pixels, or [height, width], each 1 to {max}", {"max": MAX_SIDE}
+        )
+    return (sides[0], sides[1])
+
+
+Side = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
+Size = Annotated[
+    tuple[int, int],
+    BeforeValidator(_size),
+    WithJsonSchema({"anyOf": [Side, {"type": "array", "items": Side, "minItems": 2, "maxItems": 2}]}),
+]
+Finite = Field(allow_inf_nan=False)
+T = TypeVar("T")
+
+
+class Frozen(BaseModel):
+    """A part of a protocol: unknown keys are errors, values are not converted, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSettings(Frozen):
+    """The network: `[model]` of a protocol."""
+
+    weights: Annotated[str, Field(min_length=1, description='"pca", "imagenet", or a file')] = "pca"
+    preprocessing: Annotated[
+        Literal["auto", "torchvision", "caffe"],
+        Field(description="what the network expects of its input; auto: as its weights file says"),
+    ] = "auto"
+    pooling: Annotated[Pooling, Field(description="the paper uses average pooling")] = "average"
+    normalize: Annotated[
+        bool, Field(description="rescale filters to unit mean activation, as the paper did; same function")
+    ] = True
+
+
+class SynthesisSettings(Frozen):
+    """The optimization and its images: `[synthesis]` of a protocol."""
+
+    size: Annotated[Size, Field(description="pixels of the stimulus: a side, or [height, width]")] = (256, 256)
+    fit: Annotated[
+        Literal["crop", "stretch"], Field(description="how images of another shape are brought to `size`")
+    ] = "crop"
+    style_scale: Annotated[
+        float, Field(ge=0.125, le=4, description="size of the style image relative to the stimulus")
+    ] = 1.0
+    loss: Annotated[Convention, Field(description="paper: the formulas of 2015; mean: those of most later code")] = (
+        "paper"
+    )
+    init: Annotated[Literal["noise", "content", "style"], Field(description="the initial image")] = "noise"
+    init_contrast: Annotated[
+        float, Field(gt=0, le=1, description="range of the uniform white noise around mid-grey; 1 is 0 to 1")
+    ] = 0.5
+    optimizer: Optimizer = "lbfgs"
+    max_evaluations: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+    rtol: Annotated[
+        float, Field(ge=0, lt=1, description="stop when the total loss fell by less than this part; 0: never")
+    ] = 1e-4
+    window: Annotated[int, Field(ge=1, description="evaluations over which `rtol` is judged")] = 20
+    target_style: Annotated[
+        float, Field(ge=0, lt=1, description="stop when style loss / initial style loss is below; 0: never")
+    ] = 0.0
+    target_content: Annotated[
+        float, Field(ge=0, lt=1, description="stop when content loss / initial content loss is below; 0: never")
+    ] = 0.0
+    preconditioner: Annotated[
+        Literal["fourier", "none"], Field(description="fourier: 1/f^0.5 and decorrelated colour")
+    ] = "fourier"
+    history: Annotated[int, Field(ge=1, le=100, description="pairs that L-BFGS keeps")] = 10
+    learning_rate: Annotated[float, Field(gt=0, description="Adam only"), Finite] = 0.05
+    precision: Precision = "float32"
+
+
+class Settings(ModelSettings, SynthesisSettings):
+    """All settings of one cell."""
+
+    @property
+    def height(self) -> int:
+        return self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size[1]
+
+    @property
+    def style_size(self) -> tuple[int, int]:
+        """Height and width that the style image is brought to."""
+        return (
+            max(1, math.floor(self.height * self.style_scale + 0.5)),
+            max(1, math.floor(self.width * self.style_scale + 0.5)),
+        )
+
+
+MODEL_KEYS = tuple(ModelSettings.model_fields)
+SYNTHESIS_KEYS = tuple(SynthesisSettings.model_fields)

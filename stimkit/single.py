@@ -1,0 +1,113 @@
+"""Make one image without a protocol or a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stimkit import weights as weights_module
+from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.errors import UsageError
+from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
+from stimkit.plan import Cell, plan
+from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
+from stimkit.protocol import Protocol
+from stimkit.synthesis import OnProgress, Synthesis, synthesize_batch
+from stimkit.vgg import VGG19
+
+AnyImage = str | Path | Image.Image | Pixels
+
+
+def synthesize(
+    content: AnyImage | None,
+    style: AnyImage | None,
+    *,
+    ratio: float,
+    content_layers: Sequence[str] = ("conv4_2",),
+    style_layers: Sequence[str] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"),
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> Synthesis:
+    """Recombine the content of one image with the style of another (Gatys, Ecker & Bethge 2015).
+
+    Images are paths, `"skimage:chelsea"`, Pillow images or uint8 arrays (height, width, 3); `content` may
+    be None with `ratio=0`, `style` with `ratio=inf`. `ratio` is alpha / beta. Further keywords are the
+    settings of `[model]` and `[synthesis]`, such as `size`, `max_evaluations`, `init`, `loss`, `weights`.
+    The result's `image` is float32 (3, height, width); `Synthesis.pixels` is what a file would hold.
+
+    Raises `ProtocolError` for settings that break a rule and `ImageError` for images that cannot be read.
+    """
+    given = {kind: _pixels(image) for kind, image in (("content", content), ("style", style)) if image is not None}
+    cell = _cell(given, ratio, list(content_layers), list(style_layers), seed, settings)
+    where = choose_device(device)
+    check_precision(cell.settings.precision, where)
+    network, reference = _networks(cell, where)
+    targets = Targets(reference, lambda kind, _name, size, how: _fitted(given[kind], size, how))
+    objective, initial = build_objective([cell], targets, where), build_initial([cell], targets, where)
+    return synthesize_batch(network, reference, objective, initial, cell.settings, on_progress)[0]
+
+
+def _pixels(image: AnyImage) -> Pixels:
+    if isinstance(image, str | Path):
+        text = str(image)
+        path = Path(text)
+        return read_source(text if text.startswith("skimage:") else path.name, path.parent).pixels
+    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise UsageError(f"an image array must be uint8 of shape (height, width, 3), not {array.dtype} {array.shape}")
+    return array
+
+
+def _fitted(pixels: Pixels, size: tuple[int, int], how: str) -> FloatImage:
+    return to_float(fit(pixels, size, how))
+
+
+def _cell(
+    given: dict[str, Pixels],
+    ratio: float,
+    content_layers: list[str],
+    style_layers: list[str],
+    seed: int,
+    settings: dict[str, Any],
+) -> Cell:
+    """The cell of a protocol of one cell, which checks the settings; its images need not be files."""
+    model = {key: settings.pop(key) for key in ("weights", "preprocessing", "pooling", "normalize") if key in settings}
+    protocol = Protocol.from_dict(
+        {
+            "schema": 1,
+            "name": "single",
+            "seed": seed,
+            "seeds": "shared",
+            "images": {kind: {"image": "in-memory"} for kind in given},
+            "layers": {"content": content_layers, "style": style_layers},
+            "model": model,
+            "synthesis": settings,
+            "factors": {"ratio": [float(ratio)]},
+        }
+    )
+    return plan(protocol).cells[0]
+
+
+def _networks(cell: Cell, device: Any) -> tuple[VGG19, VGG19]:
+    settings = cell.settings
+    weights = weights_module.load(settings.weights, preprocessing=settings.preprocessing)
+
+    def network(precision: Any) -> VGG19:
+        return VGG19(
+            weights,
+            pooling=settings.pooling,
+            normalize=settings.normalize,
+            dtype=NETWORK_DTYPE[precision],
+            device=device,
+        )
+
+    reference = network("float64" if settings.precision == "float64" else "float32")
+    return (
+        reference if NETWORK_DTYPE[settings.precision] == reference.dtype else network(settings.precision)
+    ), reference

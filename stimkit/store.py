@@ -1,0 +1,218 @@
+"""The run folder: one protocol, its stimuli and records, committed one by one.
+
+    RUN/  protocol.toml  protocol.lock.json  environment.json
+          stimuli/<readable name>_<id>.png   traces/<id>.npy   records/<id>.json
+          manifest.csv  losses.csv  manifest.nc  contact_sheet.png     (derived; rebuilt from the records)
+
+A record is written last and is the proof that its cell is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from stimkit.atomic import write_atomically
+from stimkit.errors import RunFolderError, StorageError
+from stimkit.plan import Plan
+from stimkit.record import RECORD_SCHEMA, Record
+
+LOCK_SCHEMA = 1
+FOLDERS = ("stimuli", "traces", "records")
+RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
+
+
+class RunStore:
+    """A run folder on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunStore:
+        """Open an existing run folder. Raises `RunFolderError` where it is none."""
+        store = cls(Path(path))
+        if not store.lock_file.is_file():
+            raise RunFolderError(f"{path} is not a run folder (it has no {store.lock_file.name})")
+        return store
+
+    @classmethod
+    def create(cls, path: str | Path, plan: Plan, environment: Mapping[str, Any]) -> RunStore:
+        """Make a run folder for a plan, or continue one.
+
+        A folder may be continued with the same protocol, or with one that only adds cells. Raises
+        `RunFolderError` for a folder of another protocol or one with other files in it, `StorageError`
+        where it cannot be written or the disk is too full for the plan.
+        """
+        store = cls(Path(path))
+        known = store.planned_ids() if store.lock_file.is_file() else None
+        if known is None and store.path.exists() and (not store.path.is_dir() or any(store.path.iterdir())):
+            raise RunFolderError(f"{path} exists and is not a run folder; give another --out, or an empty folder")
+        foreign = (known or set()) - plan.by_id.keys()
+        if foreign:
+            raise RunFolderError(
+                f"{path} holds another protocol: {len(foreign)} of its {len(known or ())} cells are not in this one;"
+                " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
+            )
+        with _storage_errors(store.path):
+            for folder in FOLDERS:
+                (store.path / folder).mkdir(parents=True, exist_ok=True)
+            write_atomically(store.path / "protocol.toml", plan.protocol.text.encode())
+            write_atomically(store.path / "environment.json", _json(environment))
+            write_atomically(store.lock_file, _json(_lock(plan)))
+        return store
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "protocol.lock.json"
+
+    def lock_contents(self) -> dict[str, Any]:
+        """Return the resolved protocol: settings, digests, cell ids."""
+        try:
+            contents = json.loads(self.lock_file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.lock_file} cannot be read: {error}") from error
+        if not isinstance(contents, dict) or contents.get("schema") != LOCK_SCHEMA:
+            raise RunFolderError(f"{self.lock_file} is not of schema {LOCK_SCHEMA}, which this stimkit reads")
+        return contents
+
+    def planned_ids(self) -> set[str]:
+        return set(self.lock_contents()["cells"])
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer of this folder. Raises `RunFolderError` naming the holder if there is another."""
+        lock = FileLock(self.path / ".lock")
+        holder = self.path / ".lock-holder.json"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"{self.path} is being written by {_describe_holder(holder)}; wait for it or stop it"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be locked for writing: {error.strerror or error}") from error
+        try:
+            with _storage_errors(self.path):
+                write_atomically(holder, _json({"host": socket.gethostname(), "pid": os.getpid()}))
+                for folder in (".", *FOLDERS):
+                    for torn in (self.path / folder).glob(".*.tmp"):
+                        torn.unlink(missing_ok=True)
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def check_space(self, needed: float) -> None:
+        """Raise `StorageError` if the disk has no room for that many bytes more."""
+        free = shutil.disk_usage(self.path).free
+        if free < needed + RESERVE_BYTES:
+            raise StorageError(
+                f"{self.path} has {free / 1e6:,.0f} MB free, but about"
+                f" {(needed + RESERVE_BYTES) / 1e6:,.0f} MB are needed"
+            )
+
+    def commit(self, record: Record, png: bytes, trace: np.ndarray[Any, Any]) -> None:
+        """Write a cell: stimulus and trace, then the record that makes it complete."""
+        buffer = io.BytesIO()
+        np.save(buffer, trace, allow_pickle=False)
+        with _storage_errors(self.path):
+            if record["status"] != "failed":
+                write_atomically(self.path / "stimuli" / record["filename"], png)
+            write_atomically(self.path / "traces" / f"{record['stimulus_id']}.npy", buffer.getvalue())
+            write_atomically(self.path / "records" / f"{record['stimulus_id']}.json", _json(record))
+
+    def completed(self) -> set[str]:
+        """Ids of the cells that have a record."""
+        return {path.stem for path in (self.path / "records").glob("s*.json")}
+
+    def record(self, stimulus_id: str) -> Record:
+        """Read the record of one cell."""
+        path = self.path / "records" / f"{stimulus_id}.json"
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read: {error}") from error
+        if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
+            raise RunFolderError(f"{path} is not a record of schema {RECORD_SCHEMA}, which this stimkit reads")
+        return record
+
+    def records(self) -> list[Record]:
+        """Read all records, in the order of the plan."""
+        done = self.completed()
+        return [self.record(stimulus_id) for stimulus_id in self.lock_contents()["cells"] if stimulus_id in done]
+
+    def trace(self, stimulus_id: str) -> np.ndarray[Any, Any]:
+        """Read content, style and total loss over evaluations, (evaluations, 3)."""
+        path = self.path / "traces" / f"{stimulus_id}.npy"
+        try:
+            trace: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read: {error}") from error
+        return trace
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one of the derived files."""
+        with _storage_errors(self.path):
+            write_atomically(self.path / name, data)
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Say plainly what the operating system means."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"the disk of {path} is full; complete stimuli are intact: make room and run the same command again"
+            ) from error
+        raise StorageError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
+
+
+def _describe_holder(holder: Path) -> str:
+    try:
+        who = json.loads(holder.read_bytes())
+        return f"process {who['pid']} on {who['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _lock(plan: Plan) -> dict[str, Any]:
+    """The resolved protocol: every default and every digest."""
+    from stimkit import __version__
+
+    protocol = plan.protocol
+    return {
+        "schema": LOCK_SCHEMA,
+        "stimkit_version": __version__,
+        "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
+        "protocol": protocol.model_dump(mode="json", by_alias=True),
+        "factors": {factor: list(levels) for factor, levels in plan.factors.items()},
+        "inputs": [
+            {"kind": one.kind, "name": one.name, "spec": one.spec, "pixel_sha256": one.pixel_sha256,
+             "file_sha256": one.file_sha256, "height": one.height, "width": one.width}
+            for one in plan.inputs
+        ],
+        "weights": [
+            {"spec": source.spec, "sha256": source.digest, "preprocessing": source.preprocessing}
+            for source in plan.weights.values()
+        ],
+        "cells": [cell.id for cell in plan.cells],
+    }  # fmt: skip
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,55 @@
+"""The protocol that `stimkit init` writes."""
+
+from __future__ import annotations
+
+TEMPLATE = """\
+# {name}: a stimulus set for stimkit.
+#
+#   stimkit plan {file}        what would be made, and what it costs
+#   stimkit run {file}         make it (run it again to go on after an interruption)
+
+schema = 1
+name = "{name}"
+# description = "what the set is for"
+# seed = 0                      # another number gives other noise in every cell
+# seeds = "unique"              # "shared": cells of the same replicate start from the same noise
+
+[images]
+root = "."                      # folder of the image files, relative to this file
+# Names become levels of the factors and parts of file names. An image is a file below `root`, or one of
+# scikit-image's photographs ("skimage:chelsea", "skimage:coffee", "skimage:rocket", ...).
+content = {{ cat = "skimage:chelsea", coffee = "skimage:coffee" }}
+style = {{ tissue = "skimage:immunohistochemistry", gravel = "skimage:gravel" }}
+
+[layers]
+# conv1_1 ... conv5_4 (after the ReLU) and pool1 ... pool5.
+content = ["conv4_2"]
+
+[layers.style]                  # named sets: the levels of the factor style_layers
+fine = ["conv1_1", "conv2_1"]
+full = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
+# weighted = {{ conv1_1 = 0.8, conv2_1 = 0.2 }}       # with layer weights w_l of your own
+
+[model]
+weights = "pca"                 # embedded, no download; work that means "VGG19" uses "imagenet"
+# pooling = "average"           # or "max"
+
+[factors]                       # crossed; every combination is a cell, and every cell a stimulus
+content = "*"                   # all content images
+style = "*"
+style_layers = ["fine", "full"]
+ratio = [1e-6, 1e-5]            # alpha / beta: more content to the right; 0 is style only, inf is content only
+replicate = 1                   # stimuli per combination, from different noise
+
+[synthesis]                     # any of these may be a factor instead: `size = [128, 256]` in [factors]
+size = 128                      # pixels, or [height, width]
+max_evaluations = 150
+# init = "noise"                # or "content", "style"
+# loss = "paper"                # or "mean", the convention of most later code
+# precision = "float32"         # or "bfloat16", "tf32", "float64"
+"""
+
+
+def protocol_template(name: str) -> str:
+    """Return a commented protocol of that name, ready to run without any file beside it."""
+    return TEMPLATE.format(name=name, file=f"{name}.toml")
