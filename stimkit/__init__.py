@@ -17,9 +17,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from stimkit.errors import StimkitError as StimkitError
-    from stimkit.plan import Cell as Cell
-    from stimkit.plan import Plan as Plan
-    from stimkit.plan import plan as plan
+    from stimkit.planning import Cell as Cell
+    from stimkit.planning import Plan as Plan
+    from stimkit.planning import plan as plan
     from stimkit.protocol import Protocol as Protocol
     from stimkit.results import Results as Results
     from stimkit.results import open_run as open_run
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from stimkit.synthesis import Synthesis as Synthesis
 
 _HOME = {
-    "Cell": "plan",
-    "Plan": "plan",
+    "Cell": "planning",
+    "Plan": "planning",
     "Protocol": "protocol",
     "Results": "results",
     "RunSummary": "runner",
     "StimkitError": "errors",
     "Synthesis": "synthesis",
     "open_run": "results",
-    "plan": "plan",
+    "plan": "planning",
     "run": "runner",
     "synthesize": "single",
 }

@@ -13,7 +13,7 @@ from stimkit.images import FloatImage
 from stimkit.layers import LAYERS
 from stimkit.losses import Objective, gram_matrix
 from stimkit.noise import white_noise
-from stimkit.plan import Cell
+from stimkit.planning import Cell
 from stimkit.precision import image_dtype, network_arithmetic
 from stimkit.vgg import VGG19
 

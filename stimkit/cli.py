@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stimkit import __version__
+from stimkit.cli_weights import weights_app
 from stimkit.errors import Interrupted, RunFolderError, StimkitError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(weights_app, name="weights")
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -60,7 +63,7 @@ def run(
 
     Example: stimkit run protocols/quickstart.toml
     """
-    from stimkit.plan import plan as make_plan
+    from stimkit.planning import plan as make_plan
     from stimkit.protocol import Protocol
 
     plan = make_plan(Protocol.load(protocol))
@@ -96,7 +99,7 @@ def plan(
 ) -> None:
     """Show what a protocol would make and what it costs, without making anything."""
     from stimkit import cost, display
-    from stimkit.plan import plan as make_plan
+    from stimkit.planning import plan as make_plan
     from stimkit.protocol import Protocol
     from stimkit.summary import summarize
 
@@ -222,9 +225,6 @@ def _checking(received: list[int], show: OnEvent) -> OnEvent:
 
 def main() -> None:
     """Run the command line; every expected error is one message on stderr and a documented exit code."""
-    from stimkit.cli_weights import weights_app
-
-    app.add_typer(weights_app, name="weights")
     try:
         app()
     except StimkitError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stimkit.contact_sheet import contact_sheet
 from stimkit.images import encode_png
 from stimkit.manifest import dataset, losses_csv, manifest_csv, netcdf_bytes
-from stimkit.plan import Plan
+from stimkit.planning import Plan
 from stimkit.store import RunStore
 
 

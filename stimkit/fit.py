@@ -55,8 +55,12 @@ def read_images(specs: Sequence[str], root: Path) -> Tensor:
 
 
 @torch.no_grad()
-def fit_weights(images: Tensor, name: str, progress: Callable[[str], None] | None = None) -> tuple[Weights, Packed]:
+def fit_weights(
+    images: Tensor, name: str, progress: Callable[[str], None] | None = None, *, patches: int = PATCHES
+) -> tuple[Weights, Packed]:
     """Fit weights to images (images, 3, height, width) in 0 … 1; also in the packed layout for `save_file`.
+
+    Each layer is fitted to about `patches` of its input patches.
 
     The same images give the same digest on the same machine with the same number of threads.
     """
@@ -67,7 +71,7 @@ def fit_weights(images: Tensor, name: str, progress: Callable[[str], None] | Non
         if layer.is_pool:
             maps, calibration = F.avg_pool2d(maps, 2), F.avg_pool2d(calibration, 2)
             continue
-        filters = _fit_layer(maps, layer, generator)
+        filters = _fit_layer(maps, layer, patches, generator)
         mean = F.relu(F.conv2d(calibration, filters.weight, filters.bias, padding=1)).mean((0, 2, 3))
         scale = 1 / torch.where(mean > 1e-6 * mean.mean(), mean, torch.ones(()))
         weight, bias = filters.weight * scale[:, None, None, None], filters.bias * scale
@@ -89,8 +93,8 @@ def fit_to_file(specs: Sequence[str], root: Path, out: Path, progress: Callable[
     return weights
 
 
-def _fit_layer(maps: Tensor, layer: Layer, generator: torch.Generator) -> _Filters:
-    patches = torch.cat(list(_patches(maps, generator)), dim=1)
+def _fit_layer(maps: Tensor, layer: Layer, count: int, generator: torch.Generator) -> _Filters:
+    patches = torch.cat(list(_patches(maps, count, generator)), dim=1)
     center = patches.mean(1, keepdim=True)
     patches = patches - center
     values, vectors = _principal_components(patches, min(layer.channels // 2, len(patches)))
@@ -108,11 +112,11 @@ def _fit_layer(maps: Tensor, layer: Layer, generator: torch.Generator) -> _Filte
     return _Filters(basis.view(shape), rest.view(shape), -offset)
 
 
-def _patches(maps: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+def _patches(maps: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Random 3 × 3 patches of every image, (9 channels, patches); reflected at the border."""
     for one in maps:
         columns = F.unfold(F.pad(one[None], (1, 1, 1, 1), mode="reflect"), 3)[0]
-        yield columns[:, torch.randint(0, columns.shape[1], (PATCHES // len(maps),), generator=generator)]
+        yield columns[:, torch.randint(0, columns.shape[1], (count // len(maps),), generator=generator)]
 
 
 def _principal_components(patches: Tensor, count: int) -> tuple[Tensor, Tensor]:

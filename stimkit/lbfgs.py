@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 SHRINK = 0.25  # of the step after a rejected evaluation
+MIN_CURVATURE = 1e-8  # cosine between step and change of gradient below which a pair is not used
 MAX_REJECTIONS = 12  # in a row: 0.25^12 of a step is below float32 resolution
 
 
@@ -105,7 +106,8 @@ class LBFGS:
         s_dot, y_dot = dots[:, :m], dots[:, m:]
         self._sy[:, slot, :], self._sy[:, :, slot] = y_dot[:, :, 0], s_dot[:, :, 1]
         self._yy[:, slot, :] = self._yy[:, :, slot] = y_dot[:, :, 1]
-        self._valid[:, slot] = self._sy[:, slot, slot] > 1e-10 * self._yy[:, slot, slot]
+        lengths = (s_dot[:, slot, 0] * y_dot[:, slot, 1]).sqrt()
+        self._valid[:, slot] = self._sy[:, slot, slot] > MIN_CURVATURE * lengths
         self._slot = (slot + 1) % m
 
         weights, gamma = self._coefficients(s_dot[:, :, 2], y_dot[:, :, 2])

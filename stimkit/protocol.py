@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tomli_w
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, create_model
 
 from stimkit.errors import Problem, ProtocolError, did_you_mean
@@ -149,7 +150,11 @@ class Protocol(Frozen):
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
         """Validate a protocol given as nested dictionaries with the keys of the TOML file."""
-        return cls._validated(dict(document), "", Path(base), "protocol")
+        try:
+            text = tomli_w.dumps(document)
+        except TypeError as error:
+            raise ProtocolError([Problem("", f"has a value that TOML cannot express: {error}")]) from None
+        return cls.from_toml(text, base=base)
 
     @classmethod
     def _validated(cls, document: dict[str, Any], text: str, base: Path, name: str) -> Protocol:
@@ -171,8 +176,8 @@ class Protocol(Frozen):
 
     @property
     def text(self) -> str:
-        """The TOML text that the protocol was read from, or its canonical JSON if there was none."""
-        return self._text or self.model_dump_json(by_alias=True, exclude_defaults=True, indent=2)
+        """The TOML text that the protocol was read from."""
+        return self._text
 
     @property
     def root(self) -> Path:
@@ -190,8 +195,15 @@ class Protocol(Frozen):
 
     @property
     def factor_names(self) -> tuple[str, ...]:
-        """The factors that the file names, in its order, `replicate` among them or last."""
-        return tuple(dict.fromkeys((*self._order, "replicate")))
+        """The factors of the design, slowest first, `replicate` last if it is not named.
+
+        They are those that `[factors]` names, in its order; before them, what is a factor without being named:
+        the images, and layer sets where there are several.
+        """
+        images = [kind for kind in ("content", "style") if self.levels(kind) != (None,)]
+        sets = [name for name in ("content_layers", "style_layers") if len(self.levels(name)) > 1]
+        implied = [name for name in (*images, *sets) if name not in self._order]
+        return tuple(dict.fromkeys((*implied, *self._order, "replicate")))
 
     def levels(self, factor: str) -> tuple[Any, ...]:
         """Return the levels of a factor; one that the file does not name has its one default level."""

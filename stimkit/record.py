@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stimkit.images import FloatImage, Pixels, pixel_digest
-from stimkit.plan import Cell, Plan
+from stimkit.planning import Cell, Plan
 from stimkit.synthesis import Measured, Synthesis
 
 RECORD_SCHEMA = 1

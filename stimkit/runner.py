@@ -20,7 +20,7 @@ from stimkit.errors import DeviceError, ImageError
 from stimkit.images import FloatImage, clipped_fractions, decode, encode_png, fit, quantize, read_source, to_float
 from stimkit.layers import deepest
 from stimkit.losses import Objective
-from stimkit.plan import Cell, Plan
+from stimkit.planning import Cell, Plan
 from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
 from stimkit.record import Execution, Record, Stimulus, make_record
 from stimkit.settings import Settings

@@ -43,7 +43,7 @@ T = TypeVar("T")
 class Frozen(BaseModel):
     """A part of a protocol: unknown keys are errors, values are not converted, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, ser_json_inf_nan="strings")
 
 
 class ModelSettings(Frozen):

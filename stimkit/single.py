@@ -13,7 +13,7 @@ from stimkit import weights as weights_module
 from stimkit.batch import Targets, build_initial, build_objective
 from stimkit.errors import UsageError
 from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
-from stimkit.plan import Cell, plan
+from stimkit.planning import Cell, plan
 from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
 from stimkit.protocol import Protocol
 from stimkit.synthesis import OnProgress, Synthesis, synthesize_batch

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from stimkit.atomic import write_atomically
 from stimkit.errors import RunFolderError, StorageError
-from stimkit.plan import Plan
+from stimkit.planning import Plan
 from stimkit.record import RECORD_SCHEMA, Record
 
 LOCK_SCHEMA = 1
@@ -199,7 +199,7 @@ def _lock(plan: Plan) -> dict[str, Any]:
         "schema": LOCK_SCHEMA,
         "stimkit_version": __version__,
         "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
-        "protocol": protocol.model_dump(mode="json", by_alias=True),
+        "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes inf as "Infinity"
         "factors": {factor: list(levels) for factor, levels in plan.factors.items()},
         "inputs": [
             {"kind": one.kind, "name": one.name, "spec": one.spec, "pixel_sha256": one.pixel_sha256,

@@ -8,7 +8,7 @@ from typing import Any
 
 from stimkit import cost
 from stimkit.layers import LAYERS, deepest
-from stimkit.plan import Cell, Plan
+from stimkit.planning import Cell, Plan
 
 
 @dataclass(frozen=True)

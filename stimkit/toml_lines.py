@@ -29,7 +29,8 @@ def line_map(text: str) -> dict[Path, int]:
     while (token := tokens.peek(skip_newlines=True)) is not None:
         if token == "[":
             table = _header(tokens, array_tables)
-            lines.setdefault(table, tokens.line)
+            for depth in range(1, len(table) + 1):
+                lines.setdefault(table[:depth], tokens.line)
         else:
             _pair(tokens, table, lines)
     return lines

@@ -1,0 +1,89 @@
+"""Small shared pieces: protocols of 32 px images in shallow layers, run once."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import stimkit
+from stimkit.planning import Plan
+from stimkit.results import Results
+
+ROOT = Path(__file__).parent.parent
+
+SMALL: dict[str, Any] = {
+    "schema": 1,
+    "name": "small",
+    "images": {"content": {"cat": "skimage:chelsea"}, "style": {"cup": "skimage:coffee"}},
+    "layers": {"content": ["conv2_1"], "style": {"one": ["conv1_1"], "two": ["conv1_1", "conv2_1"]}},
+    "factors": {"style_layers": ["one", "two"], "ratio": [1e-5, 1e-4]},
+    "synthesis": {"size": 32, "max_evaluations": 6},
+}
+
+
+def document(**sections: dict[str, Any]) -> dict[str, Any]:
+    """The small protocol with some keys of its sections replaced; None removes a key."""
+    result = copy.deepcopy(SMALL)
+    for section, changes in sections.items():
+        target = result.setdefault(section, {})
+        for key, value in changes.items():
+            if value is None:
+                target.pop(key, None)
+            else:
+                target[key] = value
+    return result
+
+
+def small_plan(**sections: dict[str, Any]) -> Plan:
+    return stimkit.plan(stimkit.Protocol.from_dict(document(**sections)))
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own cache."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("STIMKIT_CACHE", str(folder))
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The run folder of the small protocol: four cells. Tests read it; none may change it."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    stimkit.run(small_plan(), folder, device="cpu")
+    return stimkit.open_run(folder)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """A small colour photograph as a PNG file."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    path = tmp_path / "photograph.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: exit code, stdout, stderr."""
+    from stimkit.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["stimkit", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capfd.readouterr()
+        code = stopped.value.code
+        return (code if isinstance(code, int) else 0 if code is None else 1), captured.out, captured.err
+
+    return call

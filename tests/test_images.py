@@ -1,0 +1,158 @@
+"""Reading hostile and ordinary images, and writing PNG."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image, ImageCms
+
+from stimkit.errors import ImageError
+from stimkit.images import (
+    SKIMAGE_SAMPLES,
+    clipped_fractions,
+    decode,
+    encode_png,
+    fit,
+    pixel_digest,
+    quantize,
+    read_source,
+    to_float,
+)
+from stimkit.noise import white_noise
+
+RAMP = np.linspace(0, 255, 24 * 20 * 3).astype(np.uint8).reshape(20, 24, 3)
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+
+
+def saved(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **{"format": "PNG", **options})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", SKIMAGE_SAMPLES)
+def test_samples_are_there_without_a_download(name: str) -> None:
+    source = read_source(f"skimage:{name}", Path())
+    assert source.pixels.dtype == np.uint8
+    assert source.pixels.shape[2] == 3
+
+
+def test_sample_has_its_own_pixels() -> None:
+    assert np.array_equal(read_source("skimage:chelsea", Path()).pixels, skimage.data.chelsea())
+
+
+def test_png_round_trip_is_exact_and_marked_srgb() -> None:
+    data = encode_png(RAMP)
+    assert np.array_equal(decode(data, "x"), RAMP)
+    assert b"sRGB" in data
+
+
+def test_quantize_rounds_and_clips() -> None:
+    image = np.array([-0.5, 0.0, 0.5 / 255 + 1e-6, 1.4 / 255, 1.0, 1.7], np.float32)
+    pixels = quantize(np.broadcast_to(image, (3, 1, 6)).astype(np.float32))
+    assert pixels[0, :, 0].tolist() == [0, 0, 1, 1, 255, 255]
+    assert clipped_fractions(np.broadcast_to(image, (3, 1, 6)).astype(np.float32)) == (1 / 6, 1 / 6)
+    assert np.array_equal(quantize(to_float(RAMP)), RAMP)
+
+
+def test_grey_alpha_palette_and_16_bit_become_rgb() -> None:
+    grey = RAMP[:, :, 0]
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    assert np.array_equal(decode(saved(Image.fromarray(grey)), "x"), expected)
+    wide = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert np.array_equal(decode(saved(wide), "x"), expected)
+    palette = Image.fromarray(RAMP).quantize(16)
+    assert np.array_equal(decode(saved(palette), "x"), np.asarray(palette.convert("RGB")))
+    clear = np.dstack([RAMP, np.zeros(RAMP.shape[:2], np.uint8)])
+    assert decode(saved(Image.fromarray(clear)), "x").min() == 255
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    data = saved(Image.fromarray(RAMP), exif=exif)
+    assert np.array_equal(decode(data, "x"), np.rot90(RAMP, -1))
+
+
+def test_colour_profile_is_converted() -> None:
+    same = saved(Image.fromarray(RAMP), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    assert np.abs(decode(same, "x").astype(int) - RAMP).max() <= 1
+    broken = saved(Image.fromarray(RAMP), icc_profile=b"no profile at all")
+    with pytest.raises(ImageError, match="colour profile"):
+        decode(broken, "broken.png")
+
+
+def bomb() -> bytes:
+    return saved(Image.new("1", (20_000, 20_000)))
+
+
+def animation() -> bytes:
+    frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    return saved(frames[0], format="GIF", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not an image"),
+        (b"\x89PNG\r\n\x1a\n nonsense", "not an image|damaged"),
+        (encode_png(NOISE)[:500], "damaged"),
+        (bomb(), "20000 × 20000 pixels; at most 64,000,000|too large"),
+        (animation(), "several frames"),
+        (saved(Image.fromarray(RAMP[:, :, 0].astype(np.float32)), format="TIFF"), "floating-point"),
+    ],
+    ids=["empty", "nonsense", "truncated", "bomb", "animation", "float"],
+)
+def test_unusable_images_are_named_and_explained(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=f'image "bad".*({message})'):
+        decode(data, "bad")
+
+
+@pytest.mark.parametrize("spec", ["../secret.png", "/etc/hostname", "a/../../b.png", "link.png"])
+def test_paths_do_not_escape_the_root(spec: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret.png").write_bytes(encode_png(RAMP))
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(ImageError, match="outside the image root"):
+        read_source(spec, root)
+
+
+def test_missing_files_folders_and_samples(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="was not found at"):
+        read_source("none.png", tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_source("folder", tmp_path)
+    with pytest.raises(ImageError, match='did you mean "chelsea"'):
+        read_source("skimage:chelsa", tmp_path)
+
+
+def test_fit_crops_the_middle_or_stretches() -> None:
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 200
+    assert (fit(wide, (10, 10), "crop") == 200).all()
+    stretched = fit(wide, (10, 10), "stretch")
+    assert stretched[:, 0].max() < 20 < 180 < stretched[:, 5].min()
+    assert fit(wide, (7, 5), "crop").shape == (7, 5, 3)
+
+
+def test_pixel_digest_knows_shape_and_values() -> None:
+    digests = {pixel_digest(RAMP), pixel_digest(RAMP.reshape(24, 20, 3)), pixel_digest(RAMP[::-1])}
+    assert len(digests) == 3
+
+
+def test_noise_is_white_uniform_and_of_known_value() -> None:
+    noise = white_noise(12345, 64, 64)
+    words = np.random.Philox(key=12345).random_raw(2)
+    assert noise[0, 0, :2].tolist() == [int(word >> 40) / 2**24 for word in words.tolist()]
+    assert noise.min() >= 0 and noise.max() < 1
+    assert noise.mean() == pytest.approx(0.5, abs=0.01)
+    assert noise.std() == pytest.approx(1 / np.sqrt(12), abs=0.01)
+    assert not np.array_equal(noise, white_noise(12346, 64, 64))
+    half = white_noise(12345, 64, 64, contrast=0.5)
+    assert np.allclose(half - 0.5, (noise - 0.5) / 2, atol=1e-6)

@@ -1,0 +1,236 @@
+"""Weights: names, files, hostile files, downloads; and filters fitted to photographs."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from stimkit import weights
+from stimkit.errors import WeightsError
+from stimkit.fit import fit_weights, read_images
+from stimkit.layers import CONVOLUTIONS
+from stimkit.vgg import VGG19, calibration_images
+from stimkit.weights import RemoteWeights, Tensors, Weights
+
+
+@pytest.fixture(scope="session")
+def tensors() -> Tensors:
+    """Seeded tensors of the right shapes."""
+    rng = np.random.default_rng(0)
+    result: Tensors = {}
+    for layer in CONVOLUTIONS:
+        shape = (layer.channels, layer.in_channels, 3, 3)
+        result[f"{layer.name}.weight"] = rng.standard_normal(shape, dtype=np.float32) * 0.05
+        result[f"{layer.name}.bias"] = rng.standard_normal(layer.channels, dtype=np.float32) * 0.05
+    return result
+
+
+def torchvision_state(tensors: Tensors) -> dict[str, torch.Tensor]:
+    state = {"classifier.0.weight": torch.zeros(3, 2)}
+    for layer in CONVOLUTIONS:
+        for part in ("weight", "bias"):
+            state[f"features.{layer.torchvision_index}.{part}"] = torch.from_numpy(tensors[f"{layer.name}.{part}"])
+    return state
+
+
+@pytest.fixture(scope="session")
+def torchvision_file(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "vgg19-small.pth"
+    torch.save(torchvision_state(tensors), path)
+    return path
+
+
+def test_embedded_weights_are_intact_and_known() -> None:
+    found = weights.load("pca")
+    assert found.preprocessing == "torchvision"
+    assert found.digest == weights.tensor_digest(found.tensors)
+    assert weights.EMBEDDED.stat().st_size < 21_000_000
+
+
+def test_torchvision_names(torchvision_file: Path, tensors: Tensors) -> None:
+    found = weights.load(str(torchvision_file))
+    assert found.preprocessing == "torchvision"
+    assert found.digest == weights.tensor_digest(tensors)
+    assert all(np.array_equal(found.tensors[key], tensors[key]) for key in tensors)
+
+
+def test_gatys_names_mean_caffe_unless_told_otherwise(tensors: Tensors, tmp_path: Path) -> None:
+    torch.save({key: torch.from_numpy(value) for key, value in tensors.items()}, tmp_path / "vgg_conv.pth")
+    assert weights.load("vgg_conv.pth", base=tmp_path).preprocessing == "caffe"
+    assert weights.load("vgg_conv.pth", base=tmp_path, preprocessing="torchvision").preprocessing == "torchvision"
+
+
+def test_import_round_trip_keeps_digest_and_preprocessing(torchvision_file: Path, tmp_path: Path) -> None:
+    first = replace(weights.read(torchvision_file), preprocessing="caffe")
+    weights.save_file(first, tmp_path / "w.safetensors")
+    second = weights.read(tmp_path / "w.safetensors")
+    assert (second.digest, second.preprocessing) == (first.digest, "caffe")
+
+
+def broken(tensors: Tensors, tmp_path: Path, **changes: np.ndarray | None) -> Path:
+    changed = {key: value for key, value in {**tensors, **changes}.items() if value is not None}
+    save_file(changed, tmp_path / "broken.safetensors")
+    return tmp_path / "broken.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conv3_1.bias": None}, "does not hold a VGG19: conv3_1.bias is missing"),
+        ({"conv1_1.weight": np.zeros((64, 3, 5, 5), np.float32)}, r"conv1_1.weight has shape \(64, 3, 5, 5\), not"),
+        ({"conv5_4.bias": np.full(512, np.nan, np.float32)}, "conv5_4.bias has values that are not finite"),
+    ],
+)
+def test_wrong_tensors_are_named(
+    changes: dict[str, np.ndarray | None], message: str, tensors: Tensors, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=message):
+        weights.read(broken(tensors, tmp_path, **changes))
+
+
+def test_altered_file_is_noticed(tmp_path: Path) -> None:
+    raw = load_file(weights.EMBEDDED)
+    raw["conv4_2.bias"] = raw["conv4_2.bias"] + np.float32(1e-3)
+    _, metadata = weights._read_safetensors(weights.EMBEDDED)
+    save_file(raw, tmp_path / "altered.safetensors", metadata)
+    with pytest.raises(WeightsError, match="is damaged: its tensors have sha256"):
+        weights.read(tmp_path / "altered.safetensors")
+
+
+class Hostile:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_pickle_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Hostile(tmp_path / "harm")))
+    torch.save({"conv1_1.weight": Hostile(tmp_path / "harm")}, tmp_path / "zipped.pth")
+    for name in ("plain.pth", "zipped.pth"):
+        with pytest.raises(WeightsError, match="could run code"):
+            weights.read(tmp_path / name)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(("name", "data"), [("x.safetensors", b"\xff" * 64), ("x.pth", b"PK nonsense"), ("x.bin", b"")])
+def test_files_that_are_no_weights(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(WeightsError, match=name):
+        weights.read(tmp_path / name)
+
+
+def test_names_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match='did you mean "imagenet"'):
+        weights.load("imagnet", base=tmp_path)
+    with pytest.raises(WeightsError, match="`stimkit weights fetch imagenet` downloads them once"):
+        weights.load("imagenet")
+
+
+# --- download ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(torchvision_file: Path) -> Iterator[RemoteWeights]:
+    """The small torchvision file on a loopback server."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(torchvision_file.parent))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        data = torchvision_file.read_bytes()
+        yield RemoteWeights(
+            name="imagenet-small",
+            url=f"http://127.0.0.1:{server.server_port}/{torchvision_file.name}",
+            sha256=hashlib.sha256(data).hexdigest(),
+            size=len(data),
+            preprocessing="torchvision",
+            description="a test",
+        )
+        server.shutdown()
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STIMKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "cache"
+
+
+def test_download_is_checked_converted_and_kept(remote: RemoteWeights, tensors: Tensors, empty_cache: Path) -> None:
+    assert weights.find_remote(remote) is None
+    path = weights.fetch(remote)
+    assert weights.read(path).digest == weights.tensor_digest(tensors)
+    assert [one.name for one in empty_cache.iterdir()] == [path.name]
+    offline = replace(remote, url="http://127.0.0.1:9/" + remote.filename)
+    assert weights.fetch(offline) == path
+
+
+def test_wrong_digest_keeps_nothing(remote: RemoteWeights, empty_cache: Path) -> None:
+    with pytest.raises(WeightsError, match="was damaged on its way or has changed"):
+        weights.fetch(replace(remote, sha256="0" * 64))
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_no_network_says_what_to_do(remote: RemoteWeights, empty_cache: Path) -> None:
+    with pytest.raises(WeightsError, match="could not be downloaded .* put it into"):
+        weights.fetch(replace(remote, url="http://127.0.0.1:9/" + remote.filename))
+
+
+@pytest.mark.parametrize("place", ["cache", "torch/hub/checkpoints"])
+def test_a_file_put_there_by_hand_is_found(
+    place: str, remote: RemoteWeights, torchvision_file: Path, empty_cache: Path
+) -> None:
+    folder = empty_cache.parent / place
+    folder.mkdir(parents=True)
+    (folder / remote.filename).write_bytes(torchvision_file.read_bytes())
+    found = weights.find_remote(remote)
+    assert found is not None and found.suffix == ".safetensors"
+    (folder / remote.filename).write_bytes(b"something else")
+    found.unlink()
+    with pytest.raises(WeightsError, match="is not vgg19-small.pth"):
+        weights.find_remote(remote)
+
+
+# --- fitting -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def fitted() -> list[tuple[Weights, dict[str, np.ndarray]]]:
+    images = read_images(["skimage:chelsea", "skimage:coffee"], Path())[:, :, ::2, ::2]
+    return [fit_weights(images, "mine", patches=700) for _ in range(2)]
+
+
+def test_fit_gives_the_same_digest_again(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
+    assert fitted[0][0].digest == fitted[1][0].digest
+    assert fitted[0][0].digest != weights.load("pca").digest
+
+
+def test_fitted_weights_survive_their_file(fitted: list[tuple[Weights, dict[str, np.ndarray]]], tmp_path: Path) -> None:
+    made, packed = fitted[0]
+    weights.save_file(made, tmp_path / "mine.safetensors", packed)
+    again = weights.read(tmp_path / "mine.safetensors")
+    assert (again.digest, again.unit_mean_pooling) == (made.digest, "average")
+
+
+def test_fitted_filters_have_unit_mean_activation(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
+    network = VGG19(fitted[0][0], normalize=False)
+    maps = network.features(calibration_images(), ["conv1_1", "conv2_2", "conv4_1"])
+    for features in maps.values():
+        assert torch.allclose(features.mean((0, 2, 3)), torch.ones(features.shape[1]), atol=1e-3)
