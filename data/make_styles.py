@@ -101,7 +101,8 @@ def swirl(rng: np.random.Generator) -> Image.Image:
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     glow = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (0.35 * radius) ** 2) for cx, cy, _, radius in lights)
     rings = sum(
-        np.exp(-((np.hypot(x - cx, y - cy) - 0.62 * radius) ** 2) / (0.09 * radius) ** 2) for cx, cy, _, radius in lights
+        np.exp(-((np.hypot(x - cx, y - cy) - 0.62 * radius) ** 2) / (0.09 * radius) ** 2)
+        for cx, cy, _, radius in lights
     )
     tone = 0.42 + 0.33 * fractal_noise(rng, 3, 4) + 0.12 * np.sin(9 * y + 4 * x)
     night = [(9, 16, 50), (18, 42, 105), (32, 82, 150), (70, 135, 180), (150, 195, 205), (222, 228, 205)]
@@ -125,7 +126,15 @@ def mosaic(rng: np.random.Generator) -> Image.Image:
     centre = (0.30, 1.08)
     radius, angle = np.hypot(x - centre[0], y - centre[1]), np.arctan2(y - centre[1], x - centre[0])
     waves = 0.5 + 0.5 * np.sin(22 * radius + 1.6 * np.sin(5 * angle) + 0.8 * fractal_noise(rng, 3, 2))
-    palette = [(16, 60, 92), (10, 120, 134), (40, 168, 140), (226, 190, 84), (232, 122, 58), (150, 36, 50), (244, 232, 206)]
+    palette = [
+        (16, 60, 92),
+        (10, 120, 134),
+        (40, 168, 140),
+        (226, 190, 84),
+        (232, 122, 58),
+        (150, 36, 50),
+        (244, 232, 206),
+    ]
     image = Image.new("RGB", (SIDE, SIDE), (40, 36, 38))
     draw = ImageDraw.Draw(image)
     ring, tile = 0.0, 26.0
@@ -173,7 +182,11 @@ def hatching(rng: np.random.Generator) -> Image.Image:
             length = rng.uniform(22, 52)
             dx, dy = np.cos(direction) * length / 2, np.sin(direction) * length / 2
             sag = rng.normal(0, 1.6)
-            points = [(px - dx, py - dy), (px - sag * np.sin(direction), py + sag * np.cos(direction)), (px + dx, py + dy)]
+            points = [
+                (px - dx, py - dy),
+                (px - sag * np.sin(direction), py + sag * np.cos(direction)),
+                (px + dx, py + dy),
+            ]
             draw.line(points, fill=jitter(rng, np.array(inks[layer], float), 0.01, 0.15), width=3, joint="curve")
     return reduce(image)
 
@@ -218,7 +231,9 @@ def marbling(rng: np.random.Generator) -> Image.Image:
         u, v = cx * SIDE + rx * np.cos(turn) - ry * np.sin(turn), cy * SIDE + rx * np.sin(turn) + ry * np.cos(turn)
     v = v + 62 * np.sin(2 * np.pi * u / 118) * (0.6 + 0.4 * np.sin(2 * np.pi * v / 900))
     u = u + 30 * np.sin(2 * np.pi * v / 230 + 1)
-    colours = np.array([(22, 42, 74), (176, 46, 44), (238, 226, 200), (214, 158, 62), (42, 104, 110), (240, 236, 222)], float)
+    colours = np.array(
+        [(22, 42, 74), (176, 46, 44), (238, 226, 200), (214, 158, 62), (42, 104, 110), (240, 236, 222)], float
+    )
     drops = rng.uniform(-0.25 * SIDE, 1.25 * SIDE, (240, 2))
     sizes = rng.uniform(70, 150, 240)
     ink = rng.integers(0, len(colours), 240)

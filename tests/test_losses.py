@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,7 +15,9 @@ CONVENTIONS: list[Convention] = ["paper", "mean"]
 
 
 def maps(seed: int, side: int = SIDE, dtype: torch.dtype = torch.float64, batch: int = 3) -> torch.Tensor:
-    return torch.rand(batch, N, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.rand(batch, N, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        dtype
+    )
 
 
 def numpy_content(f: Any, p: Any, convention: str) -> float:
@@ -41,8 +42,12 @@ def test_losses_agree_with_numpy(convention: Convention, dtype: torch.dtype, tol
     content = content_loss(f.to(dtype), p.to(dtype), convention)
     style = style_loss(gram_matrix(f.to(dtype)), gram_matrix(s.to(dtype)), convention)
     for cell in range(3):
-        assert float(content[cell]) == pytest.approx(numpy_content(f[cell].numpy(), p[cell].numpy(), convention), rel=tolerance)
-        assert float(style[cell]) == pytest.approx(numpy_style(f[cell].numpy(), s[cell].numpy(), convention), rel=tolerance)
+        assert float(content[cell]) == pytest.approx(
+            numpy_content(f[cell].numpy(), p[cell].numpy(), convention), rel=tolerance
+        )
+        assert float(style[cell]) == pytest.approx(
+            numpy_style(f[cell].numpy(), s[cell].numpy(), convention), rel=tolerance
+        )
 
 
 def test_gram_of_ones_and_of_permuted_positions() -> None:

@@ -21,7 +21,9 @@ from tests.conftest import document, small_plan
 def test_cells_are_the_product_of_the_levels_in_order() -> None:
     plan = small_plan(factors={"replicate": 3, "pooling": ["max", "average"]})
     levels = [tuple(cell.levels.values()) for cell in plan.cells]
-    expected = itertools.product(["cat"], ["cup"], ["one", "two"], ["1e-05", "0.0001"], ["1", "2", "3"], ["max", "average"])
+    expected = itertools.product(
+        ["cat"], ["cup"], ["one", "two"], ["1e-05", "0.0001"], ["1", "2", "3"], ["max", "average"]
+    )
     assert levels == list(expected)
     assert len(plan.by_id) == len(plan.cells) == 24
     assert len({cell.filename for cell in plan.cells}) == 24
@@ -96,7 +98,9 @@ def test_layer_weights_follow_the_convention() -> None:
     assert default_layer_weight("conv4_2", 2, "mean", "content") == 0.5
 
 
-@pytest.mark.parametrize(("layer", "size", "fits"), [("conv5_1", 16, True), ("conv5_1", 15, False), ("pool5", 31, False)])
+@pytest.mark.parametrize(
+    ("layer", "size", "fits"), [("conv5_1", 16, True), ("conv5_1", 15, False), ("pool5", 31, False)]
+)
 def test_size_must_reach_the_deepest_layer(layer: str, size: int, fits: bool) -> None:
     sections = {"layers": {"content": [layer]}, "synthesis": {"size": size}}
     if fits:
@@ -108,12 +112,14 @@ def test_size_must_reach_the_deepest_layer(layer: str, size: int, fits: bool) ->
 
 def test_equal_images_under_two_names_are_refused(tmp_path: Path, photograph: Path) -> None:
     images = {"root": str(tmp_path), "content": {"one": photograph.name, "two": photograph.name}}
-    with pytest.raises(ProtocolError, match='factors.content: levels "one" and "two" are the same image'):
+    with pytest.raises(ProtocolError, match=r'factors\.content: levels "one" and "two" are the same image'):
         small_plan(images=images)
 
 
 def test_a_plan_works_before_its_files_are_there(tmp_path: Path) -> None:
-    plan = small_plan(images={"root": str(tmp_path), "content": {"cat": "cat.png"}}, model={"weights": "mine.safetensors"})
+    plan = small_plan(
+        images={"root": str(tmp_path), "content": {"cat": "cat.png"}}, model={"weights": "mine.safetensors"}
+    )
     assert len(plan.cells) == 4
     told = [f"{problem.key}: {problem.message}" for problem in plan.missing]
     assert told[0].startswith('images.content.cat: image "cat.png" was not found at')

@@ -69,7 +69,11 @@ def messages(text: str) -> list[str]:
         ('A = ["conv1_1"]', 'A = ["relu1_1"]', 'p.toml:8: layers.style.A[0]: unknown layer "relu1_1": write "conv1_1"'),
         ('A = ["conv1_1"]', 'A = ["conv1_9"]', 'p.toml:8: layers.style.A[0]: unknown layer "conv1_9" (did you mean'),
         ('A = ["conv1_1"]', "A = []", "p.toml:8: layers.style.A: must name at least one layer"),
-        ('A = ["conv1_1"]', 'A = ["conv1_1", "conv1_1"]', 'p.toml:8: layers.style.A[1]: layer "conv1_1" is named twice'),
+        (
+            'A = ["conv1_1"]',
+            'A = ["conv1_1", "conv1_1"]',
+            'p.toml:8: layers.style.A[1]: layer "conv1_1" is named twice',
+        ),
         ("conv2_1 = 0.25", "conv2_1 = -1", "p.toml:9: layers.style.B.conv2_1: must be > 0 (got -1)"),
         ("[0, 1e-5, 1, inf]", "[-1e-4]", "p.toml:11: factors.ratio[0]: must be >= 0 (got -0.0001)"),
         ("[0, 1e-5, 1, inf]", "[1e-5, 0.00001]", "p.toml:11: factors.ratio[1]: level 1e-05 is given twice"),
@@ -98,7 +102,11 @@ def test_every_mistake_names_line_key_rule_and_value(old: str, new: str, message
 
 
 def test_all_mistakes_are_told_at_once_in_order() -> None:
-    text = GOOD.replace("schema = 1", "schema = 3").replace('"conv1_1"', '"conv0"').replace("replicate = 2", "replicat = 2")
+    text = (
+        GOOD.replace("schema = 1", "schema = 3")
+        .replace('"conv1_1"', '"conv0"')
+        .replace("replicate = 2", "replicat = 2")
+    )
     text = text.replace("max_evaluations = 300", "max_evaluations = -1")
     lines = [line.split(": ")[0] for line in messages(text)]
     assert lines == ["p.toml:1", "p.toml:8", "p.toml:14", "p.toml:17"]

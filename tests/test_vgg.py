@@ -41,9 +41,7 @@ def reference(source: Weights, image: torch.Tensor, pooling: str) -> dict[str, t
             module = nn.AvgPool2d(2) if isinstance(module, nn.MaxPool2d) and pooling == "average" else module
             x = module(x).clone()
             outputs[index] = x
-    return {
-        name: outputs[layer.torchvision_index + (0 if layer.is_pool else 1)] for name, layer in LAYERS.items()
-    }
+    return {name: outputs[layer.torchvision_index + (0 if layer.is_pool else 1)] for name, layer in LAYERS.items()}
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
@@ -87,7 +85,9 @@ def test_normalization_gives_unit_means_and_keeps_the_function(pca: Weights, ima
     for name in layers:
         assert torch.allclose(means[name].mean((0, 2, 3)), torch.ones(LAYERS[name].channels), atol=1e-3)
         scale = plain.features(calibration_images(), [name])[name].mean((0, 2, 3))
-        assert torch.allclose(before[name], after[name] * scale[:, None, None], rtol=1e-3, atol=float(1e-5 * before[name].max()))
+        assert torch.allclose(
+            before[name], after[name] * scale[:, None, None], rtol=1e-3, atol=float(1e-5 * before[name].max())
+        )
 
 
 def test_a_silent_filter_keeps_its_scale(pca: Weights) -> None:

@@ -189,7 +189,7 @@ def test_wrong_digest_keeps_nothing(remote: RemoteWeights, empty_cache: Path) ->
 
 
 def test_no_network_says_what_to_do(remote: RemoteWeights, empty_cache: Path) -> None:
-    with pytest.raises(WeightsError, match="could not be downloaded .* put it into"):
+    with pytest.raises(WeightsError, match=r"could not be downloaded .* put it into"):
         weights.fetch(replace(remote, url="http://127.0.0.1:9/" + remote.filename))
 
 
@@ -204,7 +204,7 @@ def test_a_file_put_there_by_hand_is_found(
     assert found is not None and found.suffix == ".safetensors"
     (folder / remote.filename).write_bytes(b"something else")
     found.unlink()
-    with pytest.raises(WeightsError, match="is not vgg19-small.pth"):
+    with pytest.raises(WeightsError, match=r"is not vgg19-small\.pth"):
         weights.find_remote(remote)
 
 

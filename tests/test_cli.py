@@ -1,0 +1,187 @@
+"""The command line: exit codes, messages on stderr, files on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+from PIL import Image
+
+import stimkit
+from stimkit.cli import app
+from stimkit.results import Results
+from tests.conftest import ROOT, document
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def protocol(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(tomli_w.dumps(document()))
+    return path
+
+
+def test_plan_shows_what_would_be_made(command: Command, protocol: Path) -> None:
+    code, out, err = command("plan", protocol)
+    assert (code, err) == (0, "")
+    for text in ("small: 4 cells", "style_layers", "32 × 32 px", "weights  pca", "under mean losses", "memory", "disk"):
+        assert text in out
+
+
+def test_plan_as_json_and_cells(command: Command, protocol: Path) -> None:
+    code, out, _ = command("plan", protocol, "--json", "--cells")
+    summary = json.loads(out)
+    assert (code, summary["cells"], len(summary["cells_list"])) == (0, 4, 4)
+    assert summary["estimate"]["evaluations"] == 24
+    code, out, _ = command("plan", protocol, "--cells")
+    ids = [line.split()[0] for line in out.splitlines()]
+    assert ids == [cell["stimulus_id"] for cell in summary["cells_list"]]
+
+
+def test_plan_check_says_done_and_pending(command: Command, protocol: Path, small_run: Results, tmp_path: Path) -> None:
+    code, out, _ = command("plan", protocol, "--check", small_run.path)
+    assert (code, "4 done, 0 failed, 0 pending" in out) == (0, True)
+    more = tmp_path / "more.toml"
+    more.write_text(tomli_w.dumps(document(factors={"replicate": 3})))
+    code, out, _ = command("plan", more, "--check", small_run.path)
+    assert (code, "4 done, 0 failed, 8 pending" in out) == (3, True)
+    other = tmp_path / "other.toml"
+    other.write_text(tomli_w.dumps(document(synthesis={"size": 40})))
+    code, _, err = command("plan", other, "--check", small_run.path)
+    assert (code, "holds another protocol" in err) == (2, True)
+
+
+def test_run_makes_the_set_and_says_where(command: Command, protocol: Path, tmp_path: Path) -> None:
+    code, out, err = command("run", protocol, "--out", tmp_path / "run", "--device", "cpu", "--batch-size", 4)
+    assert code == 0, err
+    assert "4 of 4 stimuli made" in out and "contact_sheet.png" in out
+    assert [line.split()[0] for line in err.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    code, out, err = command("run", protocol, "--out", tmp_path / "run", "--device", "cpu")
+    assert (code, "0 of 4 stimuli made" in out, "4 were there before" in out) == (0, True, True)
+    with Image.open(tmp_path / "run" / "contact_sheet.png") as sheet:
+        assert sheet.width > 2 * 32 and sheet.height > 2 * 32
+
+
+def write(path: Path, **sections: dict[str, object]) -> Path:
+    path.write_text(tomli_w.dumps(document(**sections)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"synthesis": {"sise": 32}}, 'synthesis.sise: unknown key (did you mean "size"?)'),
+        ({"factors": {"ratio": [-1.0]}}, "factors.ratio[0]: must be >= 0 (got -1.0)"),
+        ({"images": {"content": {"cat": "missing.png"}}}, 'images.content.cat: image "missing.png" was not found'),
+        ({"images": {"content": {"cat": "corrupt.png"}}}, 'image "corrupt.png" is not an image that Pillow can read'),
+        ({"images": {"content": {"cat": "../up.png"}}}, 'image "../up.png" lies outside the image root'),
+        ({"images": {"content": {"cat": "huge.png"}}}, "at most 64,000,000 are accepted"),
+        ({"synthesis": {"size": 1}}, "1 px is too small for conv2_1, which needs at least 2 px"),
+        ({"model": {"weights": "none.safetensors"}}, 'model.weights: weights "none.safetensors": no file'),
+        ({"model": {"weights": "imagenet"}}, "`stimkit weights fetch imagenet` downloads them once"),
+    ],
+)
+def test_bad_protocols_end_with_2_and_one_message(
+    sections: dict[str, dict[str, object]], message: str, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "corrupt.png").write_bytes(b"nonsense")
+    Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")
+    code, out, err = command(
+        "run", write(tmp_path / "bad.toml", **sections), "--out", tmp_path / "run", "--device", "cpu"
+    )
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_that_is_not_there(command: Command, protocol: Path, tmp_path: Path) -> None:
+    code, _, err = command("run", protocol, "--out", tmp_path / "run", "--device", "cuda:77")
+    assert code == 2
+    assert "CUDA" in err and "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_places_that_cannot_hold_a_run(command: Command, protocol: Path, tmp_path: Path) -> None:
+    code, _, err = command("run", protocol, "--out", protocol, "--device", "cpu")
+    assert (code, "exists and is not a run folder" in err) == (2, True)
+    code, _, err = command("run", protocol, "--out", protocol / "below", "--device", "cpu")
+    assert (code, "cannot be written" in err) == (6, True)
+
+
+def test_init_writes_a_protocol_that_plans(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("init", "pilot")[0] == 0
+    code, out, _ = command("plan", "pilot.toml")
+    assert (code, "pilot: 16 cells" in out) == (0, True)
+    code, _, err = command("init", "pilot")
+    assert (code, "exists already" in err) == (2, True)
+    code, _, err = command("init", "a b")
+    assert (code, "must consist of letters" in err) == (2, True)
+
+
+def test_schema_is_json(command: Command) -> None:
+    code, out, _ = command("schema")
+    assert (code, json.loads(out)["title"]) == (0, "stimkit protocol")
+
+
+def test_doctor_reports_and_tests_itself(command: Command) -> None:
+    code, out, _ = command("doctor", "--json")
+    findings = json.loads(out)
+    assert code == 0
+    assert set(findings) == {"versions", "devices", "precision", "weights", "cache", "self-test"}
+    assert findings["self-test"][0].startswith("passed")
+    assert "intact" in findings["weights"][0] and "not on this machine" in findings["weights"][1]
+
+
+def test_version_and_help(command: Command) -> None:
+    assert command("--version")[1] == f"stimkit {stimkit.__version__}\n"
+    code, out, _ = command("run", "--help")
+    assert (code, "Run it again to go on" in out) == (0, True)
+
+
+def test_weights_commands(command: Command, tmp_path: Path) -> None:
+    code, out, _ = command("weights", "list")
+    assert (code, out.startswith("pca       embedded")) == (0, True)
+    code, out, _ = command("weights", "inspect", "pca", "--json")
+    assert json.loads(out)["parameters"] == 20_024_384
+    code, out, _ = command("weights", "import", ROOT / "stimkit/pca.safetensors", "--out", tmp_path / "w.safetensors")
+    assert (code, "torchvision preprocessing" in out) == (0, True)
+    first, second = (
+        json.loads(command("weights", "inspect", one, "--json")[1]) for one in ("pca", tmp_path / "w.safetensors")
+    )
+    assert first["sha256"] == second["sha256"]
+    code, _, err = command("weights", "import", ROOT / "stimkit/pca.safetensors", "--out", tmp_path / "w.safetensors")
+    assert (code, "exists already" in err) == (2, True)
+    code, _, err = command("weights", "fetch", "resnet")
+    assert (code, "only imagenet can" in err) == (2, True)
+    code, _, err = command("weights", "fit", "--images", tmp_path, "--out", tmp_path / "f.safetensors")
+    assert (code, "give at least 2" in err) == (2, True)
+
+
+def test_weights_fit_with_images(command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "c.png").write_bytes(b"nonsense")
+    code, _, err = command("weights", "fit", "--images", tmp_path, "--out", tmp_path / "f.safetensors")
+    assert (code, 'image "c.png" is not an image' in err) == (2, True)
+    assert not (tmp_path / "f.safetensors").exists()
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    for name in names:
+        assert f"stimkit {name}" in readme, name
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            name = command.name or command.callback.__name__
+            assert f"weights {name}" in readme or f"`{name}`" in readme, name

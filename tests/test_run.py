@@ -1,0 +1,393 @@
+"""Run folders: commits, resume, manifest; and losses that anyone can recompute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skimage.data
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from PIL import Image
+from safetensors.numpy import load_file
+
+import stimkit
+from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderError, StorageError
+from stimkit.manifest import to_grid
+from stimkit.record import COLUMNS, image_statistics
+from stimkit.results import Results
+from stimkit.runner import Event, batches
+from stimkit.store import RunStore
+from tests.conftest import ROOT, document, small_plan
+
+
+def test_folder_holds_what_the_design_says(small_run: Results) -> None:
+    names = {path.name for path in small_run.path.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "protocol.toml", "protocol.lock.json", "environment.json", "stimuli", "records", "traces",
+        "manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png",
+    }  # fmt: skip
+    for record in small_run.records.values():
+        assert record["filename"].startswith("cat_cup_")
+        assert record["filename"].endswith(f"_r1_{record['stimulus_id']}.png")
+        data = (small_run.path / "stimuli" / record["filename"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == record["file_sha256"]
+    assert len(list((small_run.path / "stimuli").iterdir())) == 4
+    environment = json.loads((small_run.path / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+
+
+def numpy_recomputation(run: Path, row: pd.Series[Any]) -> tuple[float, float]:
+    """Content and style loss from the PNG, the inputs and the weights, without stimkit's network or losses."""
+    packed = load_file(ROOT / "stimkit" / "pca.safetensors")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+    def squared(array: np.ndarray) -> np.ndarray:
+        side = min(array.shape[:2])
+        top, left = (array.shape[0] - side) / 2, (array.shape[1] - side) / 2
+        box = (left, top, left + side, top + side)
+        return np.asarray(Image.fromarray(array).resize((32, 32), Image.Resampling.LANCZOS, box=box))
+
+    def maps(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        x = torch.from_numpy(((pixels / 255 - mean) / std).transpose(2, 0, 1)[None])
+        found = {}
+        for name in ("conv1_1", "conv1_2", "conv2_1"):
+            if name == "conv2_1":
+                x = F.avg_pool2d(x, 2)
+            pairs = packed[f"{name}.pairs"].astype(np.float32)
+            filters = np.concatenate([pairs, -pairs, packed[f"{name}.rest"].astype(np.float32)])
+            filters = filters * packed[f"{name}.scale"][:, None, None, None]
+            x = F.relu(
+                F.conv2d(
+                    x, torch.from_numpy(filters).double(), torch.from_numpy(packed[f"{name}.bias"]).double(), padding=1
+                )
+            )
+            found[name] = x[0].flatten(1).numpy()
+        return found
+
+    stimulus = maps(np.asarray(Image.open(run / "stimuli" / row["filename"])))
+    content, style = maps(squared(skimage.data.chelsea())), maps(squared(skimage.data.coffee()))
+    content_loss = 0.5 * ((stimulus["conv2_1"] - content["conv2_1"]) ** 2).sum()
+    style_loss = 0.0
+    layers = row["style_layers_used"].split(";")
+    for layer in layers:
+        f, a = stimulus[layer], style[layer]
+        n, m = f.shape
+        style_loss += ((f @ f.T - a @ a.T) ** 2).sum() / (4 * n**2 * m**2) / len(layers)
+    return float(content_loss), float(style_loss)
+
+
+def test_file_losses_can_be_recomputed_by_anyone(small_run: Results) -> None:
+    table = pd.read_csv(small_run.path / "manifest.csv")
+    for _, row in table.iterrows():
+        content, style = numpy_recomputation(small_run.path, row)
+        assert row["loss_content_file"] == pytest.approx(content, rel=1e-4)
+        assert row["loss_style_file"] == pytest.approx(style, rel=1e-4)
+        assert row["loss_total_file"] == pytest.approx(row["alpha"] * content + row["beta"] * style, rel=1e-4)
+
+
+def test_manifest_csv_is_plain_and_complete(small_run: Results) -> None:
+    table = pd.read_csv(small_run.path / "manifest.csv")
+    assert table["stimulus_id"].tolist() == [cell.id for cell in small_plan().cells]
+    assert set(table.columns) >= {column.name for column in COLUMNS} | {"content", "style", "style_layers", "ratio"}
+    assert all(name.isidentifier() and name == name.lower() for name in table.columns)
+    assert table["ratio"].tolist() == [1e-5, 1e-4, 1e-5, 1e-4]
+    assert not table["stimulus_id"].map(lambda text: text[1:]).eq("").any()
+    assert (table["status"] == "accepted").all()
+
+
+def test_losses_csv_adds_up(small_run: Results) -> None:
+    rows = pd.read_csv(small_run.path / "losses.csv")
+    assert set(rows["stage"]) == {"initial", "optimized", "file"}
+    for (_, _), part in rows.groupby(["stimulus_id", "stage"]):
+        by_layer = part[(part["term"] == "style") & (part["layer"] != "all")]
+        whole = part[(part["term"] == "style") & (part["layer"] == "all")]["value"].item()
+        assert (by_layer["weight"] * by_layer["value"]).sum() == pytest.approx(whole, rel=1e-5)
+        terms = part[(part["layer"] == "all") & (part["term"] != "total")]
+        total = part[part["term"] == "total"]["value"].item()
+        assert (terms["weight"] * terms["value"]).sum() == pytest.approx(total, rel=1e-5)
+
+
+def test_netcdf_opens_with_units_and_long_names(small_run: Results) -> None:
+    with xr.open_dataset(small_run.path / "manifest.nc") as manifest:
+        assert dict(manifest.sizes) == {
+            "stimulus": 4, "stage": 3, "style_layer": 2, "content_layer": 1, "trace_step": 6, "channel": 3,
+        }  # fmt: skip
+        for name, variable in manifest.data_vars.items():
+            assert variable.attrs.get("long_name") and variable.attrs.get("units"), name
+        assert manifest["style_layer"].values.tolist() == ["conv1_1", "conv2_1"]
+        assert np.isnan(manifest["style_loss_by_layer"].sel(style_layer="conv2_1")).sum() == 2 * 3
+        assert manifest["style_weight"].values.tolist() == [[1, 0], [1, 0], [0.5, 0.5], [0.5, 0.5]]
+        assert "schema = 1" in manifest.attrs["protocol"]
+        assert json.loads(manifest.attrs["environment"])["packages"]["stimkit"]
+        for name in ("stimulus_id", "seed", "content_sha256", "weights_sha256", "ratio", "replicate"):
+            assert manifest[name].dims == ("stimulus",) and name in manifest.coords
+        grid = to_grid(manifest)
+        cell = grid["loss_total"].sel(style_layers="two", ratio=1e-4, stage="file")
+        expected = small_run.dataset["loss_total"].sel(stage="file").values[3]
+        assert float(cell) == pytest.approx(expected)
+
+
+def test_opened_run_gives_images_on_demand(small_run: Results) -> None:
+    some = next(iter(small_run.records))
+    assert small_run.image(some).shape == (32, 32, 3)
+    assert small_run.to_grid().sizes["ratio"] == 2
+    with pytest.raises(RunFolderError, match="has no stimulus"):
+        small_run.image("snothere")
+
+
+def test_trace_ends_where_the_optimized_loss_is(small_run: Results) -> None:
+    with xr.open_dataset(small_run.path / "manifest.nc") as manifest:
+        lowest = manifest["trace_total"].min("trace_step")
+        assert (manifest["loss_total"].sel(stage="optimized") <= lowest * 1.001).all()
+
+
+def test_same_protocol_gives_the_same_pixels(small_run: Results, tmp_path: Path) -> None:
+    stimkit.run(small_plan(), tmp_path / "again", device="cpu")
+    again = stimkit.open_run(tmp_path / "again")
+    assert {k: v["pixel_sha256"] for k, v in again.records.items()} == {
+        k: v["pixel_sha256"] for k, v in small_run.records.items()
+    }
+
+
+# --- resume, refuse, survive ---------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """Raised by a test in the middle of a run."""
+
+
+def stop_after(count: int) -> Any:
+    def on_event(event: Event) -> None:
+        if event.record is not None and event.done >= count:
+            raise Stop
+
+    return on_event
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    run, plan = tmp_path / "run", small_plan()
+    with pytest.raises(Stop):
+        stimkit.run(plan, run, device="cpu", batch_size=1, on_event=stop_after(2))
+    assert len(pd.read_csv(run / "manifest.csv")) == 2
+    before = {path: path.stat().st_mtime_ns for path in (run / "stimuli").iterdir()}
+    assert len(before) == 2
+    summary = stimkit.run(plan, run, device="cpu")
+    assert (summary.done_before, summary.made, summary.planned) == (2, 2, 4)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    assert len(pd.read_csv(run / "manifest.csv")) == 4
+    assert stimkit.run(plan, run, device="cpu").made == 0
+
+
+def test_a_stimulus_without_a_record_is_not_complete(tmp_path: Path) -> None:
+    run, plan = tmp_path / "run", small_plan(factors={"ratio": [1e-5]})
+    stimkit.run(plan, run, device="cpu")
+    (run / "records" / f"{plan.cells[0].id}.json").unlink()
+    (run / "records" / ".s123.json.1-ab.tmp").write_text("torn")
+    assert stimkit.run(plan, run, device="cpu").made == 1
+    assert not list((run / "records").glob(".*"))
+
+
+def test_adding_a_level_extends_a_run(tmp_path: Path) -> None:
+    stimkit.run(small_plan(factors={"ratio": [1e-5]}), tmp_path / "run", device="cpu")
+    summary = stimkit.run(small_plan(), tmp_path / "run", device="cpu")
+    assert (summary.done_before, summary.made) == (2, 2)
+
+
+def test_another_protocol_is_refused_and_nothing_changes(small_run: Results) -> None:
+    before = (small_run.path / "protocol.lock.json").read_bytes()
+    with pytest.raises(RunFolderError, match="holds another protocol: 4 of its 4 cells are not in this one"):
+        stimkit.run(small_plan(synthesis={"size": 48}), small_run.path, device="cpu")
+    assert (small_run.path / "protocol.lock.json").read_bytes() == before
+
+
+def test_foreign_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(RunFolderError, match="exists and is not a run folder"):
+            stimkit.run(small_plan(), place, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        stimkit.open_run(tmp_path)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        stimkit.run(small_plan(), tmp_path / "file" / "run", device="cpu")
+
+
+def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
+    plan = small_plan()
+    store = RunStore.create(tmp_path / "run", plan, {})
+    with store.writing(), pytest.raises(RunFolderError, match=f"is being written by process {os.getpid()} on "):
+        stimkit.run(plan, tmp_path / "run", device="cpu")
+
+
+def test_an_image_that_changes_after_planning_is_noticed(tmp_path: Path, photograph: Path) -> None:
+    plan = small_plan(images={"root": str(tmp_path), "content": {"photo": photograph.name}})
+    Image.new("RGB", (40, 40)).save(photograph)
+    with pytest.raises(ImageError, match="has changed since the plan was made"):
+        stimkit.run(plan, tmp_path / "run", device="cpu")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A file system of 1 MB, where this process may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_too_small_is_noticed_first(small_disk: Path) -> None:
+    with pytest.raises(StorageError, match=r"MB free, but about .* MB are needed"):
+        stimkit.run(small_plan(), small_disk / "run", device="cpu")
+
+
+def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
+    store = RunStore.create(small_disk / "run", small_plan(), {})
+    record = {"schema": 1, "status": "accepted", "filename": "a.png", "stimulus_id": "s1"}
+    with store.writing():
+        store.commit(record, b"x" * 100_000, np.zeros((1, 3), np.float32))
+        with pytest.raises(StorageError, match=r"disk .* is full; complete stimuli are intact"):
+            store.commit({**record, "stimulus_id": "s2", "filename": "b.png"}, b"x" * 2_000_000, np.zeros((1, 3)))
+    assert [path.name for path in (small_disk / "run" / "stimuli").iterdir()] == ["a.png"]
+    assert store.completed() == {"s1"}
+
+
+def write_slow_protocol(folder: Path) -> Path:
+    """A protocol file whose cells take long enough to be interrupted."""
+    import tomli_w
+
+    path = folder / "slow.toml"
+    path.write_text(tomli_w.dumps(document(factors={"replicate": 50}, synthesis={"max_evaluations": 30})))
+    return path
+
+
+def wait_for_records(run: Path, count: int) -> None:
+    for _ in range(1200):
+        if len(list((run / "records").glob("s*.json"))) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run never got going")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_signals_keep_what_is_complete(number: int, code: int, tmp_path: Path) -> None:
+    run, protocol = tmp_path / "run", write_slow_protocol(tmp_path)
+    arguments = [
+        sys.executable,
+        "-m",
+        "stimkit.cli",
+        "run",
+        protocol,
+        "--out",
+        run,
+        "--device",
+        "cpu",
+        "--batch-size",
+        "2",
+    ]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    wait_for_records(run, 2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    done = RunStore.open(run).completed()
+    assert 2 <= len(done) < 200
+    for record in RunStore.open(run).records():
+        data = (run / "stimuli" / record["filename"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == record["file_sha256"]
+    if number != signal.SIGKILL:
+        assert "run the same command again to go on" in errors
+        assert len(pd.read_csv(run / "manifest.csv")) == len(done)
+    plan = stimkit.plan(stimkit.Protocol.load(protocol))
+    with pytest.raises(Stop):
+        stimkit.run(plan, run, device="cpu", batch_size=2, on_event=stop_after(len(done) + 2))
+    assert len(RunStore.open(run).completed()) > len(done)
+
+
+def test_interrupted_carries_its_exit_code() -> None:
+    assert Interrupted(signal.SIGINT).exit_code == 130
+
+
+# --- batches and statistics ----------------------------------------------------------------------------------
+
+
+def test_batches_hold_cells_of_one_kind_each_once() -> None:
+    plan = small_plan(factors={"size": [32, 48], "replicate": 3, "style_layers": ["one", "two"]})
+    groups = list(batches(plan.cells, lambda _settings, _layer: 4))
+    assert sorted(cell.id for group in groups for cell in group) == sorted(plan.by_id)
+    assert all(len({cell.settings for cell in group}) == 1 and len(group) <= 4 for group in groups)
+
+
+def test_batch_size_is_recorded_and_does_not_change_losses_much(small_run: Results, tmp_path: Path) -> None:
+    stimkit.run(small_plan(), tmp_path / "run", device="cpu", batch_size=3)
+    records = stimkit.open_run(tmp_path / "run").records
+    assert sorted(record["batch_size"] for record in records.values()) == [1, 3, 3, 3]
+    for stimulus_id, record in records.items():
+        other = small_run.records[stimulus_id]
+        assert record["init_sha256"] == other["init_sha256"]
+        assert record["losses"]["file"]["total"] == pytest.approx(other["losses"]["file"]["total"], rel=1e-2)
+
+
+def test_luminance_statistics_against_known_answers() -> None:
+    grey = image_statistics(np.full((4, 4, 3), 188, np.uint8))
+    assert grey["mean_luminance"] == pytest.approx(0.5029, abs=1e-4)  # IEC 61966-2-1
+    assert grey["rms_contrast"] == pytest.approx(0, abs=1e-12)
+    half = np.zeros((2, 2, 3), np.uint8)
+    half[0] = 255
+    assert image_statistics(half) == pytest.approx(
+        {"mean_luminance": 0.5, "rms_contrast": 1.0, "mean_r": 0.5, "mean_g": 0.5, "mean_b": 0.5}
+    )
+
+
+def test_a_failed_cell_has_a_record_but_no_image(tmp_path: Path) -> None:
+    """Weights that overflow make every loss non-finite: the run ends, and says so for each cell."""
+    from stimkit import weights
+
+    source = weights.load("pca")
+    huge = {
+        key: value * np.float32(1e30) if key == "conv1_1.weight" else value for key, value in source.tensors.items()
+    }
+    path = tmp_path / "huge.safetensors"
+    weights.save_file(weights.Weights("huge", huge, "torchvision", weights.tensor_digest(huge)), path)
+    plan = small_plan(model={"weights": str(path), "normalize": False}, factors={"ratio": [1e-5]})
+    summary = stimkit.run(plan, tmp_path / "run", device="cpu")
+    assert len(summary.failed) == 2
+    assert not list((tmp_path / "run" / "stimuli").iterdir())
+    table = pd.read_csv(tmp_path / "run" / "manifest.csv")
+    assert table["status"].tolist() == ["failed", "failed"]
+    assert table["status_reason"].str.contains("non-finite").all()
+    assert math.isnan(table["loss_total_optimized"][0])
+    assert stimkit.run(plan, tmp_path / "run", device="cpu").made == 0
+    assert stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True).made == 2
+
+
+def test_missing_inputs_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    plan = small_plan(images={"root": str(tmp_path), "style": {"cup": "none.png"}})
+    with pytest.raises(ProtocolError, match=r"images\.style\.cup"):
+        stimkit.run(plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,83 @@
+"""The structure that the code promises: imports go one way, the public names exist, examples run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import stimkit
+from tests.conftest import ROOT
+
+# From the bottom up: a module imports only from rows above its own.
+ORDER = [
+    ["errors", "atomic"],
+    ["layers"],
+    ["settings", "toml_lines"],
+    ["protocol", "images", "weights", "template"],
+    ["noise", "cost", "planning", "vgg"],
+    ["summary", "fit", "losses", "lbfgs", "precondition", "precision"],
+    ["environment", "batch", "synthesis"],
+    ["record", "single"],
+    ["store", "contact_sheet", "doctor"],
+    ["manifest"],
+    ["derived", "results"],
+    ["runner"],
+    ["display"],
+    ["cli_weights"],
+    ["cli"],
+]
+LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}
+MODULES = sorted((ROOT / "stimkit").glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of stimkit that a module imports when it runs (not only for type checks)."""
+    tree = ast.parse(path.read_text())
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in guarded and (node.module or "").startswith("stimkit"):
+            below = (node.module or "").removeprefix("stimkit").removeprefix(".")
+            names |= {below} if below else {alias.name for alias in node.names}
+    return names - {"__version__"}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=lambda path: path.stem)
+def test_imports_go_one_way(path: Path) -> None:
+    wrong = {name for name in imported(path) if LEVEL[name] >= LEVEL[path.stem]}
+    assert not wrong, f"{path.stem} imports {wrong}"
+
+
+@pytest.mark.parametrize("name", stimkit.__all__)
+def test_public_names_exist_and_are_documented(name: str) -> None:
+    value = getattr(stimkit, name)
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = stimkit.nothing  # type: ignore[attr-defined]
+
+
+def test_python_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples as they stand, but on fewer pixels and evaluations."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    quick = (ROOT / "protocols/quickstart.toml").read_text()
+    quick = re.sub(r"size = \d+", "size = 32", re.sub(r"max_evaluations = \d+", "max_evaluations = 2", quick))
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols/quickstart.toml").write_text(quick)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {}
+    for block in blocks:
+        exec(re.sub(r"size=\d+", "size=32, max_evaluations=2", block), space)
+    assert (tmp_path / "runs/quickstart/manifest.nc").is_file()

@@ -1,0 +1,233 @@
+"""Synthesis of batches: independence, invariances, stop reasons, trouble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import stimkit
+from stimkit import weights
+from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.errors import DeviceError, ProtocolError, UsageError
+from stimkit.images import decode, encode_png, fit, quantize, read_source, to_float
+from stimkit.losses import Objective
+from stimkit.noise import white_noise
+from stimkit.planning import Cell, Plan
+from stimkit.precision import check_precision, choose_device, network_arithmetic
+from stimkit.precondition import Fourier, preconditioner
+from stimkit.synthesis import Synthesis, measure, synthesize_batch
+from stimkit.vgg import VGG19
+from tests.conftest import small_plan
+
+CPU = torch.device("cpu")
+EXACT = {"precision": "float64", "max_evaluations": 8, "rtol": 0.0}
+
+
+class Bench:
+    """Networks, targets and a batch of the small protocol."""
+
+    def __init__(self, **sections: dict[str, Any]) -> None:
+        self.plan: Plan = small_plan(**sections)
+        self.settings = self.plan.cells[0].settings
+        dtype = torch.float64 if self.settings.precision == "float64" else torch.float32
+        source = weights.load("pca")
+        self.reference = VGG19(source, dtype=dtype)
+        low = self.settings.precision == "bfloat16"
+        self.network = VGG19(source, dtype=torch.bfloat16) if low else self.reference
+        self.targets = Targets(self.reference, self._load)
+
+    def _load(self, kind: str, name: str, size: tuple[int, int], how: str) -> Any:
+        spec = self.plan.input(kind, name).spec
+        return to_float(fit(read_source(spec, self.plan.protocol.root).pixels, size, how))
+
+    def objective(self, *cells: Cell) -> Objective:
+        return build_objective(cells or self.plan.cells, self.targets, CPU)
+
+    def run(self, *cells: Cell, objective: Objective | None = None, initial: Any = None) -> list[Synthesis]:
+        chosen = cells or self.plan.cells
+        start = build_initial(chosen, self.targets, CPU) if initial is None else initial
+        goal = objective or self.objective(*chosen)
+        return synthesize_batch(self.network, self.reference, goal, start, chosen[0].settings)
+
+
+def test_loss_falls_and_everything_is_reported() -> None:
+    for result in Bench().run():
+        assert result.optimized.total < 0.2 * result.initial.total
+        assert result.trace.shape == (6, 3) and result.evaluations == 6
+        assert result.trace[0, 2] == pytest.approx(result.initial.total, rel=1e-4)
+        assert result.stop_reason == "max_evaluations"
+        assert result.image.shape == (3, 32, 32) and result.image.dtype == np.float32
+
+
+def test_a_cell_is_the_same_alone_and_in_a_batch() -> None:
+    bench = Bench(synthesis=EXACT)
+    together = bench.run()
+    alone = [bench.run(cell)[0] for cell in bench.plan.cells]
+    for first, second in zip(together, alone, strict=True):
+        assert np.abs(first.image - second.image).max() < 1e-6
+        assert first.optimized.total == pytest.approx(second.optimized.total, rel=1e-8)
+
+
+def test_first_evaluation_of_a_cell_does_not_depend_on_its_batch_in_float32() -> None:
+    bench = Bench(synthesis={"max_evaluations": 1})
+    together, alone = bench.run(), bench.run(bench.plan.cells[2])[0]
+    assert together[2].initial.total == pytest.approx(alone.initial.total, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e6])
+def test_the_scale_of_alpha_and_beta_changes_nothing(scale: float) -> None:
+    bench = Bench(synthesis=EXACT)
+    goal = bench.objective()
+    plain = bench.run()
+    scaled = bench.run(objective=replace(goal, alpha=scale * goal.alpha, beta=scale * goal.beta))
+    for first, second in zip(plain, scaled, strict=True):
+        assert np.abs(first.image - second.image).max() < 1e-6
+        assert second.optimized.total == pytest.approx(scale * first.optimized.total, rel=1e-8)
+
+
+def test_content_only_and_style_only_are_ordinary_cells() -> None:
+    factors = {"ratio": [float("inf"), 0], "style_layers": ["two"]}
+    pure, texture = Bench(factors=factors, synthesis={"max_evaluations": 60, "rtol": 0.0}).run()
+    assert pure.optimized.total == pytest.approx(pure.optimized.content)
+    assert texture.optimized.total == pytest.approx(texture.optimized.style)
+    assert pure.optimized.style > 10 * texture.optimized.style
+    assert texture.optimized.content > 10 * pure.optimized.content
+
+
+def test_cells_without_content_or_style_image() -> None:
+    texture = Bench(images={"content": None}, factors={"ratio": [0], "style_layers": ["one"]}).run()[0]
+    assert texture.optimized.style < 0.2 * texture.initial.style and texture.optimized.content == 0
+    content = Bench(images={"style": None}, factors={"ratio": [float("inf")], "style_layers": ["one"]}).run()[0]
+    assert content.optimized.content < 0.2 * content.initial.content
+
+
+def test_initial_images() -> None:
+    bench = Bench(factors={"init": ["noise", "content", "style"], "style_layers": ["one"], "ratio": [1e-5]})
+    noise, content, style = (build_initial([cell], bench.targets, CPU)[0] for cell in bench.plan.cells)
+    assert np.array_equal(noise.numpy(), white_noise(bench.plan.cells[0].seed, 32, 32, 0.5))
+    assert np.array_equal(content.numpy(), bench._load("content", "cat", (32, 32), "crop"))
+    assert np.array_equal(style.numpy(), bench._load("style", "cup", (32, 32), "crop"))
+
+
+def test_nothing_to_do_is_said() -> None:
+    result = Bench(factors={"ratio": [float("inf")], "style_layers": ["one"]}, synthesis={"init": "content"}).run()[0]
+    assert (result.stop_reason, result.evaluations, result.optimized.content) == ("zero_loss", 0, 0)
+
+
+def test_stop_rules_end_each_cell_on_its_own() -> None:
+    bench = Bench(synthesis={"max_evaluations": 300, "rtol": 0.05, "window": 5})
+    together = bench.run()
+    assert {result.stop_reason for result in together} == {"rtol"}
+    assert len({result.evaluations for result in together}) > 1
+    for cell, result in zip(bench.plan.cells, together, strict=True):
+        alone = bench.run(cell)[0]
+        assert abs(alone.evaluations - result.evaluations) <= 3  # float32 rounding may move the last step
+        assert result.trace.shape[0] == result.evaluations
+        assert np.isfinite(result.trace).all()
+
+
+@pytest.mark.parametrize("term", ["style", "content"])
+def test_target_losses(term: str) -> None:
+    result = Bench(synthesis={"max_evaluations": 60, f"target_{term}": 0.1}).run()[0]
+    first, last = getattr(result.initial, term), getattr(result.optimized, term)
+    assert result.stop_reason == f"target_{term}"
+    assert last < 0.1 * first
+    column = {"content": 0, "style": 1}[term]
+    assert (result.trace[:-1, column] >= 0.1 * first * 0.999).all()
+
+
+def test_a_non_finite_cell_among_good_ones() -> None:
+    bench = Bench()
+    goal = bench.objective()
+    targets = {name: one.clone() for name, one in goal.style_targets.items()}
+    targets["conv1_1"][1] = torch.nan
+    together, good = bench.run(objective=replace(goal, style_targets=targets)), bench.run()
+    assert [result.stop_reason for result in together].count("non_finite") == 1
+    assert together[1].stop_reason == "non_finite"
+    assert np.isfinite(together[1].image).all()
+    for index in (0, 2, 3):
+        assert together[index].optimized.total == pytest.approx(good[index].optimized.total, rel=1e-3)
+
+
+def test_adam_and_plain_pixels_and_bfloat16_also_lower_the_loss() -> None:
+    for changes in (
+        {"optimizer": "adam", "max_evaluations": 25},
+        {"preconditioner": "none"},
+        {"precision": "bfloat16"},
+        {"loss": "mean"},
+    ):
+        ratio = [1.0] if "loss" in changes else [1e-5]
+        result = Bench(synthesis=changes, factors={"ratio": ratio}).run()[0]
+        assert result.optimized.total < 0.5 * result.initial.total, changes
+
+
+def test_fourier_preconditioner_is_linear_invertible_and_has_its_adjoint() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((16, 16), (15, 21)):
+        z, x = (torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64) for _ in range(2))
+        g = Fourier(height, width, z)
+        assert torch.allclose(g.inverse(g.forward(z)), z)
+        assert float((g.forward(z) * x).sum()) == pytest.approx(float((z * g.adjoint(x)).sum()), rel=1e-10)
+        assert torch.allclose(g.forward(2 * z + x), 2 * g.forward(z) + g.forward(x))
+    assert torch.equal(preconditioner("none", 16, 16, z).forward(z), z)
+
+
+def test_measure_agrees_with_the_png_as_read_again() -> None:
+    bench = Bench()
+    result = bench.run()[0]
+    pixels = decode(encode_png(quantize(result.image)), "x")
+    again = measure(bench.reference, bench.objective(bench.plan.cells[0]), torch.from_numpy(to_float(pixels))[None])[0]
+    assert again.total == pytest.approx(result.optimized.total, rel=0.2)
+    assert again.total != result.optimized.total
+
+
+# --- one image without files ---------------------------------------------------------------------------------
+
+
+def test_synthesize_takes_arrays_names_and_settings() -> None:
+    style = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    result = stimkit.synthesize(
+        "skimage:chelsea", style, ratio=1e-5, style_layers=["conv1_1"], content_layers=["conv2_1"], size=(24, 32),
+        max_evaluations=5, device="cpu",
+    )  # fmt: skip
+    assert result.pixels.shape == (24, 32, 3) and result.pixels.dtype == np.uint8
+    assert result.optimized.total < result.initial.total
+    assert set(result.optimized.style_layers) == {"conv1_1"}
+
+
+def test_synthesize_explains_mistakes() -> None:
+    with pytest.raises(ProtocolError, match=r'synthesis\.sizes: unknown key.*"size"'):
+        stimkit.synthesize("skimage:chelsea", "skimage:coffee", ratio=1, sizes=32)
+    with pytest.raises(UsageError, match=r"uint8 of shape \(height, width, 3\)"):
+        stimkit.synthesize(np.zeros((3, 8, 8)), None, ratio=float("inf"))
+
+
+# --- devices -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+def test_a_missing_gpu_is_said() -> None:
+    with pytest.raises(DeviceError, match=r"no CUDA device can be used: .*--device cpu"):
+        choose_device("cuda")
+
+
+def test_unknown_devices_and_precisions() -> None:
+    with pytest.raises(DeviceError, match='unknown device "gpu"'):
+        choose_device("gpu")
+    with pytest.raises(DeviceError, match='"tf32" exists on NVIDIA GPUs only'):
+        check_precision("tf32", CPU)
+
+
+def test_arithmetic_settings_are_restored() -> None:
+    def state() -> tuple[str, str]:
+        return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+
+    before = state()
+    with pytest.raises(RuntimeError), network_arithmetic("tf32"):
+        assert state() == ("tf32", "tf32")
+        raise RuntimeError
+    assert state() == before
