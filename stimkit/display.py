@@ -125,7 +125,7 @@ def show_plan(summary: Mapping[str, Any]) -> None:
     out.print(table)
     out.print(f"size     {', '.join(f'{height} × {width} px' for height, width in summary['sizes'])}")
     for source in summary["weights"]:
-        what = source["problem"] or f"{source['description']} (sha256 {source['digest'][:12]}…)"
+        what = source["problem"] or f"{source['description'] or 'a file'} (sha256 {source['digest'][:12]}…)"
         out.print(f"weights  {source['spec']}: {what}", markup=False)
     _show_ratios(summary["ratios"])
     _show_estimate(summary["estimate"])

@@ -77,14 +77,13 @@ def _layer_weights(record: Record, term: str) -> dict[str, float]:
     return dict(zip(names, weights, strict=True))
 
 
-def dataset(store: RunStore) -> xr.Dataset:
-    """Build the manifest of a run folder as a Dataset.
+def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
+    """Build the manifest of a run folder, from its records, as a Dataset.
 
     Dimension `stimulus` carries every factor, id, seed and digest as coordinates; losses by layer have
     `stage` and `style_layer` or `content_layer`, traces `trace_step`; NaN where a cell has no such value.
     Attributes hold the protocol, the resolved protocol and the environment.
     """
-    records = store.records()
     frame = table(records)
     described = {column.name: column for column in COLUMNS}
     variables: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -153,6 +154,7 @@ def plan(protocol: Protocol) -> Plan:
         for spec in protocol.levels("weights")
         for preprocessing in protocol.levels("preprocessing")
     }
+    _check_labels(protocol)
     _check_sizes(protocol)
     cells = tuple(_cross(protocol, inputs, sources))
     _check_distinct(cells, protocol)
@@ -281,7 +283,8 @@ def _label(level: Any) -> str:
         return format(level, ".6g").replace("+", "")
     if isinstance(level, tuple):
         return "x".join(map(str, level))
-    return Path(level).stem if isinstance(level, str) and "." in level else str(level)
+    text = Path(level).stem if isinstance(level, str) and "." in level else str(level)
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)
 
 
 # --- checks ----------------------------------------------------------------------------------------------------
@@ -305,14 +308,27 @@ def _check_sizes(protocol: Protocol) -> None:
         raise ProtocolError(set(problems), protocol.name)
 
 
+def _check_labels(protocol: Protocol) -> None:
+    """Levels that would look the same in file names and tables are refused."""
+    problems = []
+    for factor in protocol.factor_names:
+        seen: dict[str, Any] = {}
+        for index, level in enumerate(protocol.levels(factor)):
+            if seen.setdefault(_label(level), level) is not level:
+                line = protocol.line("factors", factor, index)
+                message = f'"{seen[_label(level)]}" and "{level}" would both be called "{_label(level)}"'
+                problems.append(Problem(f"factors.{factor}[{index}]", message, line))
+    if problems:
+        raise ProtocolError(problems, protocol.name)
+
+
 def _check_distinct(cells: tuple[Cell, ...], protocol: Protocol) -> None:
     seen: dict[str, Cell] = {}
     for cell in cells:
         twin = seen.setdefault(cell.id, cell)
         if twin is not cell:
-            differing = [f for f in cell.levels if cell.levels[f] != twin.levels[f]]
+            factor = next(factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor])
+            message = f'"{twin.levels[factor]}" and "{cell.levels[factor]}" are the same image or value; keep one'
             raise ProtocolError(
-                [Problem(f"factors.{differing[0]}", f'levels "{twin.levels[differing[0]]}" and'
-                         f' "{cell.levels[differing[0]]}" are the same image or value; keep one of them')],
-                protocol.name,
-            )  # fmt: skip
+                [Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.name
+            )

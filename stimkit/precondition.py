@@ -45,10 +45,10 @@ class Fourier:
         frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
         frequency[0, 0] = 1 / max(height, width)
         gain = frequency.double() ** -POWER
-        self._gain = (gain / gain.square().mean().sqrt()).to(like)
+        self._gain = _like(gain / gain.square().mean().sqrt(), like)
         colour = torch.tensor(_COLOUR, dtype=torch.float64)
         colour = colour / colour.norm(dim=0).max()
-        self._colour, self._uncolour = colour.to(like), torch.linalg.inv(colour).to(like)
+        self._colour, self._uncolour = _like(colour, like), _like(torch.linalg.inv(colour), like)
 
     def forward(self, z: Tensor) -> Tensor:
         return _mix(self._colour, self._filter(z, self._gain))
@@ -62,6 +62,10 @@ class Fourier:
     def _filter(self, x: Tensor, gain: Tensor) -> Tensor:
         filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=self._size)
         return filtered
+
+
+def _like(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype).to(like.device)  # the type first: not every device has float64
 
 
 def _mix(matrix: Tensor, x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class Results:
     @cached_property
     def dataset(self) -> xr.Dataset:
         """The manifest, one entry a stimulus along the dimension `stimulus`."""
-        return dataset(self._store)
+        return dataset(self._store, list(self.records.values()))
 
     def to_grid(self) -> xr.Dataset:
         """The manifest with one dimension for each factor that has several levels."""

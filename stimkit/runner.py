@@ -93,8 +93,7 @@ def run(
         try:
             worker.run(pending)
         finally:
-            derived.rebuild(store, plan)
-    records = store.records()
+            records = derived.rebuild(store, plan)
     return RunSummary(
         path=store.path,
         planned=len(plan.cells),

@@ -27,7 +27,7 @@ STOP_REASONS = ("max_evaluations", "rtol", "target_style", "target_content", "ze
 _RUNNING = -1
 _CODE = {reason: code for code, reason in enumerate(STOP_REASONS)}
 
-Trace = NDArray[np.float32]  # (evaluations, 3): content, style, total loss; NaN rows were rejected
+Trace = NDArray[np.float32]  # (evaluations, 3): content, style, total loss at every point that was evaluated
 
 
 @dataclass(frozen=True)

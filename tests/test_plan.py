@@ -112,8 +112,20 @@ def test_size_must_reach_the_deepest_layer(layer: str, size: int, fits: bool) ->
 
 def test_equal_images_under_two_names_are_refused(tmp_path: Path, photograph: Path) -> None:
     images = {"root": str(tmp_path), "content": {"one": photograph.name, "two": photograph.name}}
-    with pytest.raises(ProtocolError, match=r'factors\.content: levels "one" and "two" are the same image'):
+    with pytest.raises(ProtocolError, match=r'factors\.content: "one" and "two" are the same image'):
         small_plan(images=images)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"ratio": [1.0, 1.0000000001]}, r'"1.0" and "1.0000000001" would both be called "1"'),
+        ({"weights": ["a/net.pth", "b/net.pth"]}, r'"a/net.pth" and "b/net.pth" would both be called "net"'),
+    ],
+)
+def test_levels_that_would_look_the_same_are_refused(factors: dict[str, object], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        small_plan(factors=factors)
 
 
 def test_a_plan_works_before_its_files_are_there(tmp_path: Path) -> None:
