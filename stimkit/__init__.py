@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from stimkit.cells import Cell as Cell
+    from stimkit.cells import Plan as Plan
     from stimkit.errors import StimkitError as StimkitError
-    from stimkit.planning import Cell as Cell
-    from stimkit.planning import Plan as Plan
     from stimkit.planning import plan as plan
     from stimkit.protocol import Protocol as Protocol
     from stimkit.results import Results as Results
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from stimkit.synthesis import Synthesis as Synthesis
 
 _HOME = {
-    "Cell": "planning",
-    "Plan": "planning",
+    "Cell": "cells",
+    "Plan": "cells",
     "Protocol": "protocol",
     "Results": "results",
     "RunSummary": "runner",

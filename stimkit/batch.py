@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stimkit.cells import Cell
 from stimkit.images import FloatImage
 from stimkit.layers import LAYERS
 from stimkit.losses import Objective, gram_matrix
 from stimkit.noise import white_noise
-from stimkit.planning import Cell
 from stimkit.precision import image_dtype, network_arithmetic
 from stimkit.vgg import VGG19
 

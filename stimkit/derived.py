@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from stimkit.cells import Plan
 from stimkit.contact_sheet import contact_sheet
 from stimkit.images import encode_png
 from stimkit.manifest import dataset, losses_csv, manifest_csv, netcdf_bytes
-from stimkit.planning import Plan
 from stimkit.record import Record
 from stimkit.store import RunStore
 

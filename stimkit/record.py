@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stimkit.cells import Cell, Plan
 from stimkit.images import FloatImage, Pixels, pixel_digest
-from stimkit.planning import Cell, Plan
 from stimkit.synthesis import Measured, Synthesis
 
 RECORD_SCHEMA = 1

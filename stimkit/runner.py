@@ -15,12 +15,12 @@ import torch
 from stimkit import __version__, cost, derived
 from stimkit import weights as weights_module
 from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
 from stimkit.errors import DeviceError, ImageError
 from stimkit.images import FloatImage, clipped_fractions, decode, encode_png, fit, quantize, read_source, to_float
 from stimkit.layers import deepest
 from stimkit.losses import Objective
-from stimkit.planning import Cell, Plan
 from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
 from stimkit.record import Execution, Record, Stimulus, make_record
 from stimkit.settings import Settings

@@ -11,9 +11,10 @@ from PIL import Image
 
 from stimkit import weights as weights_module
 from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.cells import Cell
 from stimkit.errors import UsageError
 from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
-from stimkit.planning import Cell, plan
+from stimkit.planning import plan
 from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
 from stimkit.protocol import Protocol
 from stimkit.synthesis import OnProgress, Synthesis, synthesize_batch

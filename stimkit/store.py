@@ -25,8 +25,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from stimkit.atomic import write_atomically
+from stimkit.cells import Plan
 from stimkit.errors import RunFolderError, StorageError
-from stimkit.planning import Plan
 from stimkit.record import RECORD_SCHEMA, Record
 
 LOCK_SCHEMA = 1

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stimkit import cost
+from stimkit.cells import Cell, Plan
 from stimkit.layers import LAYERS, deepest
-from stimkit.planning import Cell, Plan
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import stimkit
-from stimkit.planning import Plan
+from stimkit.cells import Plan
 from stimkit.results import Results
 
 ROOT = Path(__file__).parent.parent

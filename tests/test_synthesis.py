@@ -12,11 +12,11 @@ import torch
 import stimkit
 from stimkit import weights
 from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.cells import Cell, Plan
 from stimkit.errors import DeviceError, ProtocolError, UsageError
 from stimkit.images import decode, encode_png, fit, quantize, read_source, to_float
 from stimkit.losses import Objective
 from stimkit.noise import white_noise
-from stimkit.planning import Cell, Plan
 from stimkit.precision import check_precision, choose_device, network_arithmetic
 from stimkit.precondition import Fourier, preconditioner
 from stimkit.synthesis import Synthesis, measure, synthesize_batch

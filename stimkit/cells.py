@@ -1,0 +1,131 @@
+"""The resolved design: cells, the inputs and weights they need, and the plan that holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from stimkit.errors import Problem, ProtocolError
+from stimkit.layers import LAYERS
+from stimkit.protocol import Protocol
+from stimkit.protocol_rules import DEFAULT_SET
+from stimkit.settings import Settings
+
+LayerWeights = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A content or style image of the plan, and what identifies it."""
+
+    kind: Literal["content", "style"]
+    name: str
+    spec: str
+    pixel_sha256: str
+    file_sha256: str | None
+    height: int
+    width: int
+    problem: str | None = None  # why it cannot be used; its digests are placeholders then
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSource:
+    """The weights of a plan, and what identifies them."""
+
+    spec: str
+    digest: str
+    preprocessing: str
+    description: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One stimulus to make: a combination of levels, with everything that determines its pixels."""
+
+    id: str
+    levels: Mapping[str, str]
+    """Label of the level of every factor, in the order of the protocol."""
+    content: str | None
+    style: str | None
+    content_layers: LayerWeights
+    style_layers: LayerWeights
+    alpha: float
+    beta: float
+    replicate: int
+    seed: int
+    settings: Settings
+
+    @property
+    def ratio(self) -> float:
+        """alpha / beta; infinite for a content-only cell."""
+        return math.inf if self.beta == 0 else self.alpha / self.beta
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers whose feature maps the cell needs, in the order of the network."""
+        names = {name for name, _ in (*self.content_layers, *self.style_layers)}
+        return tuple(sorted(names, key=lambda name: LAYERS[name].position))
+
+    @property
+    def filename(self) -> str:
+        """Name of the stimulus: readable labels, then the id that makes it unique."""
+        labels = [
+            label for factor, label in self.levels.items() if factor != "replicate" and label not in ("", DEFAULT_SET)
+        ]
+        return "_".join([*labels, f"r{self.replicate}", self.id]) + ".png"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a protocol, in the order of its factors."""
+
+    protocol: Protocol
+    inputs: tuple[Input, ...]
+    weights: Mapping[str, WeightsSource]
+    cells: tuple[Cell, ...] = field(repr=False)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Cell]:
+        return {cell.id: cell for cell in self.cells}
+
+    def input(self, kind: str, name: str) -> Input:
+        """Return the content or style image of that name."""
+        return next(one for one in self.inputs if (one.kind, one.name) == (kind, name))
+
+    @cached_property
+    def factors(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of the levels of every factor."""
+        labels: dict[str, dict[str, None]] = {factor: {} for factor in self.cells[0].levels}
+        for cell in self.cells:
+            for factor, label in cell.levels.items():
+                labels[factor][label] = None
+        return {factor: tuple(levels) for factor, levels in labels.items()}
+
+    @property
+    def missing(self) -> tuple[Problem, ...]:
+        """Inputs and weights that cannot be used; cell ids are provisional while there are any."""
+        protocol = self.protocol
+        images = [
+            Problem(f"images.{one.kind}.{one.name}", one.problem, protocol.line("images", one.kind, one.name))
+            for one in self.inputs
+            if one.problem
+        ]
+        networks = [
+            Problem(
+                "model.weights",
+                source.problem,
+                protocol.line("model", "weights") or protocol.line("factors", "weights"),
+            )
+            for source in self.weights.values()
+            if source.problem
+        ]
+        return (*images, *networks)
+
+    def check_complete(self) -> None:
+        """Raise `ProtocolError` with everything that is missing, if anything is."""
+        if self.missing:
+            raise ProtocolError(self.missing, self.protocol.name)

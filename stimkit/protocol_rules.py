@@ -1,0 +1,185 @@
+"""What can be wrong with a protocol, and how to say it: rules that relate keys, and messages for users."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from stimkit.errors import Problem, did_you_mean
+from stimkit.layers import LAYERS, explain_unknown
+from stimkit.toml_lines import nearest_line
+
+SCHEMA = 1
+LEVEL_NAME = re.compile(r"[A-Za-z0-9-]+")
+DEFAULT_SET = "default"  # the name of a layer set that was given as a plain list
+
+Path = tuple[str | int, ...]
+
+
+def dotted(path: Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def syntax_problem(error: tomllib.TOMLDecodeError) -> Problem:
+    where = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+    message = re.sub(r" \(at .*\)$", "", str(error))
+    return Problem("", f"not valid TOML: {message[:1].lower()}{message[1:]}", int(where[1]) if where else None)
+
+
+_RULES = {
+    "greater_than": "must be > {gt:g}",
+    "greater_than_equal": "must be >= {ge:g}",
+    "less_than": "must be < {lt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list of levels",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must be at most {max_length} characters",
+    "too_short": "must have at least one level",
+    "string_pattern_mismatch": "must consist of letters, digits, dots, hyphens and underscores",
+}
+
+
+def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Problem:
+    """Turn one error of pydantic, met while validating a `model`, into a problem with line, key, rule and value."""
+    path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx", {})
+    line = nearest_line(lines, path)
+    if kind == "missing":
+        return Problem(dotted(path), "is required", nearest_line(lines, path[:-1]))
+    if kind == "extra_forbidden":
+        return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), _known_keys(model, path[:-1]))}", line)
+    if path == ("schema",):
+        message = f"must be {SCHEMA}: this stimkit reads protocols of schema {SCHEMA}"
+    elif kind == "literal_error":
+        hint = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", context["expected"]))
+        message = "must be " + context["expected"].replace("'", '"') + hint
+    elif kind in _RULES:
+        message = _RULES[kind].format(**context)
+    else:
+        message = error["msg"]
+    return Problem(dotted(path), f"{message} (got {_show(error['input'])})", line)
+
+
+def _known_keys(protocol: type[BaseModel], table: Path) -> list[str]:
+    model: Any = protocol
+    for part in table:
+        model = model.model_fields[part].annotation
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- rules that relate keys to each other; they look at the raw document, so that all errors appear at once ----
+
+
+def _table(document: Any, *path: str) -> dict[str, Any]:
+    for part in path:
+        document = document.get(part, {}) if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+_Finding = tuple[Path, str]
+
+
+def check(document: dict[str, Any]) -> Iterator[_Finding]:
+    """Find what is wrong between the keys of a document, whatever else is wrong with it."""
+    for kind in ("content", "style"):
+        yield from _check_names(("images", kind), _table(document, "images", kind))
+        yield from _check_layer_sets(kind, _table(document, "layers").get(kind))
+        yield from _check_references(document, kind)
+    yield from _check_levels(_table(document, "factors"))
+    yield from _check_weights_of_terms(document)
+
+
+def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[_Finding]:
+    for name in table:
+        if not LEVEL_NAME.fullmatch(name):
+            yield (*path, name), "a name consists of letters, digits and hyphens (it becomes part of file names)"
+
+
+def _check_layer_sets(kind: str, value: Any) -> Iterator[_Finding]:
+    path: tuple[str, ...] = ("layers", kind)
+    if value == {}:
+        yield path, "must name at least one layer set"
+    sets = {(): value} if isinstance(value, list) else {(name,): one for name, one in _table({"x": value}, "x").items()}
+    yield from _check_names(path, _table({"x": value}, "x"))
+    for name, layers in sets.items():
+        if layers in ([], {}):
+            yield (*path, *name), "must name at least one layer"
+        seen: set[str] = set()
+        for index, layer in enumerate(layers if isinstance(layers, list | dict) else []):
+            where = (*path, *name, layer if isinstance(layers, dict) else index)
+            if isinstance(layer, str) and layer not in LAYERS:
+                yield where, explain_unknown(layer)
+            elif layer in seen:
+                yield where, f'layer "{layer}" is named twice'
+            elif isinstance(layer, str):
+                seen.add(layer)
+
+
+def _check_references(document: dict[str, Any], kind: str) -> Iterator[_Finding]:
+    factors = _table(document, "factors")
+    sets = _table(document, "layers").get(kind)
+    layer_sets = list(sets) if isinstance(sets, dict) else [DEFAULT_SET]
+    known = {kind: list(_table(document, "images", kind)), f"{kind}_layers": layer_sets}
+    where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
+    for factor, names in known.items():
+        for index, level in enumerate(_list(factors.get(factor))):
+            if isinstance(level, str) and level not in names:
+                yield ("factors", factor, index), f'"{level}" is not in {where[factor]}{did_you_mean(level, names)}'
+
+
+def _check_levels(factors: dict[str, Any]) -> Iterator[_Finding]:
+    for factor, levels in factors.items():
+        seen = []
+        for index, level in enumerate(_list(levels)):
+            same = (float(level) if isinstance(level, int | float) else level, isinstance(level, bool))
+            if same in seen:
+                yield ("factors", factor, index), f"level {_show(level)} is given twice"
+            seen.append(same)
+    if "ratio" in factors and ("alpha" in factors or "beta" in factors):
+        yield ("factors", "ratio"), "give either ratio (= alpha / beta) or alpha and beta, not both"
+    if "alpha" in factors and "beta" in factors and 0 in _list(factors["alpha"]) and 0 in _list(factors["beta"]):
+        yield ("factors", "beta"), "alpha = 0 and beta = 0 together leave nothing to optimize"
+
+
+def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[_Finding]:
+    factors = _table(document, "factors")
+    given = {
+        name: [x for x in _list(factors.get(name)) if isinstance(x, int | float)] for name in ("ratio", "alpha", "beta")
+    }
+    has = {kind: bool(_table(document, "images", kind)) for kind in ("content", "style")}
+    if not any(has.values()):
+        yield ("images",), "name at least one content or style image"
+    elif not any(name in factors for name in given) and all(has.values()):
+        yield ("factors",), "give ratio (= alpha / beta), or alpha and beta"
+    if not has["content"] and (any(x > 0 for x in given["ratio"]) or any(x > 0 for x in given["alpha"])):
+        yield ("images", "content"), "there is no content image, so ratio (or alpha) can only be 0"
+    if not has["style"] and (any(x < math.inf for x in given["ratio"]) or any(x > 0 for x in given["beta"])):
+        yield ("images", "style"), "there is no style image, so ratio can only be inf (or beta 0)"
+    inits = [*_list(factors.get("init")), _table(document, "synthesis").get("init")]
+    for kind in ("content", "style"):
+        if kind in inits and not has[kind]:
+            yield ("synthesis", "init"), f'init = "{kind}" needs a {kind} image'
