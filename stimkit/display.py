@@ -43,12 +43,8 @@ class _Clock:
         self._began, self._pending, self._committed = time.perf_counter(), max(1, pending), 0
 
     def left(self, event: Event) -> float:
-        share = 0.0
-        if event.record is not None:
-            self._committed += 1
-        elif event.progress is not None:
-            share = event.batch_size * event.progress.evaluation / event.progress.max_evaluations
-        part = min(1.0, (self._committed + share) / self._pending)
+        self._committed += event.record is not None
+        part = min(1.0, (self._committed + event.share) / self._pending)
         elapsed = time.perf_counter() - self._began
         return elapsed * (1 - part) / part if part > 0 else math.inf
 
@@ -60,21 +56,18 @@ def run_display(device: str, total: int, pending: int) -> Iterator[OnEvent]:
     if not err.is_terminal:
         yield lambda event: _print_line(event, clock.left(event))
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(f"stimuli on {device}", total=total, completed=total - pending, state="")
+    name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+    with Progress(SpinnerColumn(), name, BarColumn(bar_width=20), state, console=err, transient=True) as progress:
+        task = progress.add_task(device, total=total, completed=total - pending, state="")
 
         def show(event: Event) -> None:
-            state = f"{event.done}/{event.total}"
+            parts = [f"{event.done}/{event.total} cells"]
             if event.progress is not None:
-                state += f"  evaluation {event.progress.evaluation}/{event.progress.max_evaluations}"
+                parts.append(f"evaluation {event.progress.evaluation}/{event.progress.max_evaluations}")
                 if math.isfinite(event.progress.relative_loss):
-                    state += f"  loss {event.progress.relative_loss:.2e} of initial"
-            share = 0.0
-            if event.progress is not None:
-                share = event.batch_size * event.progress.evaluation / event.progress.max_evaluations
-            state += f"  {duration(clock.left(event))} left"
-            progress.update(task, completed=event.done + share, state=state)
+                    parts.append(f"loss × {event.progress.relative_loss:.1e}")
+            parts.append(f"{duration(clock.left(event))} left")
+            progress.update(task, completed=event.done + event.share, state=" · ".join(parts))
 
         yield show
 

@@ -43,6 +43,13 @@ class Event:
     progress: Progress | None = None
     batch_size: int = 0
 
+    @property
+    def share(self) -> float:
+        """How many cells' worth of work the current batch has done."""
+        if self.progress is None:
+            return 0.0
+        return self.batch_size * self.progress.evaluation / self.progress.max_evaluations
+
 
 OnEvent = Callable[[Event], None]
 

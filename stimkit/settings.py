@@ -76,7 +76,7 @@ class SynthesisSettings(Frozen):
     init: Annotated[Literal["noise", "content", "style"], Field(description="the initial image")] = "noise"
     init_contrast: Annotated[
         float, Field(gt=0, le=1, description="range of the uniform white noise around mid-grey; 1 is 0 to 1")
-    ] = 0.5
+    ] = 0.1
     optimizer: Optimizer = "lbfgs"
     max_evaluations: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     rtol: Annotated[
