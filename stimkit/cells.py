@@ -85,7 +85,8 @@ class Plan:
 
     protocol: Protocol
     inputs: tuple[Input, ...]
-    weights: Mapping[str, WeightsSource]
+    weights: Mapping[tuple[str, str], WeightsSource]
+    """By what the settings say: weights and preprocessing."""
     cells: tuple[Cell, ...] = field(repr=False)
 
     @cached_property

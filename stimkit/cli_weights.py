@@ -36,7 +36,7 @@ def fetch(
     """Download weights once into the user's cache, with progress and digest check."""
     if name != library.IMAGENET.name:
         raise UsageError(f'"{name}" cannot be fetched; only imagenet can (pca is embedded)')
-    path = library.fetch(library.IMAGENET, progress=_DownloadBar())
+    path = library.fetch(library.IMAGENET, progress=DownloadBar())
     typer.echo(f"{name} is at {path}")
 
 
@@ -100,7 +100,7 @@ def _new_file(path: Path) -> Path:
     return path
 
 
-class _DownloadBar:
+class DownloadBar:
     """A progress bar in the form that pooch asks for."""
 
     def __init__(self) -> None:
@@ -119,6 +119,10 @@ class _DownloadBar:
     @total.setter
     def total(self, value: float) -> None:
         self._bar.update(self._task, total=value)
+
+    @property
+    def done(self) -> float:
+        return self._bar.tasks[0].completed
 
     def update(self, count: int) -> None:
         self._bar.advance(self._task, count)

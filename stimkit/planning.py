@@ -41,7 +41,7 @@ def plan(protocol: Protocol) -> Plan:
     _check_sizes(protocol)
     cells = tuple(_cross(protocol, inputs, sources))
     _check_distinct(cells, protocol)
-    return Plan(protocol, inputs, {spec: source for (spec, _), source in sources.items()}, cells)
+    return Plan(protocol, inputs, sources, cells)
 
 
 def _identify(protocol: Protocol, kind: Any, name: str) -> Input:

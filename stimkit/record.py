@@ -134,7 +134,7 @@ def make_record(
 ) -> Record:
     """Put together the record of one cell. Values that are not finite become null."""
     settings = cell.settings
-    source = plan.weights[settings.weights]
+    source = plan.weights[settings.weights, settings.preprocessing]
     stages = dict(zip(STAGES, (synthesis.initial, synthesis.optimized, stimulus.measured), strict=True))
     reason = _failure(synthesis, stimulus)
     record: Record = {

@@ -72,6 +72,15 @@ def test_shared_seeds_are_equal_within_a_replicate_only() -> None:
     assert seeds[1] != seeds[2]
 
 
+def test_weights_and_their_preprocessing_may_be_factors() -> None:
+    plan = small_plan(factors={"preprocessing": ["torchvision", "caffe"], "style_layers": ["one"], "ratio": [1e-5]})
+    assert len(plan.by_id) == 2
+    assert [plan.weights[cell.settings.weights, cell.settings.preprocessing].preprocessing for cell in plan.cells] == [
+        "torchvision",
+        "caffe",
+    ]
+
+
 def test_another_seed_gives_other_noise() -> None:
     other = stimkit.plan(stimkit.Protocol.from_dict({**document(), "seed": 1}))
     assert not {cell.seed for cell in other.cells} & {cell.seed for cell in small_plan().cells}

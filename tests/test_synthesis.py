@@ -55,9 +55,9 @@ class Bench:
 
 
 def test_loss_falls_and_everything_is_reported() -> None:
-    for result in Bench().run():
-        assert result.optimized.total < 0.2 * result.initial.total
-        assert result.trace.shape == (6, 3) and result.evaluations == 6
+    for result in Bench(synthesis={"max_evaluations": 30}).run():
+        assert result.optimized.total < 0.5 * result.initial.total
+        assert result.trace.shape == (30, 3) and result.evaluations == 30
         assert result.trace[0, 2] == pytest.approx(result.initial.total, rel=1e-4)
         assert result.stop_reason == "max_evaluations"
         assert result.image.shape == (3, 32, 32) and result.image.dtype == np.float32
@@ -99,9 +99,12 @@ def test_content_only_and_style_only_are_ordinary_cells() -> None:
 
 
 def test_cells_without_content_or_style_image() -> None:
-    texture = Bench(images={"content": None}, factors={"ratio": [0], "style_layers": ["one"]}).run()[0]
+    longer = {"max_evaluations": 30}
+    factors = {"ratio": [0], "style_layers": ["one"]}
+    texture = Bench(images={"content": None}, factors=factors, synthesis=longer).run()[0]
     assert texture.optimized.style < 0.2 * texture.initial.style and texture.optimized.content == 0
-    content = Bench(images={"style": None}, factors={"ratio": [float("inf")], "style_layers": ["one"]}).run()[0]
+    factors = {"ratio": [float("inf")], "style_layers": ["one"]}
+    content = Bench(images={"style": None}, factors=factors, synthesis=longer).run()[0]
     assert content.optimized.content < 0.2 * content.initial.content
 
 
@@ -119,25 +122,25 @@ def test_nothing_to_do_is_said() -> None:
 
 
 def test_stop_rules_end_each_cell_on_its_own() -> None:
-    bench = Bench(synthesis={"max_evaluations": 300, "rtol": 0.05, "window": 5})
+    bench = Bench(synthesis={**EXACT, "max_evaluations": 300, "rtol": 0.05, "window": 5})
     together = bench.run()
     assert {result.stop_reason for result in together} == {"rtol"}
     assert len({result.evaluations for result in together}) > 1
     for cell, result in zip(bench.plan.cells, together, strict=True):
         alone = bench.run(cell)[0]
-        assert abs(alone.evaluations - result.evaluations) <= 3  # float32 rounding may move the last step
+        assert alone.evaluations == result.evaluations
         assert result.trace.shape[0] == result.evaluations
         assert np.isfinite(result.trace).all()
 
 
-@pytest.mark.parametrize("term", ["style", "content"])
-def test_target_losses(term: str) -> None:
-    result = Bench(synthesis={"max_evaluations": 60, f"target_{term}": 0.1}).run()[0]
+@pytest.mark.parametrize(("term", "ratio"), [("style", 1e-6), ("content", 1e-2)])
+def test_target_losses(term: str, ratio: float) -> None:
+    result = Bench(factors={"ratio": [ratio]}, synthesis={"max_evaluations": 90, f"target_{term}": 0.3}).run()[0]
     first, last = getattr(result.initial, term), getattr(result.optimized, term)
     assert result.stop_reason == f"target_{term}"
-    assert last < 0.1 * first
+    assert last < 0.3 * first
     column = {"content": 0, "style": 1}[term]
-    assert (result.trace[:-1, column] >= 0.1 * first * 0.999).all()
+    assert (result.trace[:-1, column] >= 0.3 * first * 0.999).all()
 
 
 def test_a_non_finite_cell_among_good_ones() -> None:
@@ -155,10 +158,10 @@ def test_a_non_finite_cell_among_good_ones() -> None:
 
 def test_adam_and_plain_pixels_and_bfloat16_also_lower_the_loss() -> None:
     for changes in (
-        {"optimizer": "adam", "max_evaluations": 25},
-        {"preconditioner": "none"},
-        {"precision": "bfloat16"},
-        {"loss": "mean"},
+        {"optimizer": "adam", "max_evaluations": 60},
+        {"preconditioner": "none", "max_evaluations": 30},
+        {"precision": "bfloat16", "max_evaluations": 12},
+        {"loss": "mean", "max_evaluations": 12},
     ):
         ratio = [1.0] if "loss" in changes else [1e-5]
         result = Bench(synthesis=changes, factors={"ratio": ratio}).run()[0]

@@ -17,6 +17,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from stimkit import weights
+from stimkit.cli_weights import DownloadBar
 from stimkit.errors import WeightsError
 from stimkit.fit import fit_weights, read_images
 from stimkit.layers import CONVOLUTIONS
@@ -180,6 +181,13 @@ def test_download_is_checked_converted_and_kept(remote: RemoteWeights, tensors: 
     assert [one.name for one in empty_cache.iterdir()] == [path.name]
     offline = replace(remote, url="http://127.0.0.1:9/" + remote.filename)
     assert weights.fetch(offline) == path
+
+
+def test_download_shows_its_progress(remote: RemoteWeights, empty_cache: Path) -> None:
+    bar = DownloadBar()
+    weights.fetch(remote, progress=bar)
+    assert bar.total == remote.size
+    assert bar.done == remote.size
 
 
 def test_wrong_digest_keeps_nothing(remote: RemoteWeights, empty_cache: Path) -> None:
