@@ -56,20 +56,27 @@ def import_weights(
 
 @weights_app.command()
 def fit(
-    images: Annotated[Path, typer.Option(help="Folder of images to fit to.", show_default=False)],
     out: Out,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images to fit to; default: the photographs that pca was fitted to.")
+    ] = None,
 ) -> None:
     """Fit weights of the pca kind to your own images (about a minute on two cores)."""
-    from stimkit.fit import fit_to_file
+    from stimkit.fit import DEFAULT_IMAGES, fit_to_file
 
-    if not images.is_dir():
-        raise UsageError(f"{images} is not a folder")
-    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-    names = sorted(path.name for path in images.iterdir() if path.suffix.lower() in suffixes)
-    if len(names) < 2:
-        raise UsageError(f"{images} has {len(names)} images; give at least 2, better a dozen or more")
-    weights = fit_to_file(names, images, _new_file(out), lambda layer: typer.echo(f"  {layer}", err=True))
+    names = DEFAULT_IMAGES if images is None else _image_names(images)
+    weights = fit_to_file(names, images or Path(), _new_file(out), lambda layer: typer.echo(f"  {layer}", err=True))
     typer.echo(f"wrote {out}: fitted to {len(names)} images, sha256 {weights.digest}")
+
+
+def _image_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    if len(names) < 2:
+        raise UsageError(f"{folder} has {len(names)} images; give at least 2, better a dozen or more")
+    return names
 
 
 @weights_app.command()

@@ -102,6 +102,7 @@ COLUMNS = (
     Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
     Column("stimkit_version", "", "version of stimkit"),
     Column("torch_version", "", "version of torch"),
+    Column("env_id", "", "environment in environment.json that the cell was made in"),
     Column("created_utc", "", "time of the commit"),
 )
 
@@ -116,6 +117,7 @@ class Execution:
     batch_slot: int
     stimkit_version: str
     torch_version: str
+    env_id: str
 
 
 @dataclass(frozen=True)

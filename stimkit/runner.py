@@ -88,15 +88,16 @@ def run(
     where = choose_device(device)
     for precision in {cell.settings.precision for cell in plan.cells}:
         check_precision(precision, where)
-    store = RunStore.create(out, plan, describe_environment(where))
+    store = RunStore.create(out, plan)
     began = time.perf_counter()
     with store.writing():
         done = store.completed()
         if retry_failed:
             done -= {record["stimulus_id"] for record in store.records() if record["status"] == "failed"}
         pending = [cell for cell in plan.cells if cell.id not in done]
+        env_id = store.describe(plan, describe_environment(where))
         store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
-        worker = _Worker(plan, store, where, batch_size, on_event, len(plan.cells) - len(pending))
+        worker = _Worker(plan, store, where, env_id, batch_size, on_event, len(plan.cells) - len(pending))
         try:
             worker.run(pending)
         finally:
@@ -147,11 +148,12 @@ class _Worker:
         plan: Plan,
         store: RunStore,
         device: torch.device,
+        env_id: str,
         batch_size: int | None,
         on_event: OnEvent | None,
         done: int,
     ) -> None:
-        self._plan, self._store, self._device = plan, store, device
+        self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._batch_size, self._on_event, self._done = batch_size, on_event, done
         self._networks: dict[tuple[Any, ...], VGG19] = {}
         self._targets: dict[VGG19, Targets] = {}
@@ -239,7 +241,9 @@ class _Worker:
     ) -> None:
         batch_id = "b" + hashlib.sha256("".join(cell.id for cell in batch).encode()).hexdigest()[:8]
         for slot, (cell, synthesis, (stimulus, png)) in enumerate(zip(batch, results, stimuli, strict=True)):
-            execution = Execution(str(self._device), batch_id, len(batch), slot, __version__, torch.__version__)
+            execution = Execution(
+                str(self._device), batch_id, len(batch), slot, __version__, torch.__version__, self._env_id
+            )
             record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution)
             self._store.commit(record, png, synthesis.trace)
             self._done, self.made = self._done + 1, self.made + 1

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,11 @@ from stimkit.record import RECORD_SCHEMA, Record
 
 LOCK_SCHEMA = 1
 FOLDERS = ("stimuli", "traces", "records")
+DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
+OWN_NAMES = re.compile(
+    "|".join(map(re.escape, (*FOLDERS, *DERIVED, "protocol.toml", "protocol.lock.json", "environment.json", ".lock")))
+    + r"|\.lock-holder\.json|\..*\.tmp"
+)
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -49,30 +55,53 @@ class RunStore:
         return store
 
     @classmethod
-    def create(cls, path: str | Path, plan: Plan, environment: Mapping[str, Any]) -> RunStore:
-        """Make a run folder for a plan, or continue one.
+    def create(cls, path: str | Path, plan: Plan) -> RunStore:
+        """Make a run folder for a plan, or continue one; nothing in it changes yet.
 
         A folder may be continued with the same protocol, or with one that only adds cells. Raises
         `RunFolderError` for a folder of another protocol or one with other files in it, `StorageError`
-        where it cannot be written or the disk is too full for the plan.
+        where it cannot be written.
         """
         store = cls(Path(path))
-        known = store.planned_ids() if store.lock_file.is_file() else None
-        if known is None and store.path.exists() and (not store.path.is_dir() or any(store.path.iterdir())):
-            raise RunFolderError(f"{path} exists and is not a run folder; give another --out, or an empty folder")
-        foreign = (known or set()) - plan.by_id.keys()
-        if foreign:
-            raise RunFolderError(
-                f"{path} holds another protocol: {len(foreign)} of its {len(known or ())} cells are not in this one;"
-                " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
-            )
+        if store.path.exists():
+            store._check_ours(plan)
         with _storage_errors(store.path):
             for folder in FOLDERS:
                 (store.path / folder).mkdir(parents=True, exist_ok=True)
-            write_atomically(store.path / "protocol.toml", plan.protocol.text.encode())
-            write_atomically(store.path / "environment.json", _json(environment))
-            write_atomically(store.lock_file, _json(_lock(plan)))
         return store
+
+    def _check_ours(self, plan: Plan) -> None:
+        if not self.path.is_dir() or any(not OWN_NAMES.fullmatch(one.name) for one in self.path.iterdir()):
+            raise RunFolderError(f"{self.path} exists and is not a run folder; give another --out, or an empty folder")
+        known = self.planned_ids() if self.lock_file.is_file() else set()
+        foreign = known - plan.by_id.keys()
+        if foreign:
+            raise RunFolderError(
+                f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one;"
+                " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
+            )
+
+    def describe(self, plan: Plan, environment: Mapping[str, Any]) -> str:
+        """Write protocol, resolved protocol and environment; return the id that records give the environment.
+
+        A run that is continued elsewhere keeps the environments of its earlier cells.
+        """
+        env_id = "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
+        environments = {**self.environments(), env_id: environment}
+        self.write("protocol.toml", plan.protocol.text.encode())
+        self.write("environment.json", _json(environments))
+        self.write(self.lock_file.name, _json(_lock(plan)))
+        return env_id
+
+    def environments(self) -> dict[str, Any]:
+        """Return every environment that cells were made in, by the id in their records."""
+        try:
+            environments: dict[str, Any] = json.loads((self.path / "environment.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
+        return environments
 
     @property
     def lock_file(self) -> Path:

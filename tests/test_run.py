@@ -46,8 +46,9 @@ def test_folder_holds_what_the_design_says(small_run: Results) -> None:
         data = (small_run.path / "stimuli" / record["filename"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == record["file_sha256"]
     assert len(list((small_run.path / "stimuli").iterdir())) == 4
-    environment = json.loads((small_run.path / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+    environments = json.loads((small_run.path / "environment.json").read_text())
+    assert {record["env_id"] for record in small_run.records.values()} == set(environments)
+    assert next(iter(environments.values()))["packages"]["stimkit"] == stimkit.__version__
 
 
 def numpy_recomputation(run: Path, row: pd.Series[Any]) -> tuple[float, float]:
@@ -132,7 +133,7 @@ def test_netcdf_opens_with_units_and_long_names(small_run: Results) -> None:
         assert np.isnan(manifest["style_loss_by_layer"].sel(style_layer="conv2_1")).sum() == 2 * 3
         assert manifest["style_weight"].values.tolist() == [[1, 0], [1, 0], [0.5, 0.5], [0.5, 0.5]]
         assert "schema = 1" in manifest.attrs["protocol"]
-        assert json.loads(manifest.attrs["environment"])["packages"]["stimkit"]
+        assert set(manifest["env_id"].values) == set(json.loads(manifest.attrs["environment"]))
         for name in ("stimulus_id", "seed", "content_sha256", "weights_sha256", "ratio", "replicate"):
             assert manifest[name].dims == ("stimulus",) and name in manifest.coords
         grid = to_grid(manifest)
@@ -214,6 +215,20 @@ def test_another_protocol_is_refused_and_nothing_changes(small_run: Results) -> 
     assert (small_run.path / "protocol.lock.json").read_bytes() == before
 
 
+def test_a_folder_that_was_left_at_its_very_start_is_continued(tmp_path: Path) -> None:
+    (tmp_path / "run" / "stimuli").mkdir(parents=True)
+    (tmp_path / "run" / ".lock").write_text("")
+    (tmp_path / "run" / ".protocol.toml.1-ab.tmp").write_text("to")
+    assert stimkit.run(small_plan(factors={"ratio": [1e-5]}), tmp_path / "run", device="cpu").made == 2
+
+
+def test_a_run_continued_elsewhere_keeps_the_earlier_environment(tmp_path: Path) -> None:
+    plan = small_plan()
+    store = RunStore.create(tmp_path / "run", plan)
+    first, second = store.describe(plan, {"torch": "1"}), store.describe(plan, {"torch": "2"})
+    assert store.environments() == {first: {"torch": "1"}, second: {"torch": "2"}}
+
+
 def test_foreign_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "notes.txt"):
@@ -232,7 +247,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
     plan = small_plan()
-    store = RunStore.create(tmp_path / "run", plan, {})
+    store = RunStore.create(tmp_path / "run", plan)
     with store.writing(), pytest.raises(RunFolderError, match=f"is being written by process {os.getpid()} on "):
         stimkit.run(plan, tmp_path / "run", device="cpu")
 
@@ -266,7 +281,7 @@ def test_a_disk_that_is_too_small_is_noticed_first(small_disk: Path) -> None:
 
 
 def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
-    store = RunStore.create(small_disk / "run", small_plan(), {})
+    store = RunStore.create(small_disk / "run", small_plan())
     record = {"schema": 1, "status": "accepted", "filename": "a.png", "stimulus_id": "s1"}
     with store.writing():
         store.commit(record, b"x" * 100_000, np.zeros((1, 3), np.float32))
