@@ -4,23 +4,51 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stimkit import weights as weights_module
 from stimkit.cells import Cell
 from stimkit.images import FloatImage
 from stimkit.layers import LAYERS
 from stimkit.losses import Objective, gram_matrix
 from stimkit.noise import white_noise
-from stimkit.precision import image_dtype, network_arithmetic
+from stimkit.precision import NETWORK_DTYPE, image_dtype, network_arithmetic
+from stimkit.settings import Settings
 from stimkit.vgg import VGG19
 
 CACHE_BYTES = 1_500_000_000
 
 LoadImage = Callable[[str, str, tuple[int, int], str], FloatImage]
 """(kind, name, (height, width), fit) to a content or style image of that size."""
+
+
+class Networks:
+    """The networks of some weights and settings on one device, each made once."""
+
+    def __init__(self, base: Path, device: torch.device) -> None:
+        self._base, self._device = base, device
+        self._made: dict[tuple[object, ...], VGG19] = {}
+
+    def network(self, settings: Settings) -> VGG19:
+        """The network that a cell of these settings is optimized with."""
+        return self._get(settings, NETWORK_DTYPE[settings.precision])
+
+    def reference(self, settings: Settings) -> VGG19:
+        """The network that losses are measured with: float32, or float64 for float64 cells."""
+        return self._get(settings, image_dtype(settings.precision))
+
+    def _get(self, settings: Settings, dtype: torch.dtype) -> VGG19:
+        key = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize, dtype)
+        if key not in self._made:
+            weights = weights_module.load(settings.weights, base=self._base, preprocessing=settings.preprocessing)
+            self._made[key] = VGG19(
+                weights, pooling=settings.pooling, normalize=settings.normalize, dtype=dtype, device=self._device
+            )
+        return self._made[key]
 
 
 class Targets:

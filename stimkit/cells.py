@@ -129,4 +129,4 @@ class Plan:
     def check_complete(self) -> None:
         """Raise `ProtocolError` with everything that is missing, if anything is."""
         if self.missing:
-            raise ProtocolError(self.missing, self.protocol.name)
+            raise ProtocolError(self.missing, self.protocol.file)

@@ -16,7 +16,7 @@ import typer
 
 from stimkit import __version__
 from stimkit.cli_weights import weights_app
-from stimkit.errors import Interrupted, RunFolderError, StimkitError, UsageError
+from stimkit.errors import Interrupted, ProtocolError, RunFolderError, StimkitError, UsageError
 
 if TYPE_CHECKING:
     from stimkit.runner import Event, OnEvent
@@ -72,8 +72,7 @@ def run(
     from stimkit import display, runner
     from stimkit.precision import choose_device
 
-    pending = len(plan.cells) - _count_done(folder, plan.by_id.keys())
-    with _signals() as check, display.run_display(str(choose_device(device)), len(plan.cells), pending) as show:
+    with _signals() as check, display.run_display(str(choose_device(device)), len(plan.cells)) as show:
         summary = runner.run(
             plan,
             folder,
@@ -123,10 +122,8 @@ def plan(
         typer.echo(
             f"{check}: {len(state['done'])} done, {len(state['failed'])} failed, {len(state['pending'])} pending"
         )
-    for problem in made.missing:
-        where = f"{protocol.name}:{problem.line}" if problem.line else protocol.name
-        typer.echo(f"{where}: {problem.key}: {problem.message}", err=True)
     if made.missing:
+        typer.echo(ProtocolError(made.missing, made.protocol.file), err=True)
         typer.echo("`stimkit run` will refuse until these are there; cell ids are provisional", err=True)
     if state and state["pending"]:
         raise typer.Exit(3)
@@ -189,10 +186,6 @@ def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
         "failed": failed,
         "pending": [one for one in planned if one not in done],
     }
-
-
-def _count_done(folder: Path, planned: Any) -> int:
-    return sum((folder / "records" / f"{one}.json").is_file() for one in planned)
 
 
 @contextmanager

@@ -39,26 +39,27 @@ def size(count: float) -> str:
 class _Clock:
     """Time left, from the share of this command's work that is done."""
 
-    def __init__(self, pending: int) -> None:
-        self._began, self._pending, self._committed = time.perf_counter(), max(1, pending), 0
+    def __init__(self) -> None:
+        self._began, self._before = time.perf_counter(), -1
 
     def left(self, event: Event) -> float:
-        self._committed += event.record is not None
-        part = min(1.0, (self._committed + event.share) / self._pending)
+        if self._before < 0:
+            self._before = event.done - (event.record is not None)
+        part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
         elapsed = time.perf_counter() - self._began
         return elapsed * (1 - part) / part if part > 0 else math.inf
 
 
 @contextmanager
-def run_display(device: str, total: int, pending: int) -> Iterator[OnEvent]:
+def run_display(device: str, total: int) -> Iterator[OnEvent]:
     """Yield a callback for `run`: a live display on a terminal, a line a cell elsewhere."""
-    clock = _Clock(pending)
+    clock = _Clock()
     if not err.is_terminal:
         yield lambda event: _print_line(event, clock.left(event))
         return
     name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
     with Progress(SpinnerColumn(), name, BarColumn(bar_width=20), state, console=err, transient=True) as progress:
-        task = progress.add_task(device, total=total, completed=total - pending, state="")
+        task = progress.add_task(device, total=total, state="")
 
         def show(event: Event) -> None:
             parts = [f"{event.done}/{event.total} cells"]

@@ -84,7 +84,7 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
     `stage` and `style_layer` or `content_layer`, traces `trace_step`; NaN where a cell has no such value.
     Attributes hold the protocol, the resolved protocol and the environment.
     """
-    frame = table(records)
+    frame, factors, lock = table(records), factor_names(records), store.lock_contents()
     described = {column.name: column for column in COLUMNS}
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {"stage": list(STAGES), "channel": ["red", "green", "blue"]}
@@ -96,7 +96,7 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
         values = frame[name]
         numeric = values.dtype.kind in "fiu"
         array = values.to_numpy() if values.dtype.kind in "fiub" else values.fillna("").astype(str).to_numpy(object)
-        is_measure = column is not None and column.units != "" and numeric and name not in factor_names(records)
+        is_measure = column is not None and column.units != "" and numeric and name not in factors
         (variables if is_measure else coordinates)[name] = ("stimulus", array, _attributes(*described_as))
     variables |= _stage_losses(records) | _layer_losses(records) | _traces(store, records)
     variables["channel_mean"] = (
@@ -107,11 +107,11 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
     for term in ("content", "style"):
         coordinates[f"{term}_layer"] = _layers(records, term)
     attributes: dict[str, Any] = {
-        "title": store.lock_contents()["protocol"]["name"],
+        "title": lock["protocol"]["name"],
         "manifest_schema": MANIFEST_SCHEMA,
-        "factors": ";".join(factor_names(records)),
+        "factors": ";".join(factors),
         "protocol": (store.path / "protocol.toml").read_text(encoding="utf-8"),
-        "protocol_lock": json.dumps(store.lock_contents()),
+        "protocol_lock": json.dumps(lock),
         "environment": (store.path / "environment.json").read_text(encoding="utf-8"),
     }
     return xr.Dataset(variables, coordinates, attributes)

@@ -188,7 +188,7 @@ def _check_sizes(protocol: Protocol) -> None:
                 message = f"{side} px is too small for {layer.name}, which needs at least {layer.stride} px"
                 problems.append(Problem(key, message, line))
     if problems:
-        raise ProtocolError(set(problems), protocol.name)
+        raise ProtocolError(set(problems), protocol.file)
 
 
 def _check_labels(protocol: Protocol) -> None:
@@ -202,7 +202,7 @@ def _check_labels(protocol: Protocol) -> None:
                 message = f'"{seen[_label(level)]}" and "{level}" would both be called "{_label(level)}"'
                 problems.append(Problem(f"factors.{factor}[{index}]", message, line))
     if problems:
-        raise ProtocolError(problems, protocol.name)
+        raise ProtocolError(problems, protocol.file)
 
 
 def _check_distinct(cells: tuple[Cell, ...], protocol: Protocol) -> None:
@@ -213,5 +213,5 @@ def _check_distinct(cells: tuple[Cell, ...], protocol: Protocol) -> None:
             factor = next(factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor])
             message = f'"{twin.levels[factor]}" and "{cell.levels[factor]}" are the same image or value; keep one'
             raise ProtocolError(
-                [Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.name
+                [Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.file
             )

@@ -111,6 +111,7 @@ class Protocol(Frozen):
     factors: Factors
 
     _text: str = PrivateAttr("")
+    _file: str = PrivateAttr("")
     _base: Path = PrivateAttr(Path())
     _order: tuple[str, ...] = PrivateAttr(())
     _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
@@ -164,7 +165,7 @@ class Protocol(Frozen):
             problems += [translate(one, cls, lines) for one in found]
         if problems or protocol is None:
             raise ProtocolError(set(problems), name)
-        protocol._text, protocol._base, protocol._lines = text, base, lines
+        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, lines
         protocol._order = tuple(document["factors"])
         return protocol
 
@@ -172,6 +173,11 @@ class Protocol(Frozen):
     def text(self) -> str:
         """The TOML text that the protocol was read from."""
         return self._text
+
+    @property
+    def file(self) -> str:
+        """Name of the file that the protocol was read from, for messages."""
+        return self._file
 
     @property
     def root(self) -> Path:

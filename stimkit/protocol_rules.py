@@ -123,8 +123,9 @@ def _check_layer_sets(kind: str, value: Any) -> Iterator[_Finding]:
     path: tuple[str, ...] = ("layers", kind)
     if value == {}:
         yield path, "must name at least one layer set"
-    sets = {(): value} if isinstance(value, list) else {(name,): one for name, one in _table({"x": value}, "x").items()}
-    yield from _check_names(path, _table({"x": value}, "x"))
+    named = _table(value)
+    sets = {(): value} if isinstance(value, list) else {(name,): one for name, one in named.items()}
+    yield from _check_names(path, named)
     for name, layers in sets.items():
         if layers in ([], {}):
             yield (*path, *name), "must name at least one layer"

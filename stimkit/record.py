@@ -135,43 +135,22 @@ def make_record(
     cell: Cell, plan: Plan, synthesis: Synthesis, stimulus: Stimulus, init_sha256: str, execution: Execution
 ) -> Record:
     """Put together the record of one cell. Values that are not finite become null."""
-    settings = cell.settings
-    source = plan.weights[settings.weights, settings.preprocessing]
     stages = dict(zip(STAGES, (synthesis.initial, synthesis.optimized, stimulus.measured), strict=True))
     reason = _failure(synthesis, stimulus)
-    record: Record = {
+    return {
         "schema": RECORD_SCHEMA,
         "stimulus_id": cell.id,
         "filename": cell.filename,
         "status": "failed" if reason else "accepted",
         "status_reason": reason,
-        "levels": dict(cell.levels),
-        "content_id": cell.content or "",
-        "style_id": cell.style or "",
-        "replicate": cell.replicate,
-        "seed": cell.seed,
-        "content_layers_used": ";".join(name for name, _ in cell.content_layers),
-        "style_layers_used": ";".join(name for name, _ in cell.style_layers),
-        "content_layer_weights": ";".join(repr(weight) for _, weight in cell.content_layers),
-        "style_layer_weights": ";".join(repr(weight) for _, weight in cell.style_layers),
-        "alpha": cell.alpha,
-        "beta": cell.beta,
-        "alpha_beta_ratio": cell.ratio if math.isfinite(cell.ratio) else "inf",
-        "loss_convention": settings.loss,
-        "content_sha256": plan.input("content", cell.content).pixel_sha256 if cell.content else "",
-        "style_sha256": plan.input("style", cell.style).pixel_sha256 if cell.style else "",
-        "model": "vgg19",
-        "weights": settings.weights,
-        "weights_sha256": source.digest,
-        "preprocessing": source.preprocessing,
-        **settings.model_dump(mode="json", exclude={"weights", "preprocessing", "size", "loss"}),
+        **_request(cell, plan),
         "init_sha256": init_sha256,
         "evaluations": synthesis.evaluations,
         "rollbacks": synthesis.rollbacks,
         "stop_reason": synthesis.stop_reason,
         "losses": {stage: _losses(measured, cell) for stage, measured in stages.items()},
-        "height_px": settings.height,
-        "width_px": settings.width,
+        "height_px": cell.settings.height,
+        "width_px": cell.settings.width,
         **image_statistics(stimulus.pixels),
         "clip_low_frac": stimulus.clipped[0],
         "clip_high_frac": stimulus.clipped[1],
@@ -181,7 +160,33 @@ def make_record(
         **execution.__dict__,
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    return record
+
+
+def _request(cell: Cell, plan: Plan) -> Record:
+    """What the cell asked for: its place in the design, inputs, network, weights of the losses, settings."""
+    settings = cell.settings
+    source = plan.weights[settings.weights, settings.preprocessing]
+    request: Record = {
+        "levels": dict(cell.levels),
+        "replicate": cell.replicate,
+        "seed": cell.seed,
+        "alpha": cell.alpha,
+        "beta": cell.beta,
+        "alpha_beta_ratio": cell.ratio if math.isfinite(cell.ratio) else "inf",
+        "loss_convention": settings.loss,
+        "model": "vgg19",
+        "weights": settings.weights,
+        "weights_sha256": source.digest,
+        "preprocessing": source.preprocessing,
+        **settings.model_dump(mode="json", exclude={"weights", "preprocessing", "size", "loss"}),
+    }
+    terms = (("content", cell.content, cell.content_layers), ("style", cell.style, cell.style_layers))
+    for kind, name, layers in terms:
+        request[f"{kind}_id"] = name or ""
+        request[f"{kind}_sha256"] = plan.input(kind, name).pixel_sha256 if name else ""
+        request[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
+        request[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
+    return request
 
 
 def _failure(synthesis: Synthesis, stimulus: Stimulus) -> str:

@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from stimkit import __version__, cost, derived
-from stimkit import weights as weights_module
-from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.batch import Networks, Targets, build_initial, build_objective
 from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
 from stimkit.errors import DeviceError, ImageError
 from stimkit.images import FloatImage, clipped_fractions, decode, encode_png, fit, quantize, read_source, to_float
 from stimkit.layers import deepest
 from stimkit.losses import Objective
-from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
+from stimkit.precision import check_precision, choose_device
 from stimkit.record import Execution, Record, Stimulus, make_record
 from stimkit.settings import Settings
 from stimkit.store import RunStore
@@ -155,7 +153,7 @@ class _Worker:
     ) -> None:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._batch_size, self._on_event, self._done = batch_size, on_event, done
-        self._networks: dict[tuple[Any, ...], VGG19] = {}
+        self._networks = Networks(plan.protocol.base, device)
         self._targets: dict[VGG19, Targets] = {}
         self.made = 0
 
@@ -186,7 +184,7 @@ class _Worker:
 
     def _run_batch(self, batch: list[Cell]) -> None:
         settings = batch[0].settings
-        network, reference = self._network(settings, settings.precision), self._reference(settings)
+        network, reference = self._networks.network(settings), self._networks.reference(settings)
         targets = self._targets.setdefault(reference, Targets(reference, self._load_image))
         objective = build_objective(batch, targets, self._device)
         initial = build_initial(batch, targets, self._device)
@@ -195,22 +193,6 @@ class _Worker:
         self._remember_rate(batch, results, time.perf_counter() - began)
         digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in initial]
         self._commit(batch, results, self._finish(results, reference, objective), digests)
-
-    def _network(self, settings: Settings, precision: Any) -> VGG19:
-        dtype = NETWORK_DTYPE[precision]
-        key = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize, dtype)
-        if key not in self._networks:
-            weights = weights_module.load(
-                settings.weights, base=self._plan.protocol.base, preprocessing=settings.preprocessing
-            )
-            self._networks[key] = VGG19(
-                weights, pooling=settings.pooling, normalize=settings.normalize, dtype=dtype, device=self._device
-            )
-        return self._networks[key]
-
-    def _reference(self, settings: Settings) -> VGG19:
-        """The network that final losses are measured with: float32, or float64 for float64 cells."""
-        return self._network(settings, "float64" if settings.precision == "float64" else "float32")
 
     def _load_image(self, kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
         known = self._plan.input(kind, name)

@@ -6,7 +6,7 @@ Each setting may be written once, in `[model]` or `[synthesis]`, or be a factor 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -37,7 +37,6 @@ Size = Annotated[
     WithJsonSchema({"anyOf": [Side, {"type": "array", "items": Side, "minItems": 2, "maxItems": 2}]}),
 ]
 Finite = Field(allow_inf_nan=False)
-T = TypeVar("T")
 
 
 class Frozen(BaseModel):

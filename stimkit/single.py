@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stimkit import weights as weights_module
-from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.batch import Networks, Targets, build_initial, build_objective
 from stimkit.cells import Cell
 from stimkit.errors import UsageError
 from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
 from stimkit.planning import plan
-from stimkit.precision import NETWORK_DTYPE, check_precision, choose_device
+from stimkit.precision import check_precision, choose_device
 from stimkit.protocol import Protocol
+from stimkit.settings import MODEL_KEYS
 from stimkit.synthesis import OnProgress, Synthesis, synthesize_batch
-from stimkit.vgg import VGG19
 
 AnyImage = str | Path | Image.Image | Pixels
 
@@ -48,7 +47,8 @@ def synthesize(
     cell = _cell(given, ratio, list(content_layers), list(style_layers), seed, settings)
     where = choose_device(device)
     check_precision(cell.settings.precision, where)
-    network, reference = _networks(cell, where)
+    networks = Networks(Path(), where)
+    network, reference = networks.network(cell.settings), networks.reference(cell.settings)
     targets = Targets(reference, lambda kind, _name, size, how: _fitted(given[kind], size, how))
     objective, initial = build_objective([cell], targets, where), build_initial([cell], targets, where)
     return synthesize_batch(network, reference, objective, initial, cell.settings, on_progress)[0]
@@ -78,7 +78,7 @@ def _cell(
     settings: dict[str, Any],
 ) -> Cell:
     """The cell of a protocol of one cell, which checks the settings; its images need not be files."""
-    model = {key: settings.pop(key) for key in ("weights", "preprocessing", "pooling", "normalize") if key in settings}
+    model = {key: settings.pop(key) for key in MODEL_KEYS if key in settings}
     protocol = Protocol.from_dict(
         {
             "schema": 1,
@@ -93,22 +93,3 @@ def _cell(
         }
     )
     return plan(protocol).cells[0]
-
-
-def _networks(cell: Cell, device: Any) -> tuple[VGG19, VGG19]:
-    settings = cell.settings
-    weights = weights_module.load(settings.weights, preprocessing=settings.preprocessing)
-
-    def network(precision: Any) -> VGG19:
-        return VGG19(
-            weights,
-            pooling=settings.pooling,
-            normalize=settings.normalize,
-            dtype=NETWORK_DTYPE[precision],
-            device=device,
-        )
-
-    reference = network("float64" if settings.precision == "float64" else "float32")
-    return (
-        reference if NETWORK_DTYPE[settings.precision] == reference.dtype else network(settings.precision)
-    ), reference

@@ -32,11 +32,8 @@ from stimkit.record import RECORD_SCHEMA, Record
 
 LOCK_SCHEMA = 1
 FOLDERS = ("stimuli", "traces", "records")
-DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
-OWN_NAMES = re.compile(
-    "|".join(map(re.escape, (*FOLDERS, *DERIVED, "protocol.toml", "protocol.lock.json", "environment.json", ".lock")))
-    + r"|\.lock-holder\.json|\..*\.tmp"
-)
+# What a folder can hold that was left before its lock file was written.
+BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock|\.lock-holder\.json|\..*\.tmp")
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -71,9 +68,11 @@ class RunStore:
         return store
 
     def _check_ours(self, plan: Plan) -> None:
-        if not self.path.is_dir() or any(not OWN_NAMES.fullmatch(one.name) for one in self.path.iterdir()):
-            raise RunFolderError(f"{self.path} exists and is not a run folder; give another --out, or an empty folder")
-        known = self.planned_ids() if self.lock_file.is_file() else set()
+        if not self.lock_file.is_file():
+            if not self.path.is_dir() or not all(BEGUN.fullmatch(one.name) for one in self.path.iterdir()):
+                raise RunFolderError(f"{self.path} exists and is not a run folder; give another --out, or an empty one")
+            return
+        known = self.planned_ids()
         foreign = known - plan.by_id.keys()
         if foreign:
             raise RunFolderError(

@@ -222,6 +222,14 @@ def test_a_folder_that_was_left_at_its_very_start_is_continued(tmp_path: Path) -
     assert stimkit.run(small_plan(factors={"ratio": [1e-5]}), tmp_path / "run", device="cpu").made == 2
 
 
+def test_notes_in_a_run_folder_do_not_stop_it(tmp_path: Path) -> None:
+    plan = small_plan(factors={"ratio": [1e-5]})
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert stimkit.run(plan, tmp_path / "run", device="cpu").done_before == 2
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
 def test_a_run_continued_elsewhere_keeps_the_earlier_environment(tmp_path: Path) -> None:
     plan = small_plan()
     store = RunStore.create(tmp_path / "run", plan)
