@@ -35,18 +35,23 @@ class Networks:
 
     def network(self, settings: Settings) -> VGG19:
         """The network that a cell of these settings is optimized with."""
-        return self._get(settings, NETWORK_DTYPE[settings.precision])
+        return self._get(settings, NETWORK_DTYPE[settings.precision], fast=True)
 
     def reference(self, settings: Settings) -> VGG19:
         """The network that losses are measured with: float32, or float64 for float64 cells."""
-        return self._get(settings, image_dtype(settings.precision))
+        return self._get(settings, image_dtype(settings.precision), fast=False)
 
-    def _get(self, settings: Settings, dtype: torch.dtype) -> VGG19:
-        key = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize, dtype)
+    def _get(self, settings: Settings, dtype: torch.dtype, *, fast: bool) -> VGG19:
+        key = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize, dtype, fast)
         if key not in self._made:
             weights = weights_module.load(settings.weights, base=self._base, preprocessing=settings.preprocessing)
             self._made[key] = VGG19(
-                weights, pooling=settings.pooling, normalize=settings.normalize, dtype=dtype, device=self._device
+                weights,
+                pooling=settings.pooling,
+                normalize=settings.normalize,
+                dtype=dtype,
+                device=self._device,
+                fast=fast,
             )
         return self._made[key]
 
@@ -125,7 +130,9 @@ def build_objective(cells: Sequence[Cell], targets: Targets, device: torch.devic
         beta=column(cell.beta for cell in cells),
         content_weights=weights("content", content_layers),
         style_weights=weights("style", style_layers),
-        content_targets={layer: _stack(content, layer) for layer in content_layers},
+        content_targets={
+            layer: _stack(content, layer).contiguous(memory_format=torch.channels_last) for layer in content_layers
+        },
         style_targets={layer: _stack(style, layer) for layer in style_layers},
     )
 

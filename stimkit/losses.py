@@ -36,8 +36,10 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        grad = grads[0]
-        result: Tensor = (grad + grad.transpose(1, 2)) @ features / features.shape[2]
+        symmetric = (grads[0] + grads[0].transpose(1, 2)) / features.shape[2]
+        # The gradient gets the layout of the features, channels last or not.
+        last = not features.is_contiguous()
+        result: Tensor = (features.transpose(1, 2) @ symmetric).transpose(1, 2) if last else symmetric @ features
         return result
 
 
@@ -54,9 +56,8 @@ def gram_matrix(feature_maps: Tensor) -> Tensor:
 
 def content_loss(feature_maps: Tensor, target: Tensor, convention: Convention) -> Tensor:
     """Content loss of one layer for each cell: (batch, N, height, width) twice to (batch,)."""
-    difference = (feature_maps.to(target.dtype) - target).flatten(1)
-    squares = difference.square()
-    return squares.sum(1) / 2 if convention == "paper" else squares.mean(1)
+    squares = (feature_maps.to(target.dtype) - target).square()
+    return squares.sum((1, 2, 3)) / 2 if convention == "paper" else squares.mean((1, 2, 3))
 
 
 def style_loss(gram: Tensor, target: Tensor, convention: Convention) -> Tensor:

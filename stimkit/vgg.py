@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stimkit import winograd
 from stimkit.errors import StimkitError
 from stimkit.images import fit, read_source, to_float
 from stimkit.layers import CONVOLUTIONS, deepest, up_to
@@ -33,6 +34,9 @@ class VGG19:
     `"average"` (Gatys et al. 2015) or `"max"`. With `normalize`, every filter is divided by its mean
     activation over the calibration images and positions, and the next layer's input weights multiplied
     by it: the same function with unit mean activations (Gatys et al. 2015, section 2).
+
+    `fast` computes float32 convolutions on a CPU by Winograd's method: nearly twice as fast, with
+    slightly larger rounding errors. It is for optimizing, not for measuring.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class VGG19:
         normalize: bool = True,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        fast: bool = False,
     ) -> None:
         self.pooling, self.dtype, self.device = pooling, dtype, torch.device(device)
         self.digest = weights.digest
@@ -50,22 +55,30 @@ class VGG19:
         kernels = _kernels(weights)
         if normalize and weights.unit_mean_pooling != pooling:
             kernels = unit_mean(kernels, weights.preprocessing, pooling)
-        self._kernels = {name: (w.to(self.device, dtype), b.to(self.device, dtype)) for name, (w, b) in kernels.items()}
-        if self.device.type == "cuda" and dtype != torch.float64:
-            self._kernels = {
-                name: (w.contiguous(memory_format=torch.channels_last), b) for name, (w, b) in self._kernels.items()
-            }
+        # Channels last is what matrix units and the fast convolutions want; float64 gains nothing by it.
+        self._layout = torch.contiguous_format if dtype == torch.float64 else torch.channels_last
+        self._kernels = {
+            name: (w.to(self.device, dtype).contiguous(memory_format=self._layout), b.to(self.device, dtype))
+            for name, (w, b) in kernels.items()
+        }
+        self._fast = fast and dtype == torch.float32 and self.device.type == "cpu"
+        self._transformed: dict[str, winograd.Kernel] = {}
 
     def features(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Return the feature maps (batch, filters, height, width) of the named layers.
 
         `images` has shape (batch, 3, height, width), RGB, 0 to 1 in sRGB encoding; float32 or float64.
         """
-        wanted = set(layers)
-        x = preprocess(images, self._preprocessing).to(self.dtype)
-        if self.device.type == "cuda" and self.dtype != torch.float64:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return _forward(x, self._kernels, self.pooling, wanted)
+        x = preprocess(images, self._preprocessing).to(self.dtype).contiguous(memory_format=self._layout)
+        return _forward(x, self._convolve_relu, self.pooling, set(layers))
+
+    def _convolve_relu(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self._kernels[name]
+        if not (self._fast and winograd.worthwhile(weight, *x.shape[2:])):
+            return _convolve_relu(x, weight, bias)
+        if name not in self._transformed:
+            self._transformed[name] = winograd.Kernel(weight, bias)
+        return winograd.convolve_relu(x, self._transformed[name])
 
 
 def preprocess(images: Tensor, preprocessing: str) -> Tensor:
@@ -81,7 +94,12 @@ def standardize(images: Tensor) -> Tensor:
 
 
 def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+    return _constant(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=16)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 def _kernels(weights: Weights) -> Kernels:
@@ -92,17 +110,19 @@ def _kernels(weights: Weights) -> Kernels:
     }
 
 
-def _forward(x: Tensor, kernels: Kernels, pooling: str, wanted: set[str]) -> dict[str, Tensor]:
+def _convolve_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.relu(F.conv2d(x, weight, bias, padding=1))
+
+
+def _forward(
+    x: Tensor, convolve_relu: Callable[[Tensor, str], Tensor], pooling: str, wanted: set[str]
+) -> dict[str, Tensor]:
     pool = F.avg_pool2d if pooling == "average" else F.max_pool2d
     maps: dict[str, Tensor] = {}
     for layer in up_to(deepest(wanted).name):
         if min(x.shape[-2:]) < (2 if layer.is_pool else 1):
             raise StimkitError(f"an image of this size has no positions left at {layer.name}")
-        if layer.is_pool:
-            x = pool(x, 2)
-        else:
-            weight, bias = kernels[layer.name]
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+        x = pool(x, 2) if layer.is_pool else convolve_relu(x, layer.name)
         if layer.name in wanted:
             maps[layer.name] = x
     return maps
@@ -130,7 +150,12 @@ def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str) -> Map
     names = {layer.name for layer in CONVOLUTIONS}
     sums = {layer.name: torch.zeros(layer.channels) for layer in CONVOLUTIONS}
     for image in calibration_images():
-        maps = _forward(preprocess(image[None], preprocessing), kernels, pooling, names)
+        maps = _forward(
+            preprocess(image[None], preprocessing),
+            lambda x, name: _convolve_relu(x, *kernels[name]),
+            pooling,
+            names,
+        )
         for name, features in maps.items():
             sums[name] += features.mean((0, 2, 3)) / len(CALIBRATION_IMAGES)
     return sums
