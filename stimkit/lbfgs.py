@@ -3,6 +3,9 @@
 Each row of the batch has its own history, step length, curvature test and rollback; nothing that
 happens in one row reaches another. Both optimizers are asked the same way: evaluate the objective at
 `point`, hand values and gradients to `update`, and read the best accepted iterate from `accepted`.
+
+All state is in tensors that are changed in place and never looked at by the host, so that one update can be
+recorded as a CUDA graph and replayed. That is also why the place in the history is a tensor.
 """
 
 from __future__ import annotations
@@ -67,7 +70,8 @@ class LBFGS:
         self._sy = torch.zeros(batch, history, history, dtype=self._small, device=start.device)
         self._yy = torch.zeros_like(self._sy)
         self._valid = torch.zeros(batch, history, dtype=torch.bool, device=start.device)
-        self._slot = 0  # the slot that is written next; oldest pair, the same for all rows
+        # The slot that is written next: that of the oldest pair, the same for all rows.
+        self._slot = torch.zeros((), dtype=torch.int64, device=start.device)
         self._history, self._first_step, self._growth = history, first_step, growth
 
     @property
@@ -77,21 +81,22 @@ class LBFGS:
     def update(self, loss: Tensor, grad: Tensor, running: Tensor | None = None) -> None:
         running = torch.ones_like(self.took) if running is None else running
         finite = loss.isfinite() & grad.isfinite().all(1)
-        self.took = good = running & finite & ~(loss > self._growth * self.loss)
+        good = running & finite & ~(loss > self._growth * self.loss)
         row = good[:, None]
-        self.rollbacks += running & ~finite
-        self._rejections = torch.where(good, 0, self._rejections + 1)
-
         began = self.loss.isfinite()
-        step = torch.where(row & began[:, None], self.point - self.accepted, 0)
-        change = torch.where(row & began[:, None], grad - self._grad, 0)
-        self.accepted = torch.where(row, self.point, self.accepted)
-        self._grad = torch.where(row, grad, self._grad)
-        self.loss = torch.where(good, loss, self.loss)
+        self.took.copy_(good)
+        self.rollbacks.add_(running & ~finite)
+        self._rejections.add_(1).masked_fill_(good, 0)
+
+        step = (self.point - self.accepted).masked_fill_(~row, 0)
+        change = (grad - self._grad).masked_fill_(~(row & began[:, None]), 0)
+        _replace(self.accepted, row, self.point)
+        _replace(self._grad, row, grad)
+        _replace(self.loss, good, loss)
 
         direction = self._remember(step, change)
-        self._step = torch.where(row, direction, SHRINK * self._step)
-        self.point = self.accepted + self._step
+        torch.where(row, direction, SHRINK * self._step, out=self._step)
+        torch.add(self.accepted, self._step, out=self.point)
 
     def _remember(self, step: Tensor, change: Tensor) -> Tensor:
         """Put one pair into the history and return the next step −H g of every row.
@@ -99,23 +104,24 @@ class LBFGS:
         The slot advances for all rows alike, also where no pair is stored: otherwise a row's history
         would depend on what its batch-mates did.
         """
-        m, slot = self._history, self._slot
-        self._pairs[:, slot], self._pairs[:, m + slot] = step, change
-        columns = torch.stack([step, change, self._grad], dim=2)
-        dots = (self._pairs @ columns).to(self._small)  # (batch, 2 m, 3)
+        m, slot = self._history, self._slot[None]
+        self._pairs.index_copy_(1, torch.cat([slot, slot + m]), torch.stack([step, change], dim=1))
+        columns = torch.stack([step, change, self._grad], dim=1)
+        dots = (self._pairs @ columns.transpose(1, 2)).to(self._small)  # (batch, 2 m, 3)
         s_dot, y_dot = dots[:, :m], dots[:, m:]
-        self._sy[:, slot, :], self._sy[:, :, slot] = y_dot[:, :, 0], s_dot[:, :, 1]
-        self._yy[:, slot, :] = self._yy[:, :, slot] = y_dot[:, :, 1]
-        lengths = (s_dot[:, slot, 0] * y_dot[:, slot, 1]).sqrt()
-        self._valid[:, slot] = self._sy[:, slot, slot] > MIN_CURVATURE * lengths
-        self._slot = (slot + 1) % m
+        self._sy.index_copy_(1, slot, y_dot[:, None, :, 0])
+        self._sy.index_copy_(2, slot, s_dot[:, :, None, 1])
+        self._yy.index_copy_(1, slot, y_dot[:, None, :, 1])
+        self._yy.index_copy_(2, slot, y_dot[:, :, None, 1])
+        ss, sy, yy = s_dot[:, slot, 0], s_dot[:, slot, 1], y_dot[:, slot, 1]
+        self._valid.index_copy_(1, slot, sy > MIN_CURVATURE * (ss * yy).sqrt())
+        self._slot.add_(1).remainder_(m)
 
         weights, gamma = self._coefficients(s_dot[:, :, 2], y_dot[:, :, 2])
         direction = -(gamma[:, None] * self._grad + (weights.to(step.dtype)[:, None] @ self._pairs)[:, 0])
-        known = self._valid.any(1)
         norm = self._grad.square().mean(1).sqrt()
-        plain = -self._grad * (self._first_step / torch.where(norm > 0, norm, 1))[:, None]
-        return torch.where(known[:, None], direction, plain)
+        plain = -self._grad * (self._first_step / norm.masked_fill(norm == 0, 1))[:, None]
+        return torch.where(self._valid.any(1)[:, None], direction, plain)
 
     def _coefficients(self, s_grad: Tensor, y_grad: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of the pairs in H g, and gamma: H g = gamma g + [S, gamma Y] K [Sᵀ g; gamma Yᵀ g].
@@ -124,24 +130,24 @@ class LBFGS:
         D its diagonal. A slot without a valid pair becomes a row of the identity with zero products.
         """
         m = self._history
-        age = torch.arange(self._slot, self._slot + m, device=s_grad.device) % m  # oldest first
-        valid = self._valid[:, age]
-        both = valid[:, :, None] & valid[:, None, :]
-        sy = torch.where(both, self._sy[:, age][:, :, age], 0)
-        yy = torch.where(both, self._yy[:, age][:, :, age], 0)
+        places = torch.arange(m, device=s_grad.device)
+        age = (places + self._slot) % m  # oldest first
+        invalid = ~self._valid[:, age]
+        unused = invalid[:, :, None] | invalid[:, None, :]
+        sy = self._sy[:, age][:, :, age].masked_fill_(unused, 0)
+        yy = self._yy[:, age][:, :, age].masked_fill_(unused, 0)
         diagonal = sy.diagonal(dim1=1, dim2=2)
-        upper = torch.triu(sy) + torch.diag_embed((~valid).to(sy.dtype))
-        newest = (valid * torch.arange(1, m + 1, device=age.device)).argmax(1, keepdim=True)
+        upper = torch.triu(sy) + torch.diag_embed(invalid.to(sy.dtype))
+        newest = (~invalid * (places + 1)).argmax(1, keepdim=True)
         yy_newest = yy.diagonal(dim1=1, dim2=2).gather(1, newest)
-        gamma = torch.where(valid.any(1, keepdim=True), diagonal.gather(1, newest) / yy_newest, 1.0)
+        gamma = (diagonal.gather(1, newest) / yy_newest).masked_fill_(invalid.all(1, keepdim=True), 1)
 
-        s_g, y_g = (torch.where(valid, one[:, age], 0) for one in (s_grad, y_grad))
+        s_g, y_g = (one[:, age].masked_fill_(invalid, 0) for one in (s_grad, y_grad))
         inner = torch.linalg.solve_triangular(upper, s_g[:, :, None], upper=True)
         middle = diagonal[:, :, None] * inner + gamma[:, :, None] * (yy @ inner) - gamma[:, :, None] * y_g[:, :, None]
         outer = torch.linalg.solve_triangular(upper.transpose(1, 2), middle, upper=False)
-        by_age = torch.stack([outer[:, :, 0], -gamma * inner[:, :, 0]], dim=1)
-        by_slot = torch.zeros_like(by_age)
-        by_slot[:, :, age] = torch.where(valid[:, None], by_age, 0)
+        by_age = torch.stack([outer[:, :, 0], -gamma * inner[:, :, 0]], dim=1).masked_fill_(invalid[:, None], 0)
+        by_slot = torch.zeros_like(by_age).index_copy_(2, age, by_age)
         return by_slot.flatten(1), gamma[:, 0].to(self._grad.dtype)
 
     def keep(self, rows: Tensor) -> None:
@@ -188,23 +194,24 @@ class Adam:
     def update(self, loss: Tensor, grad: Tensor, running: Tensor | None = None) -> None:
         running = torch.ones_like(self.took) if running is None else running
         finite = loss.isfinite() & grad.isfinite().all(1)
-        self.took = good = running & finite
+        good = running & finite
         row = good[:, None]
-        self.rollbacks += running & ~finite
-        self._rejections = torch.where(good, 0, self._rejections + 1)
-        self._rate = torch.where(row, self._rate, self._rate / 2)
-        self.accepted = torch.where(row, self.point, self.accepted)
-        self.loss = torch.where(good, loss, self.loss)
+        self.took.copy_(good)
+        self.rollbacks.add_(running & ~finite)
+        self._rejections.add_(1).masked_fill_(good, 0)
+        _replace(self._rate, ~row, self._rate / 2)
+        _replace(self.accepted, row, self.point)
+        _replace(self.loss, good, loss)
 
         first, second = self._betas
-        self._mean = torch.where(row, first * self._mean + (1 - first) * grad, self._mean)
-        self._square = torch.where(row, second * self._square + (1 - second) * grad.square(), self._square)
-        self._steps += good
+        _replace(self._mean, row, first * self._mean + (1 - first) * grad)
+        _replace(self._square, row, second * self._square + (1 - second) * grad.square())
+        self._steps.add_(good)
         steps = self._steps[:, None].to(grad.dtype).clamp(min=1)
         mean, square = self._mean / (1 - first**steps), self._square / (1 - second**steps)
         # The usual epsilon of 1e-8 is absolute; gradients here can be far smaller, so it is relative.
         floor = 1e-8 * square.amax(1, keepdim=True).sqrt() + torch.finfo(grad.dtype).tiny
-        self.point = self.accepted - self._rate * mean / (square.sqrt() + floor)
+        torch.sub(self.accepted, self._rate * mean / (square.sqrt() + floor), out=self.point)
 
     def keep(self, rows: Tensor) -> None:
         for name in (
@@ -220,3 +227,8 @@ class Adam:
             "_rate",
         ):
             setattr(self, name, getattr(self, name)[rows])
+
+
+def _replace(target: Tensor, where: Tensor, values: Tensor) -> None:
+    """target[where] = values[where], in place; `where` is broadcast."""
+    torch.where(where, values, target, out=target)

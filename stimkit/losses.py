@@ -31,26 +31,34 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
-        return features @ features.transpose(1, 2) / features.shape[2]
+        return _inner_products(features) / features.shape[2]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        symmetric = (grads[0] + grads[0].transpose(1, 2)) / features.shape[2]
+        symmetric = ((grads[0] + grads[0].transpose(1, 2)) / features.shape[2]).to(features.dtype)
         # The gradient gets the layout of the features, channels last or not.
         last = not features.is_contiguous()
         result: Tensor = (features.transpose(1, 2) @ symmetric).transpose(1, 2) if last else symmetric @ features
         return result
 
 
+def _inner_products(features: Tensor) -> Tensor:
+    """F Fᵀ, summed in float32 at least: (batch, N, M) to (batch, N, N)."""
+    if features.dtype != torch.bfloat16:
+        return features @ features.transpose(1, 2)
+    if features.is_cuda:  # matrix units take bfloat16 and sum in float32
+        return torch.bmm(features, features.transpose(1, 2), out_dtype=torch.float32)
+    wide = features.float()
+    return wide @ wide.transpose(1, 2)
+
+
 def gram_matrix(feature_maps: Tensor) -> Tensor:
     """Gram matrix divided by the number of positions: (batch, N, height, width) to (batch, N, N).
 
-    Products and sums are in float32 at least, whatever the precision of the network.
+    In float32 at least, whatever the precision of the network.
     """
-    flat = feature_maps.flatten(2)
-    flat = flat.float() if flat.dtype in (torch.bfloat16, torch.float16) else flat
-    result: Tensor = _Gram.apply(flat)
+    result: Tensor = _Gram.apply(feature_maps.flatten(2))
     return result
 
 

@@ -21,9 +21,10 @@ from stimkit.layers import deepest
 from stimkit.losses import Objective
 from stimkit.precision import check_precision, choose_device
 from stimkit.record import Execution, Record, Stimulus, make_record
+from stimkit.search import Progress
 from stimkit.settings import Settings
 from stimkit.store import RunStore
-from stimkit.synthesis import Progress, Synthesis, measure, synthesize_batch
+from stimkit.synthesis import Synthesis, measure, synthesize_batch
 from stimkit.vgg import VGG19
 
 MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}

@@ -16,8 +16,9 @@ from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
 from stimkit.planning import plan
 from stimkit.precision import check_precision, choose_device
 from stimkit.protocol import Protocol
+from stimkit.search import OnProgress
 from stimkit.settings import MODEL_KEYS
-from stimkit.synthesis import OnProgress, Synthesis, synthesize_batch
+from stimkit.synthesis import Synthesis, synthesize_batch
 
 AnyImage = str | Path | Image.Image | Pixels
 

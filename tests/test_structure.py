@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 # From the bottom up: a module imports only from rows above its own.
 ORDER = [
-    ["errors", "atomic", "winograd"],
+    ["errors", "atomic", "winograd", "graph"],
     ["layers"],
     ["settings", "toml_lines"],
     ["protocol_rules", "images", "weights", "template"],
@@ -21,7 +21,8 @@ ORDER = [
     ["cells"],
     ["planning"],
     ["summary", "fit", "losses", "lbfgs", "precondition", "precision"],
-    ["environment", "batch", "synthesis"],
+    ["environment", "batch", "search"],
+    ["synthesis"],
     ["record", "single"],
     ["store", "contact_sheet", "doctor"],
     ["manifest"],

@@ -1,0 +1,102 @@
+"""One evaluation as a recording: no look at values, the same memory, the same result when replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from stimkit.search import STOP_REASONS, Search
+from stimkit.synthesis import measure
+from tests.test_synthesis import CPU, Bench, build_initial
+
+SETTINGS = [{"window": 3}, {"window": 1, "rtol": 0.0}, {"optimizer": "adam"}, {"preconditioner": "none", "history": 2}]
+LIMIT = 9
+
+# What a CUDA graph cannot hold: values read by the host, sizes that depend on values, copies from host memory.
+FORBIDDEN = {
+    "aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default", "aten.item.default",
+    "aten.lift_fresh.default", "aten.equal.default", "aten.unique_dim.default",
+}  # fmt: skip
+
+
+class Watch(TorchDispatchMode):
+    """Collects the names of the operations that are run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def search(**synthesis: Any) -> Search:
+    bench = Bench(synthesis={"max_evaluations": LIMIT, **synthesis})
+    initial, objective = build_initial(bench.plan.cells, bench.targets, CPU), bench.objective()
+    totals = [one.total for one in measure(bench.reference, objective, initial)]
+    return Search(bench.network, objective, initial, bench.settings, totals)
+
+
+def tensors(found: object) -> dict[str, torch.Tensor]:
+    """The state of a search and its optimizer, by name."""
+    state = {name: value for name, value in vars(found).items() if isinstance(value, torch.Tensor)}
+    optimizer = vars(found).get("_optimizer")
+    return state | ({f"optimizer.{name}": value for name, value in tensors(optimizer).items()} if optimizer else {})
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_an_evaluation_works_in_place_and_without_the_host(settings: dict[str, Any]) -> None:
+    one = search(**settings)
+    one._evaluate()
+    before = {name: (id(value), value.data_ptr()) for name, value in tensors(one).items()}
+    with Watch() as watch:
+        one._evaluate()
+    assert not watch.names & FORBIDDEN
+    assert {name: (id(value), value.data_ptr()) for name, value in tensors(one).items()} == before
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_replaying_one_recorded_evaluation_is_the_same_as_running_it(settings: dict[str, Any]) -> None:
+    """A recording of torch operations, as a CUDA graph is one: what Python decided then stays decided."""
+    run, replayed = search(**settings), search(**settings)
+
+    def evaluate(_: torch.Tensor) -> torch.Tensor:
+        replayed._evaluate()
+        return _
+
+    recording = make_fx(evaluate, tracing_mode="real")(torch.zeros(()))  # runs the first evaluation
+    for _ in range(LIMIT - 1):
+        recording(torch.zeros(()))
+    for _ in range(LIMIT):
+        run._evaluate()
+    expected = tensors(run)
+    for name, value in tensors(replayed).items():
+        assert torch.equal(value, expected[name]), name
+    assert int(run._evaluation) == LIMIT and int(run._counts.min()) == LIMIT
+
+
+def test_a_stop_rule_that_is_never_met_ends_at_the_last_evaluation() -> None:
+    one = search(rtol=0.0, target_style=1e-30)
+    one.run()
+    assert [STOP_REASONS[code] for code in one.reasons.tolist()] == ["max_evaluations"] * len(one.reasons)
+    assert one.evaluations.tolist() == [LIMIT] * len(one.reasons)
+
+
+def test_looking_less_often_changes_no_result() -> None:
+    """On a GPU the host looks at the stop rules every 10 evaluations only."""
+    often, rarely = (search(rtol=0.05, window=2, max_evaluations=23) for _ in range(2))
+    rarely._sync = 10
+    rarely._log = rarely._log.new_zeros(10, *rarely._log.shape[1:])
+    often.run()
+    rarely.run()
+    assert often.evaluations.tolist() == rarely.evaluations.tolist()
+    assert len(set(often.evaluations.tolist())) > 1
+    assert often.reasons.tolist() == rarely.reasons.tolist()
+    assert torch.allclose(often.images, rarely.images, rtol=0, atol=1e-3)
+    for row in range(len(often.images)):
+        assert often.trace(row).shape == rarely.trace(row).shape
