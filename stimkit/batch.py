@@ -18,7 +18,8 @@ from stimkit.losses import Objective, gram_matrix
 from stimkit.noise import white_noise
 from stimkit.precision import NETWORK_DTYPE, image_dtype, network_arithmetic
 from stimkit.settings import Settings
-from stimkit.vgg import VGG19
+from stimkit.vgg import VGG19, unit_mean
+from stimkit.weights import Weights
 
 CACHE_BYTES = 1_500_000_000
 
@@ -31,6 +32,7 @@ class Networks:
 
     def __init__(self, base: Path, device: torch.device) -> None:
         self._base, self._device = base, device
+        self._weights: dict[tuple[object, ...], Weights] = {}
         self._made: dict[tuple[object, ...], VGG19] = {}
 
     def network(self, settings: Settings) -> VGG19:
@@ -42,16 +44,15 @@ class Networks:
         return self._get(settings, image_dtype(settings.precision), fast=False)
 
     def _get(self, settings: Settings, dtype: torch.dtype, *, fast: bool) -> VGG19:
-        key = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize, dtype, fast)
-        if key not in self._made:
+        source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
+        if source not in self._weights:
             weights = weights_module.load(settings.weights, base=self._base, preprocessing=settings.preprocessing)
+            self._weights[source] = unit_mean(weights, settings.pooling) if settings.normalize else weights
+        key = (*source, dtype, fast)
+        if key not in self._made:
+            weights = self._weights[source]
             self._made[key] = VGG19(
-                weights,
-                pooling=settings.pooling,
-                normalize=settings.normalize,
-                dtype=dtype,
-                device=self._device,
-                fast=fast,
+                weights, pooling=settings.pooling, normalize=False, dtype=dtype, device=self._device, fast=fast
             )
         return self._made[key]
 

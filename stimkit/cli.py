@@ -58,6 +58,9 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells optimized together; default by memory.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same batches give the same bits on the same machine.")
+    ] = False,
 ) -> None:
     """Make the stimuli of a protocol. Run it again to go on after an interruption.
 
@@ -79,6 +82,7 @@ def run(
             device=device,
             batch_size=batch_size,
             retry_failed=retry_failed,
+            deterministic=deterministic,
             on_event=_checking(check, show),
         )
     display.show_run_summary(summary)

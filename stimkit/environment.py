@@ -11,7 +11,7 @@ import torch
 PACKAGES = ("stimkit", "torch", "torchvision", "numpy", "pillow", "scikit-image", "xarray", "h5netcdf", "safetensors")
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device, *, deterministic: bool = False) -> dict[str, Any]:
     """Versions and hardware that may change the pixels of a stimulus; no names of hosts or users."""
     return {
         "python": platform.python_version(),
@@ -21,6 +21,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
+        "deterministic": deterministic,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,  # type: ignore[no-untyped-call]

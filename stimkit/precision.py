@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -80,3 +82,30 @@ def network_arithmetic(precision: Precision) -> Iterator[None]:
     finally:
         for backend, value in zip(backends, before, strict=True):
             backend.fp32_precision = value
+
+
+@contextmanager
+def determinism(on: bool) -> Iterator[None]:
+    """While `on`, use only algorithms that give the same bits when the same batch is run again.
+
+    An operation that has none on the device raises RuntimeError. On a CPU the algorithms are the same
+    either way.
+    """
+    if not on:
+        yield
+        return
+    # cuBLAS reads this when it is first used in a process (NVIDIA cuBLAS documentation, reproducibility).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn: Any = torch.backends.cudnn
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    filled = memory.fill_uninitialized_memory
+    try:
+        torch.use_deterministic_algorithms(True)
+        cudnn.deterministic, cudnn.benchmark = True, False
+        memory.fill_uninitialized_memory = False  # costs time, and nothing here reads memory before writing it
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]
+        memory.fill_uninitialized_memory = filled

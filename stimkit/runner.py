@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from stimkit.errors import DeviceError, ImageError
 from stimkit.images import FloatImage, clipped_fractions, decode, encode_png, fit, quantize, read_source, to_float
 from stimkit.layers import deepest
 from stimkit.losses import Objective
-from stimkit.precision import check_precision, choose_device
+from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Execution, Record, Stimulus, make_record
 from stimkit.search import Progress
 from stimkit.settings import Settings
@@ -74,11 +74,13 @@ def run(
     device: str = "auto",
     batch_size: int | None = None,
     retry_failed: bool = False,
+    deterministic: bool = False,
     on_event: OnEvent | None = None,
 ) -> RunSummary:
     """Make every pending cell of a plan in the run folder `out`, then its tables and contact sheet.
 
-    Cells that the folder already holds are left alone. Raises `ProtocolError` where inputs are missing,
+    Cells that the folder already holds are left alone. `deterministic`: the same batches on the same
+    machine give the same bits, see docs/speed.md for what it costs. Raises `ProtocolError` where inputs are missing,
     `DeviceError` for a device that is not there, `RunFolderError` for a folder that is not this plan's,
     `StorageError` where it cannot be written. Whatever ends the run early, also an exception raised by
     `on_event`, complete cells are kept and tables written.
@@ -94,11 +96,12 @@ def run(
         if retry_failed:
             done -= {record["stimulus_id"] for record in store.records() if record["status"] == "failed"}
         pending = [cell for cell in plan.cells if cell.id not in done]
-        env_id = store.describe(plan, describe_environment(where))
+        env_id = store.describe(plan, describe_environment(where, deterministic=deterministic))
         store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
         worker = _Worker(plan, store, where, env_id, batch_size, on_event, len(plan.cells) - len(pending))
         try:
-            worker.run(pending)
+            with determinism(deterministic):
+                worker.run(pending)
         finally:
             records = derived.rebuild(store, plan)
     return RunSummary(
@@ -120,14 +123,12 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def batches(cells: Sequence[Cell], size_for: Callable[[Settings, str], int]) -> Iterator[list[Cell]]:
-    """Group cells that can share a batch (same settings, same deepest layer), in the order of the plan."""
-    groups: dict[tuple[Settings, str], list[Cell]] = {}
+def groups(cells: Iterable[Cell]) -> dict[tuple[Settings, str], list[Cell]]:
+    """Cells that can share a batch (same settings, same deepest layer), in the order of the plan."""
+    found: dict[tuple[Settings, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.settings, deepest(cell.layers).name), []).append(cell)
-    for (settings, last), members in groups.items():
-        size = size_for(settings, last)
-        yield from (members[start : start + size] for start in range(0, len(members), size))
+        found.setdefault((cell.settings, deepest(cell.layers).name), []).append(cell)
+    return found
 
 
 def choose_batch_size(settings: Settings, deepest_layer: str, device: torch.device) -> int:
@@ -159,29 +160,38 @@ class _Worker:
         self.made = 0
 
     def run(self, cells: Sequence[Cell]) -> None:
-        for batch in batches(cells, self._size_for):
-            self._run_or_split(batch)
+        try:
+            for (settings, last), group in groups(cells).items():
+                self._run_group(group, self._batch_size or choose_batch_size(settings, last, self._device))
+        except torch.AcceleratorError as error:
+            raise DeviceError(
+                f"{self._device} failed: {str(error).splitlines()[0]}; complete cells are kept, run again to go on"
+            ) from error
 
-    def _size_for(self, settings: Settings, last: str) -> int:
-        return self._batch_size or choose_batch_size(settings, last, self._device)
+    def _run_group(self, pending: list[Cell], size: int) -> None:
+        """Run cells in batches; where the device has too little memory for one, in smaller ones from then on."""
+        while pending:
+            batch = pending[:size]
+            if self._fits(batch):
+                pending = pending[len(batch) :]
+            elif len(batch) > 1:
+                size = (len(batch) + 1) // 2
+            else:
+                height, width = batch[0].settings.size
+                raise DeviceError(
+                    f"{self._device} has too little memory for one cell of {height} × {width} px;"
+                    " use a smaller size or --device cpu"
+                )
 
-    def _run_or_split(self, batch: list[Cell]) -> None:
-        """Run a batch; where the device has too little memory for it, run its halves."""
+    def _fits(self, batch: list[Cell]) -> bool:
+        """Run a batch, unless the device has too little memory for it."""
         try:
             self._run_batch(batch)
-            return
+            return True
         except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                settings = batch[0].settings
-                raise DeviceError(
-                    f"{self._device} has too little memory for one cell of {settings.height} × {settings.width} px;"
-                    " use a smaller size or --device cpu"
-                ) from None
-        torch.cuda.empty_cache()
-        middle = (len(batch) + 1) // 2
-        self._batch_size = middle
-        for half in (batch[:middle], batch[middle:]):
-            self._run_or_split(half)
+            pass
+        torch.cuda.empty_cache()  # only now: the exception held on to the tensors
+        return False
 
     def _run_batch(self, batch: list[Cell]) -> None:
         settings = batch[0].settings

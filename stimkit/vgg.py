@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stimkit import winograd
@@ -52,9 +54,7 @@ class VGG19:
         self.pooling, self.dtype, self.device = pooling, dtype, torch.device(device)
         self.digest = weights.digest
         self._preprocessing = weights.preprocessing
-        kernels = _kernels(weights)
-        if normalize and weights.unit_mean_pooling != pooling:
-            kernels = unit_mean(kernels, weights.preprocessing, pooling)
+        kernels = _kernels(unit_mean(weights, pooling) if normalize else weights)
         # Channels last is what matrix units and the fast convolutions want; float64 gains nothing by it.
         self._layout = torch.contiguous_format if dtype == torch.float64 else torch.channels_last
         self._kernels = {
@@ -128,34 +128,34 @@ def _forward(
     return maps
 
 
-def unit_mean(kernels: Kernels, preprocessing: str, pooling: str) -> Kernels:
+def unit_mean(weights: Weights, pooling: str) -> Weights:
     """Rescale filters to unit mean activation over the calibration images, keeping the function.
 
     A filter that (almost) never responds keeps its scale: dividing by nothing would only amplify noise.
+    The result keeps the digest: it is made from these weights.
     """
-    means = _mean_activations(kernels, preprocessing, pooling)
-    scaled: Kernels = {}
+    if weights.unit_mean_pooling == pooling:
+        return weights
+    kernels = _kernels(weights)
+    means = _mean_activations(kernels, weights.preprocessing, pooling)
+    scaled: dict[str, NDArray[np.float32]] = {}
     before = torch.ones(3)
     for layer in CONVOLUTIONS:
         weight, bias = kernels[layer.name]
         mean = means[layer.name]
         mean = torch.where(mean > 1e-6 * mean.mean(), mean, torch.ones(()))
-        scaled[layer.name] = (weight / mean[:, None, None, None] * before[None, :, None, None], bias / mean)
+        scaled[f"{layer.name}.weight"] = (weight / mean[:, None, None, None] * before[None, :, None, None]).numpy()
+        scaled[f"{layer.name}.bias"] = (bias / mean).numpy()
         before = mean
-    return scaled
+    return replace(weights, tensors=scaled, unit_mean_pooling=pooling)
 
 
 @torch.no_grad()
 def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str) -> Mapping[str, Tensor]:
-    names = {layer.name for layer in CONVOLUTIONS}
     sums = {layer.name: torch.zeros(layer.channels) for layer in CONVOLUTIONS}
     for image in calibration_images():
-        maps = _forward(
-            preprocess(image[None], preprocessing),
-            lambda x, name: _convolve_relu(x, *kernels[name]),
-            pooling,
-            names,
-        )
+        x = preprocess(image[None], preprocessing)
+        maps = _forward(x, lambda x, name: _convolve_relu(x, *kernels[name]), pooling, set(sums))
         for name, features in maps.items():
             sums[name] += features.mean((0, 2, 3)) / len(CALIBRATION_IMAGES)
     return sums

@@ -29,7 +29,7 @@ from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderErro
 from stimkit.manifest import to_grid
 from stimkit.record import COLUMNS, image_statistics
 from stimkit.results import Results
-from stimkit.runner import Event, batches
+from stimkit.runner import Event
 from stimkit.store import RunStore
 from tests.conftest import ROOT, document, small_plan
 
@@ -356,24 +356,7 @@ def test_interrupted_carries_its_exit_code() -> None:
     assert Interrupted(signal.SIGINT).exit_code == 130
 
 
-# --- batches and statistics ----------------------------------------------------------------------------------
-
-
-def test_batches_hold_cells_of_one_kind_each_once() -> None:
-    plan = small_plan(factors={"size": [32, 48], "replicate": 3, "style_layers": ["one", "two"]})
-    groups = list(batches(plan.cells, lambda _settings, _layer: 4))
-    assert sorted(cell.id for group in groups for cell in group) == sorted(plan.by_id)
-    assert all(len({cell.settings for cell in group}) == 1 and len(group) <= 4 for group in groups)
-
-
-def test_batch_size_is_recorded_and_does_not_change_losses_much(small_run: Results, tmp_path: Path) -> None:
-    stimkit.run(small_plan(), tmp_path / "run", device="cpu", batch_size=3)
-    records = stimkit.open_run(tmp_path / "run").records
-    assert sorted(record["batch_size"] for record in records.values()) == [1, 3, 3, 3]
-    for stimulus_id, record in records.items():
-        other = small_run.records[stimulus_id]
-        assert record["init_sha256"] == other["init_sha256"]
-        assert record["losses"]["file"]["total"] == pytest.approx(other["losses"]["file"]["total"], rel=1e-2)
+# --- statistics and failures --------------------------------------------------------------------------------
 
 
 def test_luminance_statistics_against_known_answers() -> None:
