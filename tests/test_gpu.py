@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import stimkit
+from stimkit.batch import Networks, Targets, build_initial, build_objective
+from stimkit.images import fit, read_source, to_float
+from stimkit.losses import gram_matrix
+from stimkit.precision import determinism
 from stimkit.results import Results
 from stimkit.runner import choose_batch_size
+from stimkit.synthesis import Synthesis, synthesize_batch
 from tests.conftest import small_plan
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+CUDA = torch.device("cuda")
+
+
+def optimize(*, graph: bool, **synthesis: Any) -> list[Synthesis]:
+    plan = small_plan(synthesis=synthesis)
+    settings = plan.cells[0].settings
+    networks = Networks(Path(), CUDA)
+    reference = networks.reference(settings)
+
+    def load(kind: str, name: str, size: tuple[int, int], how: str) -> Any:
+        return to_float(fit(read_source(plan.input(kind, name).spec, plan.protocol.root).pixels, size, how))
+
+    targets = Targets(reference, load)
+    objective, initial = build_objective(plan.cells, targets, CUDA), build_initial(plan.cells, targets, CUDA)
+    return synthesize_batch(networks.network(settings), reference, objective, initial, settings, graph=graph)
 
 
 def test_cuda_agrees_with_cpu(small_run: Results, tmp_path: Path) -> None:
@@ -34,6 +56,32 @@ def test_every_precision_lowers_the_loss(precision: str, tmp_path: Path) -> None
         assert record["losses"]["optimized"]["total"] < 0.5 * record["losses"]["initial"]["total"]
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_replayed_graph_gives_what_eager_execution_gives(precision: str, optimizer: str) -> None:
+    """pytest turns the warning of a graph that could not be recorded into an error."""
+    changes = {"precision": precision, "optimizer": optimizer, "max_evaluations": 24, "rtol": 0.05, "window": 3}
+    with determinism(True):
+        eager, replayed = (optimize(graph=graph, **changes) for graph in (False, True))
+    for first, second in zip(eager, replayed, strict=True):
+        assert (first.evaluations, first.stop_reason) == (second.evaluations, second.stop_reason)
+        assert np.array_equal(first.image, second.image)
+        assert np.array_equal(first.trace, second.trace)
+
+
+def test_deterministic_runs_are_identical() -> None:
+    with determinism(True):
+        first, second = (optimize(graph=True, max_evaluations=30) for _ in range(2))
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(first, second, strict=True))
+
+
+def test_gram_products_of_bfloat16_maps_are_summed_in_float32() -> None:
+    maps = torch.randn(3, 64, 40, 40, generator=torch.Generator().manual_seed(0)).bfloat16()
+    product = gram_matrix(maps.cuda())
+    assert product.dtype == torch.float32
+    assert torch.allclose(product.cpu(), gram_matrix(maps.double()).float(), rtol=1e-4, atol=1e-4)
+
+
 def test_batch_size_fits_the_memory() -> None:
     settings = small_plan(synthesis={"size": 2048}).cells[0].settings
-    assert 1 <= choose_batch_size(settings, "conv5_1", torch.device("cuda")) < 256
+    assert 1 <= choose_batch_size(settings, "conv5_1", CUDA) < 256

@@ -1,0 +1,104 @@
+"""What one evaluation costs beside the bare network, and beside the arithmetic that the device can do."""
+
+from __future__ import annotations
+
+import torch
+from harness import PAIRS, STYLE_LAYERS, Batch, Section, Workshop, plan_of, seconds, spread, table
+
+from stimkit import cost
+from stimkit.precision import network_arithmetic
+from stimkit.vgg import VGG19
+
+ROUNDS = 5
+HEADER = ["px", "batch", "precision", "ms a cell", "evaluation ÷ bare", "GFLOP/s", "matrix product", "% of it"]
+SIZES = (128, 224, 256, 512)
+BATCHES = {"cpu": (1, 4), "cuda": (1, 8, 32, 64, 128, 256)}
+MATRIX = {"cpu": 3072, "cuda": 8192}
+CPU_BATCH_PIXELS = 4 * 256 * 256
+
+
+def bare(batch: Batch, layout: torch.memory_format) -> object:
+    """Forward and backward of the network alone, by torch's own convolutions."""
+    network: VGG19 = batch.network
+    pool = torch.nn.functional.avg_pool2d
+    x = batch.initial.detach().to(network.dtype).clone(memory_format=layout).requires_grad_()
+    y = x
+    with network_arithmetic(batch.cells[0].settings.precision):
+        for name, (weight, bias) in network._kernels.items():
+            if name.endswith("_1") and name != "conv1_1":
+                y = pool(y, 2)
+            weight = weight.contiguous(memory_format=layout)
+            y = torch.relu(torch.nn.functional.conv2d(y, weight, bias, padding=1))
+            if name == "conv5_1":
+                break
+        return torch.autograd.grad(y, x, torch.ones_like(y))
+
+
+def ceiling(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large matrix product at a precision."""
+    n = MATRIX[device.type]
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    with network_arithmetic(precision):
+        a @ b
+        return 2 * n**3 / min(seconds(lambda: a @ b, device) for _ in range(5))
+
+
+def row(size: int, count: int, precision: str, device: torch.device) -> tuple[list[str], float, float, float]:
+    evaluations = 9 if device.type == "cpu" else 60
+    plan = plan_of(PAIRS[:1], [1e-6], size=size, max_evaluations=evaluations, precision=precision)
+    batch = Workshop(plan, device).batch(plan.cells * count)
+    layouts = (torch.contiguous_format, torch.channels_last)
+    for layout in layouts:
+        bare(batch, layout)
+    flops = count * cost.evaluation_flops(STYLE_LAYERS, STYLE_LAYERS, (size, size))
+    ratios, rates, own, tops = [], [], [], []
+    for _ in range(ROUNDS):
+        alone = min(seconds(lambda layout=layout: bare(batch, layout), device) for layout in layouts)
+        evaluation = batch.seconds_per_evaluation()
+        ratios.append(evaluation / alone)
+        rates.append(flops / evaluation)
+        own.append(flops / alone)
+        tops.append(ceiling(device, precision))
+    share = [rate / top for rate, top in zip(rates, tops, strict=True)]
+    median = sorted(rates)[ROUNDS // 2]
+    cells = [
+        str(size), str(count), precision, f"{1e3 * flops / median / count:.1f}", spread(ratios),
+        f"{median / 1e9:.0f}", f"{max(tops) / 1e9:.0f}", spread([100 * one for one in share], 0),
+    ]  # fmt: skip
+    return cells, sorted(ratios)[ROUNDS // 2], sorted(share)[ROUNDS // 2], median / sorted(own)[ROUNDS // 2]
+
+
+def measure(device: torch.device, *, quick: bool) -> Section:
+    rows, best, shares, relative = [], [], [], []
+    for precision in ["float32"] if device.type == "cpu" else ["float32", "tf32", "bfloat16"]:
+        for size in SIZES[:1] if quick else SIZES:
+            for count in BATCHES[device.type]:
+                if device.type == "cpu" and count * size * size > CPU_BATCH_PIXELS:
+                    continue
+                try:
+                    cells, ratio, share, own = row(size, count, precision, device)
+                except torch.OutOfMemoryError:
+                    rows.append([str(size), str(count), precision, "does not fit", "", "", "", ""])
+                    continue
+                print("cost", cells, flush=True)
+                rows.append(cells)
+                best.append(ratio)
+                shares.append(share)
+                relative.append(own)
+    text = (
+        "One evaluation is preconditioner, network, losses, L-BFGS step, stop rules and trace. The bare network is "
+        "forward and backward to the image by torch's own convolutions, in the faster of its two layouts, measured in "
+        "turn with it. Rates count the arithmetic of direct convolutions, so that Winograd's can exceed the rate of "
+        f"the matrix product. Style layers conv1_1 … conv5_1; medians (and ranges) of {ROUNDS} rounds.\n\n"
+        + table(HEADER, rows)
+    )
+    first = "evaluation ÷ bare network (≤ 1.10 on a CPU, ≤ 1.25 on a GPU at the best batch)"
+    goals = {first: f"{min(best):.2f} – {max(best):.2f}"}
+    if device.type == "cpu":
+        goals["share of the bare network's own rate on a CPU (≥ 90 %)"] = (
+            f"{100 * min(relative):.0f} – {100 * max(relative):.0f} %"
+        )
+    else:
+        goals["share of a large matrix product's rate on an H200 (≥ 50 %)"] = f"up to {100 * max(shares):.0f} %"
+    return Section("One evaluation", text, goals)

@@ -1,0 +1,184 @@
+"""What the benchmarks share: batches, clocks, tables, and the file of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import stimkit
+from stimkit.batch import Networks, Targets, build_initial, build_objective
+from stimkit.cells import Cell, Plan
+from stimkit.environment import device_name
+from stimkit.images import FloatImage, fit, read_source, to_float
+from stimkit.losses import Objective
+from stimkit.synthesis import Synthesis, synthesize_batch
+from stimkit.vgg import VGG19
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PLOTS = HERE / "plots"
+STYLE_LAYERS = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
+
+# Contents and styles for everything that is measured on more than one pair.
+PAIRS = [
+    ("skimage:chelsea", "styles/swirl.png"),
+    ("skimage:astronaut", "styles/mosaic.png"),
+    ("skimage:coffee", "skimage:brick"),
+    ("skimage:rocket", "styles/dots.png"),
+]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the results: text with tables, and what it says about the goals."""
+
+    title: str
+    text: str
+    goals: dict[str, str] = field(default_factory=dict)
+    """Goal to what was measured."""
+
+
+def plan_of(pairs: Sequence[tuple[str, str]], ratios: Sequence[float], **synthesis: Any) -> Plan:
+    """A plan of every pair with every ratio."""
+    cells = stimkit.plan(
+        stimkit.Protocol.from_dict(
+            {
+                "schema": 1,
+                "name": "benchmark",
+                "images": {
+                    "root": str(ROOT / "data"),
+                    "content": {f"c{index}": content for index, (content, _) in enumerate(pairs)},
+                    "style": {f"s{index}": style for index, (_, style) in enumerate(pairs)},
+                },
+                "factors": {"content": "*", "style": "*", "ratio": list(ratios)},
+                "synthesis": {"rtol": 0.0, **synthesis},
+            }
+        )
+    )
+    return Plan(
+        cells.protocol,
+        cells.inputs,
+        cells.weights,
+        tuple(c for c in cells.cells if (c.content or "c")[1:] == c.style[1:]),
+    )
+
+
+class Workshop:
+    """Networks and targets of a plan on a device: makes batches ready to be optimized."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device = plan, device
+        self._networks = Networks(plan.protocol.base, device)
+        self._targets: dict[VGG19, Targets] = {}
+
+    def batch(self, cells: Sequence[Cell]) -> Batch:
+        settings = cells[0].settings
+        network, reference = self._networks.network(settings), self._networks.reference(settings)
+        targets = self._targets.setdefault(reference, Targets(reference, self._load))
+        objective = build_objective(cells, targets, self.device)
+        return Batch(tuple(cells), network, reference, objective, build_initial(cells, targets, self.device))
+
+    def _load(self, kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
+        return to_float(fit(read_source(self.plan.input(kind, name).spec, self.plan.protocol.root).pixels, size, how))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells with everything that their optimization needs."""
+
+    cells: tuple[Cell, ...]
+    network: VGG19
+    reference: VGG19
+    objective: Objective
+    initial: Tensor
+
+    def run(self, *, graph: bool = True) -> tuple[list[Synthesis], list[tuple[int, float]]]:
+        """Optimize; also return the clock (evaluations, seconds) at each look of the host."""
+        clock: list[tuple[int, float]] = []
+        wait(self.initial.device)
+        began = time.perf_counter()
+
+        def tick(progress: Any) -> None:
+            wait(self.initial.device)
+            clock.append((progress.evaluation, time.perf_counter() - began))
+
+        settings = self.cells[0].settings
+        arguments = (self.network, self.reference, self.objective, self.initial, settings)
+        return synthesize_batch(*arguments, tick, graph=graph), clock
+
+    def seconds_per_evaluation(self, *, graph: bool = True) -> float:
+        """Median seconds of one evaluation of the whole batch, after the first looks of the host."""
+        _, clock = self.run(graph=graph)
+        steps = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(clock)]
+        return statistics.median(steps[len(steps) // 3 :])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Lowest total loss so far, over seconds of one cell."""
+
+    seconds: np.ndarray
+    loss: np.ndarray
+
+    def time_to(self, loss: float) -> float:
+        """Seconds until the loss was reached; infinite where it was not."""
+        reached = np.nonzero(self.loss <= loss)[0]
+        return float(self.seconds[reached[0]]) if len(reached) else float("inf")
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    wait(device)
+    began = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} – {max(values):.{digits}f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(one) for one in line) + " |" for line in lines)
+
+
+def hardware(device: torch.device) -> str:
+    """The line that says what was measured with what."""
+    threads = f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    cores = f"{os.cpu_count()} cores of " if device.type == "cpu" else ""
+    return (
+        f"{cores}{device_name(device)}{threads if device.type == 'cpu' else ''}; stimkit {stimkit.__version__}, "
+        f"torch {torch.__version__}, Python {platform.python_version()}"
+    )
+
+
+def store(kind: str, device: torch.device, section: Section) -> None:
+    """Keep a section in results.json, in the place of its predecessor on this kind of device."""
+    path = HERE / "results.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known.setdefault(kind, {})[section.title] = {
+        "hardware": hardware(device),
+        "date": time.strftime("%Y-%m-%d"),
+        "text": section.text,
+        "goals": section.goals,
+    }
+    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")

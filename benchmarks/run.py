@@ -1,0 +1,92 @@
+"""Measure everything that stimkit claims about speed, in one call, and write it to benchmarks/RESULTS.md.
+
+    pip install -e '.[bench]'
+    python benchmarks/run.py [--device auto] [--only cost race arithmetic optimizers scale] [--peer PATH] [--quick]
+
+`--peer` is a checkout of neural-style-pt, which is run on the same images and weights. `--quick` shows
+that everything runs, and keeps nothing. Results of each kind of device are kept apart, so that a CPU and a GPU fill
+the same page one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import arithmetic
+import cost
+import optimizers
+import race
+import scale
+from harness import HERE, store
+
+from stimkit.precision import choose_device
+
+KINDS = {"cpu": "CPU", "cuda": "GPU"}
+INTRODUCTION = """# Measured results
+
+Written by `python benchmarks/run.py`; do not edit. Machines are shared and their clocks vary: compare ratios,
+which were measured side by side in one run, and not seconds between tables. A GPU's numbers come from the same script, run where
+there is one.
+"""
+
+
+def page(results: dict) -> str:
+    """RESULTS.md: the goals first, then every section of every kind of device."""
+    goals = list(dict.fromkeys(goal for kind in results.values() for one in kind.values() for goal in one["goals"]))
+    lines = [INTRODUCTION, "| goal | " + " | ".join(KINDS.values()) + " |", "|---" * (1 + len(KINDS)) + "|"]
+    for goal in goals:
+        entries = [
+            next(
+                (one["goals"][goal] for one in results.get(kind, {}).values() if goal in one["goals"]),
+                missing(kind, goal),
+            )
+            for kind in KINDS
+        ]
+        lines.append(f"| {goal} | " + " | ".join(entries) + " |")
+    for kind, name in KINDS.items():
+        for title, one in results.get(kind, {}).items():
+            lines += ["", f"## {title}, {name}", "", f"{one['hardware']}; {one['date']}.", "", one["text"]]
+        if not results.get(kind):
+            lines += [
+                "",
+                f"## {name}",
+                "",
+                f"Not measured yet: `python benchmarks/run.py --device {kind}` needs such a device.",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def missing(kind: str, goal: str) -> str:
+    return "not measured yet: needs a GPU" if kind == "cuda" and "on a CPU" not in goal.split("(")[0] else "–"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=["cost", "arithmetic", "race", "scale", "optimizers"])
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    parts = {
+        "cost": cost.measure,
+        "race": partial(race.measure, peer_path=arguments.peer),
+        "scale": scale.measure,
+        "arithmetic": arithmetic.measure,
+        "optimizers": optimizers.measure,
+    }
+    for name, measure in parts.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        section = measure(device, quick=arguments.quick)
+        print(f"\n## {section.title}\n\n{section.text}\n", flush=True)
+        if not arguments.quick:
+            store(device.type, device, section)
+            (HERE / "RESULTS.md").write_text(page(json.loads((HERE / "results.json").read_text())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Large sets: 1,280 stimuli, growth of time and memory, planning."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import tomllib
+
+import torch
+from harness import PAIRS, ROOT, Section, Workshop, plan_of, table
+
+import stimkit
+from stimkit import cost
+from stimkit.runner import choose_batch_size, groups
+from stimkit.search import COMPACT_BELOW
+
+SET, SIZE, EVALUATIONS, MEASURED = 1280, 224, 500, 64
+PLAN = """
+import sys, time, resource, json, stimkit
+began = time.perf_counter()
+plan = stimkit.plan(stimkit.Protocol.from_dict(json.loads(sys.argv[1])))
+seconds = time.perf_counter() - began
+assert "torch" not in sys.modules
+print(len(plan.cells), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def published_set(device: torch.device, *, quick: bool) -> tuple[str, str]:
+    """The cue-conflict set: measured whole on a GPU, projected from a part on a CPU."""
+    whole = device.type == "cuda" and not quick
+    cells = SET if whole else 4 if quick else MEASURED
+    evaluations = EVALUATIONS if whole else 6
+    precision = "bfloat16" if device.type == "cuda" else "float32"
+    ratios = [1e-5, 1e-6, 1e-7, 0]
+    plan = plan_of(PAIRS, ratios, size=SIZE, max_evaluations=evaluations, precision=precision)
+    workshop = Workshop(plan, device)
+    chosen = (list(plan.cells) * (cells // len(plan.cells) + 1))[:cells]
+    size = choose_batch_size(chosen[0].settings, "conv5_1", device)
+    began, counted = time.perf_counter(), 0
+    for start in range(0, len(chosen), size):
+        results, _ = workshop.batch(chosen[start : start + size]).run()
+        counted += sum(one.evaluations for one in results)
+    taken = time.perf_counter() - began
+    total = taken if whole else taken / counted * SET * EVALUATIONS
+    how = (
+        "measured"
+        if whole
+        else f"PROJECTED from {len(chosen)} cells with {evaluations} evaluations each ({taken:.0f} s)"
+    )
+    words = f"{total / 60:.1f} minutes" if total < 7200 else f"{total / 3600:.1f} hours"
+    what = f"1,280 cells of {SIZE} px, {EVALUATIONS} evaluations each, {precision}, batches of {size}"
+    text = f"{what}: **{words}** ({how})."
+    return text, f"{words} ({'measured' if whole else 'projected'})"
+
+
+def growth(device: torch.device) -> str:
+    """Memory and time of one evaluation over size and depth: what the model says, and what is measured."""
+    rows = []
+    for size in (128, 224, 256, 512):
+        for layers in (["conv1_1", "conv2_1"], ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]):
+            code = (
+                f"import stimkit, resource, torch; stimkit.synthesize('skimage:chelsea', 'skimage:coffee', ratio=0,"
+                f" content_layers=['conv2_1'], style_layers={layers!r}, size={size}, max_evaluations=12, rtol=0.0,"
+                f" device={str(device)!r});"
+                " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,"
+                " torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)"
+            )
+            run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            resident, allocated = map(int, run.stdout.split())
+            used = allocated if device.type == "cuda" else resident * (1 if sys.platform == "darwin" else 1024)
+            plan = plan_of(PAIRS[:1], [0], size=size, max_evaluations=8)
+            cell = plan.cells[0]
+            model = cost.cell_bytes(layers[-1], cell.settings) + cost.RUNTIME_BYTES[device.type] * (
+                device.type == "cpu"
+            )
+            flops = cost.evaluation_flops(layers, layers, (size, size))
+            rows.append([size, layers[-1], f"{flops / 1e9:.1f}", f"{used / 1e9:.2f}", f"{model / 1e9:.2f}"])
+            print("growth", rows[-1], flush=True)
+    return table(["px", "deepest layer", "GFLOP an evaluation", "peak memory, GB", "memory model, GB"], rows)
+
+
+def planning() -> tuple[str, str]:
+    rows = []
+    for replicates in (1, 64, 512, 4096, 100_000):
+        document = {
+            "schema": 1, "name": "p", "images": {"root": str(ROOT / "data"), "content": {"cat": "skimage:chelsea"},
+            "style": {"swirl": "styles/swirl.png"}}, "factors": {"ratio": [1e-6], "replicate": replicates},
+        }  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-c", PLAN, json.dumps(document)], capture_output=True, text=True, check=True
+        )
+        count, taken, memory = run.stdout.split()
+        rows.append([count, f"{float(taken):.2f}", f"{int(memory) / 1e6:.2f}"])
+        print("planning", rows[-1], flush=True)
+    return table(["cells", "s", "peak memory, GB"], rows), f"{rows[-1][1]} s for {rows[-1][0]} cells, torch not loaded"
+
+
+def occupancy(device: torch.device, *, quick: bool) -> str:
+    """How much of a batch's work is done for cells that have stopped, with the bundled protocols' stop rules."""
+    rows = []
+    for path in sorted((ROOT / "protocols").glob("*.toml"))[: 1 if quick else None]:
+        text = path.read_text().replace('root = "../data"', f'root = "{ROOT / "data"}"')
+        document = tomllib.loads(text)
+        document["synthesis"] |= {"size": 64}
+        plan = stimkit.plan(stimkit.Protocol.from_dict(document))
+        cells = list(plan.cells)[:: max(1, len(plan.cells) // 12)]
+        needed = computed = 0
+        lengths: list[int] = []
+        for group in groups(cells).values():
+            batch = Workshop(plan, device).batch(group)
+            results, _ = batch.run()
+            counts = sorted(one.evaluations for one in results)
+            lengths += counts
+            needed += sum(counts)
+            computed += compacted(counts)
+        rows.append([path.stem, len(cells), f"{min(lengths)} – {max(lengths)}", f"{100 * (1 - needed / computed):.1f}"])
+        print("occupancy", rows[-1], flush=True)
+    return table(["protocol", "cells", "evaluations until they stopped", "% of rows computed for stopped cells"], rows)
+
+
+def compacted(counts: list[int]) -> int:
+    """Rows computed for cells that stop after `counts` evaluations, in one batch that is compacted."""
+    rows, computed, evaluation = len(counts), 0, 0
+    for done, count in enumerate(sorted(counts), 1):
+        computed += rows * (count - evaluation)
+        evaluation = count
+        if len(counts) - done <= COMPACT_BELOW * rows:
+            rows = len(counts) - done
+    return computed
+
+
+def measure(device: torch.device, *, quick: bool) -> Section:
+    text, goal = published_set(device, quick=quick)
+    print("scale", text, flush=True)
+    plans, seconds = planning()
+    parts = [text, "Planning:", plans]
+    if not quick:
+        parts += ["Memory of one cell in a process of its own:", growth(device)]
+    parts += [
+        "Cells of a batch stop at different times. The batch is made smaller once a quarter of its rows has stopped; "
+        "what replacing stopped cells by pending ones could still gain is the last column:",
+        occupancy(device, quick=quick),
+    ]
+    return Section(
+        "Large sets",
+        "\n\n".join(parts),
+        {
+            "1,280 cells, 224 px, 500 evaluations (< 5 minutes on an H200)": goal,
+            "planning 100,000 cells takes seconds": seconds,
+        },
+    )
