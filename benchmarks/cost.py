@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from harness import PAIRS, STYLE_LAYERS, Batch, Section, Workshop, plan_of, seconds, spread, table
+from harness import PAIRS, STYLE_LAYERS, Section, Workshop, plan_of, seconds, spread, table
 
 from stimkit import cost
+from stimkit.batch import Batch
 from stimkit.precision import network_arithmetic
-from stimkit.vgg import VGG19
 
 ROUNDS = 5
 HEADER = ["px", "batch", "precision", "ms a cell", "evaluation ÷ bare", "GFLOP/s", "matrix product", "% of it"]
@@ -19,11 +19,11 @@ CPU_BATCH_PIXELS = 4 * 256 * 256
 
 def bare(batch: Batch, layout: torch.memory_format) -> object:
     """Forward and backward of the network alone, by torch's own convolutions."""
-    network: VGG19 = batch.network
+    network = batch.network
     pool = torch.nn.functional.avg_pool2d
     x = batch.initial.detach().to(network.dtype).clone(memory_format=layout).requires_grad_()
     y = x
-    with network_arithmetic(batch.cells[0].settings.precision):
+    with network_arithmetic(batch.settings.precision):
         for name, (weight, bias) in network._kernels.items():
             if name.endswith("_1") and name != "conv1_1":
                 y = pool(y, 2)
@@ -50,11 +50,11 @@ def row(size: int, count: int, precision: str, device: torch.device) -> tuple[li
     batch = Workshop(plan, device).batch(plan.cells * count)
     layouts = (torch.contiguous_format, torch.channels_last)
     for layout in layouts:
-        bare(batch, layout)
+        bare(batch.batch, layout)
     flops = count * cost.evaluation_flops(STYLE_LAYERS, STYLE_LAYERS, (size, size))
     ratios, rates, own, tops = [], [], [], []
     for _ in range(ROUNDS):
-        alone = min(seconds(lambda layout=layout: bare(batch, layout), device) for layout in layouts)
+        alone = min(seconds(lambda layout=layout: bare(batch.batch, layout), device) for layout in layouts)
         evaluation = batch.seconds_per_evaluation()
         ratios.append(evaluation / alone)
         rates.append(flops / evaluation)

@@ -15,16 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import stimkit
-from stimkit.batch import Networks, Targets, build_initial, build_objective
+from stimkit.batch import Assembly, Batch, images_of
 from stimkit.cells import Cell, Plan
 from stimkit.environment import device_name
-from stimkit.images import FloatImage, fit, read_source, to_float
-from stimkit.losses import Objective
+from stimkit.search import Progress
 from stimkit.synthesis import Synthesis, synthesize_batch
-from stimkit.vgg import VGG19
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -76,47 +73,34 @@ def plan_of(pairs: Sequence[tuple[str, str]], ratios: Sequence[float], **synthes
 
 
 class Workshop:
-    """Networks and targets of a plan on a device: makes batches ready to be optimized."""
+    """Makes cells of a plan ready to be optimized on a device."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        self._networks = Networks(plan.protocol.base, device)
-        self._targets: dict[VGG19, Targets] = {}
+        self._assembly = Assembly(plan.protocol.base, device, images_of(plan))
 
-    def batch(self, cells: Sequence[Cell]) -> Batch:
-        settings = cells[0].settings
-        network, reference = self._networks.network(settings), self._networks.reference(settings)
-        targets = self._targets.setdefault(reference, Targets(reference, self._load))
-        objective = build_objective(cells, targets, self.device)
-        return Batch(tuple(cells), network, reference, objective, build_initial(cells, targets, self.device))
-
-    def _load(self, kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
-        return to_float(fit(read_source(self.plan.input(kind, name).spec, self.plan.protocol.root).pixels, size, how))
+    def batch(self, cells: Sequence[Cell]) -> TimedBatch:
+        return TimedBatch(self._assembly.batch(cells))
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Cells with everything that their optimization needs."""
+class TimedBatch:
+    """A batch and a clock."""
 
-    cells: tuple[Cell, ...]
-    network: VGG19
-    reference: VGG19
-    objective: Objective
-    initial: Tensor
+    batch: Batch
 
     def run(self, *, graph: bool = True) -> tuple[list[Synthesis], list[tuple[int, float]]]:
         """Optimize; also return the clock (evaluations, seconds) at each look of the host."""
         clock: list[tuple[int, float]] = []
-        wait(self.initial.device)
+        device = self.batch.initial.device
+        wait(device)
         began = time.perf_counter()
 
-        def tick(progress: Any) -> None:
-            wait(self.initial.device)
+        def tick(progress: Progress) -> None:
+            wait(device)
             clock.append((progress.evaluation, time.perf_counter() - began))
 
-        settings = self.cells[0].settings
-        arguments = (self.network, self.reference, self.objective, self.initial, settings)
-        return synthesize_batch(*arguments, tick, graph=graph), clock
+        return synthesize_batch(self.batch, tick, graph=graph), clock
 
     def seconds_per_evaluation(self, *, graph: bool = True) -> float:
         """Median seconds of one evaluation of the whole batch, after the first looks of the host."""

@@ -23,7 +23,7 @@ MARKS = (100, 200, 300)  # evaluations of the plain method whose losses are to b
 
 def plain(workshop: Workshop, cell: Cell, evaluations: int) -> Curve:
     """The method of the literature: torch's modules, one cell, full-contrast noise, history 100, unit steps."""
-    batch = workshop.batch([cell])
+    objective = workshop.batch([cell]).batch.objective
     device = workshop.device
     modules = make_layers(cfgs["E"], batch_norm=False)[: LAYERS["conv5_1"].torchvision_index + 2]
     network = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in modules)).to(device)
@@ -36,7 +36,7 @@ def plain(workshop: Workshop, cell: Cell, evaluations: int) -> Curve:
         if isinstance(module, nn.ReLU):
             module.inplace = False
     network.requires_grad_(False)
-    wanted = {LAYERS[name].torchvision_index + 1: name for name in batch.objective.layers}
+    wanted = {LAYERS[name].torchvision_index + 1: name for name in objective.layers}
     mean, std = (
         torch.tensor(one, device=device)[:, None, None] for one in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     )
@@ -49,7 +49,6 @@ def plain(workshop: Workshop, cell: Cell, evaluations: int) -> Curve:
             x = module(x)
             if index in wanted:
                 found[wanted[index]] = x
-        objective = batch.objective
         loss = torch.zeros((), device=device)
         for at, (name, target) in enumerate(objective.content_targets.items()):
             loss = (

@@ -27,9 +27,9 @@ from stimkit.precision import choose_device
 KINDS = {"cpu": "CPU", "cuda": "GPU"}
 INTRODUCTION = """# Measured results
 
-Written by `python benchmarks/run.py`; do not edit. Machines are shared and their clocks vary: compare ratios,
-which were measured side by side in one run, and not seconds between tables. A GPU's numbers come from the same script, run where
-there is one.
+Written by `python benchmarks/run.py`; do not edit. Machines are shared and their clocks vary: compare ratios, which
+were measured side by side in one run, and not seconds between tables. A GPU's numbers come from the same script, run
+where there is one.
 """
 
 

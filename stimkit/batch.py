@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from stimkit import weights as weights_module
-from stimkit.cells import Cell
-from stimkit.images import FloatImage
+from stimkit.cells import Cell, Plan
+from stimkit.errors import ImageError
+from stimkit.images import FloatImage, fit, read_source, to_float
 from stimkit.layers import LAYERS
 from stimkit.losses import Objective, gram_matrix
 from stimkit.noise import white_noise
@@ -141,6 +143,50 @@ def build_objective(cells: Sequence[Cell], targets: Targets, device: torch.devic
 def build_initial(cells: Sequence[Cell], targets: Targets, device: torch.device) -> Tensor:
     """Initial images (batch, 3, height, width): white noise of each cell's seed, its content or its style image."""
     return torch.stack([_initial(cell, targets, device) for cell in cells])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells of equal settings, ready to be optimized."""
+
+    settings: Settings
+    network: VGG19
+    """Evaluates in the precision of the settings."""
+    reference: VGG19
+    """Measures, in float32 (or float64)."""
+    objective: Objective
+    initial: Tensor
+    """(batch, 3, height, width)"""
+
+
+class Assembly:
+    """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
+
+    def __init__(self, base: Path, device: torch.device, load_image: LoadImage) -> None:
+        self._networks = Networks(base, device)
+        self._device, self._load_image = device, load_image
+        self._targets: dict[VGG19, Targets] = {}
+
+    def batch(self, cells: Sequence[Cell]) -> Batch:
+        settings = cells[0].settings
+        reference = self._networks.reference(settings)
+        targets = self._targets.setdefault(reference, Targets(reference, self._load_image))
+        objective = build_objective(cells, targets, self._device)
+        initial = build_initial(cells, targets, self._device)
+        return Batch(settings, self._networks.network(settings), reference, objective, initial)
+
+
+def images_of(plan: Plan) -> LoadImage:
+    """Load the input images of a plan. Raises `ImageError` where one has changed since the plan was made."""
+
+    def load(kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
+        known = plan.input(kind, name)
+        source = read_source(known.spec, plan.protocol.root)
+        if source.pixel_sha256 != known.pixel_sha256:
+            raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
+        return to_float(fit(source.pixels, size, how))
+
+    return load
 
 
 def _initial(cell: Cell, targets: Targets, device: torch.device) -> Tensor:

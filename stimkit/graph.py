@@ -22,6 +22,7 @@ class Repeated:
         self._step, self._device = step, device
         self._record = record and device.type == "cuda"
         self._calls = 0
+        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
@@ -37,8 +38,9 @@ class Repeated:
 
     def _aside(self) -> None:
         """Run the step on a stream of its own, as a recording wants its warm-up to be."""
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        current = torch.cuda.current_stream(self._device)
+        if self._stream is None:  # one for all calls: memory is kept for each stream apart
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream, current = self._stream, torch.cuda.current_stream(self._device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             self._step()

@@ -12,20 +12,18 @@ import numpy as np
 import torch
 
 from stimkit import __version__, cost, derived
-from stimkit.batch import Networks, Targets, build_initial, build_objective
+from stimkit.batch import Assembly, Batch, images_of
 from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
-from stimkit.errors import DeviceError, ImageError
-from stimkit.images import FloatImage, clipped_fractions, decode, encode_png, fit, quantize, read_source, to_float
+from stimkit.errors import DeviceError
+from stimkit.images import clipped_fractions, decode, encode_png, quantize, to_float
 from stimkit.layers import deepest
-from stimkit.losses import Objective
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Execution, Record, Stimulus, make_record
 from stimkit.search import Progress
 from stimkit.settings import Settings
 from stimkit.store import RunStore
 from stimkit.synthesis import Synthesis, measure, synthesize_batch
-from stimkit.vgg import VGG19
 
 MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
 CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
@@ -155,8 +153,7 @@ class _Worker:
     ) -> None:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._batch_size, self._on_event, self._done = batch_size, on_event, done
-        self._networks = Networks(plan.protocol.base, device)
-        self._targets: dict[VGG19, Targets] = {}
+        self._assembly = Assembly(plan.protocol.base, device, images_of(plan))
         self.made = 0
 
     def run(self, cells: Sequence[Cell]) -> None:
@@ -194,32 +191,19 @@ class _Worker:
         return False
 
     def _run_batch(self, batch: list[Cell]) -> None:
-        settings = batch[0].settings
-        network, reference = self._networks.network(settings), self._networks.reference(settings)
-        targets = self._targets.setdefault(reference, Targets(reference, self._load_image))
-        objective = build_objective(batch, targets, self._device)
-        initial = build_initial(batch, targets, self._device)
+        assembled = self._assembly.batch(batch)
         began = time.perf_counter()
-        results = synthesize_batch(network, reference, objective, initial, settings, self._report(len(batch)))
+        results = synthesize_batch(assembled, self._report(len(batch)))
         self._remember_rate(batch, results, time.perf_counter() - began)
-        digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in initial]
-        self._commit(batch, results, self._finish(results, reference, objective), digests)
+        digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in assembled.initial]
+        self._commit(batch, results, self._finish(results, assembled), digests)
 
-    def _load_image(self, kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
-        known = self._plan.input(kind, name)
-        source = read_source(known.spec, self._plan.protocol.root)
-        if source.pixel_sha256 != known.pixel_sha256:
-            raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
-        return to_float(fit(source.pixels, size, how))
-
-    def _finish(
-        self, results: Sequence[Synthesis], reference: VGG19, objective: Objective
-    ) -> list[tuple[Stimulus, bytes]]:
+    def _finish(self, results: Sequence[Synthesis], batch: Batch) -> list[tuple[Stimulus, bytes]]:
         """Write each image as PNG in memory, decode it again, and measure what an observer will see."""
         files = [encode_png(quantize(np.nan_to_num(one.image))) for one in results]
         pixels = [decode(file, "stimulus") for file in files]
         decoded = torch.from_numpy(np.stack([to_float(one) for one in pixels]))
-        measured = measure(reference, objective, decoded.to(self._device, objective.alpha.dtype))
+        measured = measure(batch.reference, batch.objective, decoded.to(self._device, batch.initial.dtype))
         return [
             (Stimulus(one.image, image, hashlib.sha256(file).hexdigest(), losses, clipped_fractions(one.image)), file)
             for one, image, file, losses in zip(results, pixels, files, measured, strict=True)

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stimkit.batch import Batch
 from stimkit.graph import Repeated
 from stimkit.lbfgs import LBFGS, Adam, BatchOptimizer
-from stimkit.losses import Losses, Objective
+from stimkit.losses import Losses
 from stimkit.precision import network_arithmetic
 from stimkit.precondition import preconditioner
 from stimkit.settings import Settings
-from stimkit.vgg import VGG19
 
 SYNC_INTERVAL = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
 COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
@@ -45,7 +45,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Search:
-    """One optimization of a batch, from `initial` (batch, 3, height, width) with total losses `totals` there.
+    """One optimization of a batch, whose initial images have the total losses `totals`.
 
     After `run`, the attributes hold one row a cell. What changes from evaluation to evaluation is in
     tensors that are changed in place and not looked at in between, so that an evaluation can be replayed
@@ -57,17 +57,9 @@ class Search:
     evaluations: Tensor  # (batch,)
     rollbacks: Tensor  # (batch,)
 
-    def __init__(
-        self,
-        network: VGG19,
-        objective: Objective,
-        initial: Tensor,
-        settings: Settings,
-        totals: list[float],
-        *,
-        graph: bool = True,
-    ) -> None:
-        self._network, self._objective, self._settings, self._graph = network, objective, settings, graph
+    def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True) -> None:
+        initial, settings = batch.initial, batch.settings
+        self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
         self._transform = preconditioner(settings.preconditioner, settings.height, settings.width, initial)
         self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
         self._shape, self._device = initial.shape[1:], initial.device

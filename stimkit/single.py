@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stimkit.batch import Networks, Targets, build_initial, build_objective
+from stimkit.batch import Assembly
 from stimkit.cells import Cell
 from stimkit.errors import UsageError
 from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
@@ -48,11 +48,8 @@ def synthesize(
     cell = _cell(given, ratio, list(content_layers), list(style_layers), seed, settings)
     where = choose_device(device)
     check_precision(cell.settings.precision, where)
-    networks = Networks(Path(), where)
-    network, reference = networks.network(cell.settings), networks.reference(cell.settings)
-    targets = Targets(reference, lambda kind, _name, size, how: _fitted(given[kind], size, how))
-    objective, initial = build_objective([cell], targets, where), build_initial([cell], targets, where)
-    return synthesize_batch(network, reference, objective, initial, cell.settings, on_progress)[0]
+    assembly = Assembly(Path(), where, lambda kind, _name, size, how: _fitted(given[kind], size, how))
+    return synthesize_batch(assembly.batch([cell]), on_progress)[0]
 
 
 def _pixels(image: AnyImage) -> Pixels:

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stimkit.batch import Batch
 from stimkit.images import Pixels, quantize
 from stimkit.losses import Objective
 from stimkit.precision import network_arithmetic
 from stimkit.search import STOP_REASONS, OnProgress, Search, Trace
-from stimkit.settings import Settings
 from stimkit.vgg import VGG19
 
 
@@ -66,28 +66,18 @@ def measure(network: VGG19, objective: Objective, images: Tensor) -> list[Measur
     ]
 
 
-def synthesize_batch(
-    network: VGG19,
-    reference: VGG19,
-    objective: Objective,
-    initial: Tensor,
-    settings: Settings,
-    on_progress: OnProgress | None = None,
-    *,
-    graph: bool = True,
-) -> list[Synthesis]:
-    """Minimize the total loss of every cell of a batch, from `initial` (batch, 3, height, width).
+def synthesize_batch(batch: Batch, on_progress: OnProgress | None = None, *, graph: bool = True) -> list[Synthesis]:
+    """Minimize the total loss of every cell of a batch.
 
-    `network` evaluates in the precision of the settings; `reference`, in float32 (or float64), measures
-    the initial and the final images. Each cell stops by the first rule that holds for it. `graph` lets
-    a CUDA device replay evaluations as a CUDA graph; the result is the same without.
+    Each cell stops by the first rule that holds for it. `graph` lets a CUDA device replay evaluations as a
+    CUDA graph; the result is the same without.
     """
     began = time.perf_counter()
-    before = measure(reference, objective, initial)
-    search = Search(network, objective, initial, settings, [one.total for one in before], graph=graph)
+    before = measure(batch.reference, batch.objective, batch.initial)
+    search = Search(batch, [one.total for one in before], graph=graph)
     search.run(on_progress)
-    after = measure(reference, objective, search.images)
-    seconds = (time.perf_counter() - began) / len(initial)
+    after = measure(batch.reference, batch.objective, search.images)
+    seconds = (time.perf_counter() - began) / len(before)
     images = search.images.float().cpu().numpy()
     return [
         Synthesis(
@@ -100,5 +90,5 @@ def synthesize_batch(
             stop_reason=STOP_REASONS[int(search.reasons[row])],
             seconds=seconds,
         )
-        for row in range(len(initial))
+        for row in range(len(before))
     ]

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import stimkit
-from stimkit.batch import Networks, Targets, build_initial, build_objective
-from stimkit.images import fit, read_source, to_float
+from stimkit.batch import Assembly, images_of
 from stimkit.losses import gram_matrix
 from stimkit.precision import determinism
 from stimkit.results import Results
@@ -28,16 +27,7 @@ CUDA = torch.device("cuda")
 
 def optimize(*, graph: bool, **synthesis: Any) -> list[Synthesis]:
     plan = small_plan(synthesis=synthesis)
-    settings = plan.cells[0].settings
-    networks = Networks(Path(), CUDA)
-    reference = networks.reference(settings)
-
-    def load(kind: str, name: str, size: tuple[int, int], how: str) -> Any:
-        return to_float(fit(read_source(plan.input(kind, name).spec, plan.protocol.root).pixels, size, how))
-
-    targets = Targets(reference, load)
-    objective, initial = build_objective(plan.cells, targets, CUDA), build_initial(plan.cells, targets, CUDA)
-    return synthesize_batch(networks.network(settings), reference, objective, initial, settings, graph=graph)
+    return synthesize_batch(Assembly(Path(), CUDA, images_of(plan)).batch(plan.cells), graph=graph)
 
 
 def test_cuda_agrees_with_cpu(small_run: Results, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stimkit.search import STOP_REASONS, Search
 from stimkit.synthesis import measure
-from tests.test_synthesis import CPU, Bench, build_initial
+from tests.test_synthesis import Bench
 
 SETTINGS = [{"window": 3}, {"window": 1, "rtol": 0.0}, {"optimizer": "adam"}, {"preconditioner": "none", "history": 2}]
 LIMIT = 9
@@ -36,10 +36,8 @@ class Watch(TorchDispatchMode):
 
 
 def search(**synthesis: Any) -> Search:
-    bench = Bench(synthesis={"max_evaluations": LIMIT, **synthesis})
-    initial, objective = build_initial(bench.plan.cells, bench.targets, CPU), bench.objective()
-    totals = [one.total for one in measure(bench.reference, objective, initial)]
-    return Search(bench.network, objective, initial, bench.settings, totals)
+    batch = Bench(synthesis={"max_evaluations": LIMIT, **synthesis}).batch()
+    return Search(batch, [one.total for one in measure(batch.reference, batch.objective, batch.initial)])
 
 
 def tensors(found: object) -> dict[str, torch.Tensor]:

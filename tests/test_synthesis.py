@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,14 @@ import pytest
 import torch
 
 import stimkit
-from stimkit import weights
-from stimkit.batch import Targets, build_initial, build_objective
+from stimkit.batch import Assembly, Batch, images_of
 from stimkit.cells import Cell, Plan
 from stimkit.errors import DeviceError, ProtocolError, UsageError
-from stimkit.images import decode, encode_png, fit, quantize, read_source, to_float
-from stimkit.losses import Objective
+from stimkit.images import decode, encode_png, quantize, to_float
 from stimkit.noise import white_noise
 from stimkit.precision import check_precision, choose_device, network_arithmetic
 from stimkit.precondition import Fourier, preconditioner
 from stimkit.synthesis import Synthesis, measure, synthesize_batch
-from stimkit.vgg import VGG19
 from tests.conftest import small_plan
 
 CPU = torch.device("cpu")
@@ -28,30 +26,17 @@ EXACT = {"precision": "float64", "max_evaluations": 8, "rtol": 0.0}
 
 
 class Bench:
-    """Networks, targets and a batch of the small protocol."""
+    """The small protocol on the CPU, with some sections changed."""
 
     def __init__(self, **sections: dict[str, Any]) -> None:
         self.plan: Plan = small_plan(**sections)
-        self.settings = self.plan.cells[0].settings
-        dtype = torch.float64 if self.settings.precision == "float64" else torch.float32
-        source = weights.load("pca")
-        self.reference = VGG19(source, dtype=dtype)
-        low = self.settings.precision == "bfloat16"
-        self.network = VGG19(source, dtype=torch.bfloat16) if low else self.reference
-        self.targets = Targets(self.reference, self._load)
+        self._assembly = Assembly(Path(), CPU, images_of(self.plan))
 
-    def _load(self, kind: str, name: str, size: tuple[int, int], how: str) -> Any:
-        spec = self.plan.input(kind, name).spec
-        return to_float(fit(read_source(spec, self.plan.protocol.root).pixels, size, how))
+    def batch(self, *cells: Cell) -> Batch:
+        return self._assembly.batch(cells or self.plan.cells)
 
-    def objective(self, *cells: Cell) -> Objective:
-        return build_objective(cells or self.plan.cells, self.targets, CPU)
-
-    def run(self, *cells: Cell, objective: Objective | None = None, initial: Any = None) -> list[Synthesis]:
-        chosen = cells or self.plan.cells
-        start = build_initial(chosen, self.targets, CPU) if initial is None else initial
-        goal = objective or self.objective(*chosen)
-        return synthesize_batch(self.network, self.reference, goal, start, chosen[0].settings)
+    def run(self, *cells: Cell) -> list[Synthesis]:
+        return synthesize_batch(self.batch(*cells))
 
 
 def test_loss_falls_and_everything_is_reported() -> None:
@@ -81,9 +66,10 @@ def test_first_evaluation_of_a_cell_does_not_depend_on_its_batch_in_float32() ->
 @pytest.mark.parametrize("scale", [1e-8, 1e6])
 def test_the_scale_of_alpha_and_beta_changes_nothing(scale: float) -> None:
     bench = Bench(synthesis=EXACT)
-    goal = bench.objective()
-    plain = bench.run()
-    scaled = bench.run(objective=replace(goal, alpha=scale * goal.alpha, beta=scale * goal.beta))
+    batch = bench.batch()
+    goal = batch.objective
+    plain = synthesize_batch(batch)
+    scaled = synthesize_batch(replace(batch, objective=replace(goal, alpha=scale * goal.alpha, beta=scale * goal.beta)))
     for first, second in zip(plain, scaled, strict=True):
         assert np.abs(first.image - second.image).max() < 1e-6
         assert second.optimized.total == pytest.approx(scale * first.optimized.total, rel=1e-8)
@@ -110,10 +96,11 @@ def test_cells_without_content_or_style_image() -> None:
 
 def test_initial_images() -> None:
     bench = Bench(factors={"init": ["noise", "content", "style"], "style_layers": ["one"], "ratio": [1e-5]})
-    noise, content, style = (build_initial([cell], bench.targets, CPU)[0] for cell in bench.plan.cells)
-    assert np.array_equal(noise.numpy(), white_noise(bench.plan.cells[0].seed, 32, 32, 0.1))
-    assert np.array_equal(content.numpy(), bench._load("content", "cat", (32, 32), "crop"))
-    assert np.array_equal(style.numpy(), bench._load("style", "cup", (32, 32), "crop"))
+    noise, content, style = (bench.batch(cell).initial[0].numpy() for cell in bench.plan.cells)
+    assert np.array_equal(noise, white_noise(bench.plan.cells[0].seed, 32, 32, 0.1))
+    load = images_of(bench.plan)
+    assert np.array_equal(content, load("content", "cat", (32, 32), "crop"))
+    assert np.array_equal(style, load("style", "cup", (32, 32), "crop"))
 
 
 def test_nothing_to_do_is_said() -> None:
@@ -144,11 +131,11 @@ def test_target_losses(term: str, ratio: float) -> None:
 
 
 def test_a_non_finite_cell_among_good_ones() -> None:
-    bench = Bench()
-    goal = bench.objective()
-    targets = {name: one.clone() for name, one in goal.style_targets.items()}
+    batch = Bench().batch()
+    targets = {name: one.clone() for name, one in batch.objective.style_targets.items()}
     targets["conv1_1"][1] = torch.nan
-    together, good = bench.run(objective=replace(goal, style_targets=targets)), bench.run()
+    bad = replace(batch, objective=replace(batch.objective, style_targets=targets))
+    together, good = synthesize_batch(bad), synthesize_batch(batch)
     assert [result.stop_reason for result in together].count("non_finite") == 1
     assert together[1].stop_reason == "non_finite"
     assert np.isfinite(together[1].image).all()
@@ -181,9 +168,10 @@ def test_fourier_preconditioner_is_linear_invertible_and_has_its_adjoint() -> No
 
 def test_measure_agrees_with_the_png_as_read_again() -> None:
     bench = Bench()
-    result = bench.run()[0]
+    batch = bench.batch(bench.plan.cells[0])
+    result = synthesize_batch(batch)[0]
     pixels = decode(encode_png(quantize(result.image)), "x")
-    again = measure(bench.reference, bench.objective(bench.plan.cells[0]), torch.from_numpy(to_float(pixels))[None])[0]
+    again = measure(batch.reference, batch.objective, torch.from_numpy(to_float(pixels))[None])[0]
     assert again.total == pytest.approx(result.optimized.total, rel=0.2)
     assert again.total != result.optimized.total
 
