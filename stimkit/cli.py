@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stimkit import __version__
+from stimkit import __version__, cli_runs
 from stimkit.cli_weights import weights_app
 from stimkit.errors import Interrupted, ProtocolError, RunFolderError, StimkitError, UsageError
 
@@ -175,6 +175,10 @@ def doctor(as_json: AsJson = False) -> None:
         typer.echo(f"{topic:<10} {lines[0]}")
         for line in lines[1:]:
             typer.echo(f"{'':<10} {line}")
+
+
+app.command()(cli_runs.status)
+app.command()(cli_runs.verify)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:

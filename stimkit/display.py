@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from stimkit.runner import Event, OnEvent, RunSummary
+    from stimkit.store import RunState
+    from stimkit.verify import Verification
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -105,6 +108,37 @@ def show_run_summary(summary: RunSummary) -> None:
     out.print(f"stimuli       {summary.path / 'stimuli'}")
     out.print(f"manifest      {summary.path / 'manifest.csv'}, manifest.nc, losses.csv")
     out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback for `done, total`: a bar on a terminal, nothing elsewhere."""
+    if not err.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), console=err, transient=True) as progress:
+        task = progress.add_task(what)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def show_state(run: Path, state: RunState) -> None:
+    """Print how far a run is."""
+    out.print(
+        f"{run}: {len(state.done)} of {state.planned} stimuli done, {len(state.pending)} pending,"
+        f" {len(state.failed)} failed"
+    )
+    out.print(f"being written by {state.writer}" if state.writer else "nobody is writing it")
+    for title, ids in (("pending", state.pending), ("failed", state.failed)):
+        if ids:
+            out.print(f"{title}  {', '.join(ids[:10])}{f' and {len(ids) - 10} more' if len(ids) > 10 else ''}")
+
+
+def show_verification(run: Path, result: Verification) -> None:
+    """Print what `verify` found."""
+    for finding in result.findings:
+        out.print(f"{finding.kind:<16}  {finding.path}: {finding.detail}", markup=False)
+    verdict = f"{len(result.findings)} findings" if result.findings else "everything is as it was committed"
+    out.print(f"{run}: {result.complete} of {result.planned} stimuli checked, {verdict}")
 
 
 def show_plan(summary: Mapping[str, Any]) -> None:

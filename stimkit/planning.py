@@ -19,7 +19,7 @@ from stimkit.layers import LAYERS, deepest
 from stimkit.protocol import Protocol
 from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Convention, Settings
 
-ALGORITHM = 1  # raised whenever stimkit would make other pixels from the same parameters
+ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
 
 
 def plan(protocol: Protocol) -> Plan:
@@ -37,9 +37,14 @@ def plan(protocol: Protocol) -> Plan:
         for spec in protocol.levels("weights")
         for preprocessing in protocol.levels("preprocessing")
     }
+    return cross(protocol, inputs, sources)
+
+
+def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]) -> Plan:
+    """Cross a protocol's factors into cells, with inputs and weights that are identified already."""
     _check_labels(protocol)
     _check_sizes(protocol)
-    cells = tuple(_cross(protocol, inputs, sources))
+    cells = tuple(_cells(protocol, inputs, sources))
     _check_distinct(cells, protocol)
     return Plan(protocol, inputs, sources, cells)
 
@@ -67,7 +72,7 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 _CROSSED = ("content", "style", "content_layers", "style_layers", "ratio", "alpha", "beta")
 
 
-def _cross(
+def _cells(
     protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]
 ) -> Iterator[Cell]:
     named = protocol.factor_names

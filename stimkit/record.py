@@ -7,16 +7,20 @@ each value is: the manifest takes names, units and descriptions from there.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stimkit.cells import Cell, Plan
 from stimkit.images import FloatImage, Pixels, pixel_digest
-from stimkit.synthesis import Measured, Synthesis
+
+if TYPE_CHECKING:  # which would load torch
+    from stimkit.search import Trace
+    from stimkit.synthesis import Measured, Synthesis
 
 RECORD_SCHEMA = 1
 STAGES = ("initial", "optimized", "file")
@@ -143,7 +147,7 @@ def make_record(
         "filename": cell.filename,
         "status": "failed" if reason else "accepted",
         "status_reason": reason,
-        **_request(cell, plan),
+        **request(cell, plan),
         "init_sha256": init_sha256,
         "evaluations": synthesis.evaluations,
         "rollbacks": synthesis.rollbacks,
@@ -156,13 +160,14 @@ def make_record(
         "clip_high_frac": stimulus.clipped[1],
         "file_sha256": stimulus.file_sha256,
         "pixel_sha256": pixel_digest(stimulus.pixels),
+        "trace_sha256": trace_digest(synthesis.trace),
         "wall_time_s": round(synthesis.seconds, 4),
         **execution.__dict__,
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def _request(cell: Cell, plan: Plan) -> Record:
+def request(cell: Cell, plan: Plan) -> Record:
     """What the cell asked for: its place in the design, inputs, network, weights of the losses, settings."""
     settings = cell.settings
     source = plan.weights[settings.weights, settings.preprocessing]
@@ -187,6 +192,11 @@ def _request(cell: Cell, plan: Plan) -> Record:
         request[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
         request[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
     return request
+
+
+def trace_digest(trace: Trace) -> str:
+    """sha256 of the shape and the float32 values of a trace."""
+    return hashlib.sha256(f"{trace.shape[0]}x{trace.shape[1]};".encode() + trace.tobytes()).hexdigest()
 
 
 def _failure(synthesis: Synthesis, stimulus: Stimulus) -> str:

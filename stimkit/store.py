@@ -19,6 +19,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,26 @@ from filelock import FileLock, Timeout
 from stimkit.atomic import write_atomically
 from stimkit.cells import Plan
 from stimkit.errors import RunFolderError, StorageError
+from stimkit.lock import Lock, lock_of, read_lock
 from stimkit.record import RECORD_SCHEMA, Record
 
-LOCK_SCHEMA = 1
 FOLDERS = ("stimuli", "traces", "records")
+DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
 # What a folder can hold that was left before its lock file was written.
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock|\.lock-holder\.json|\..*\.tmp")
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is: ids of its cells, in the order of the plan."""
+
+    planned: int
+    done: tuple[str, ...]
+    failed: tuple[str, ...]
+    pending: tuple[str, ...]
+    writer: str | None
+    """Who is writing the folder now."""
 
 
 class RunStore:
@@ -89,7 +103,7 @@ class RunStore:
         environments = {**self.environments(), env_id: environment}
         self.write("protocol.toml", plan.protocol.text.encode())
         self.write("environment.json", _json(environments))
-        self.write(self.lock_file.name, _json(_lock(plan)))
+        self.write(self.lock_file.name, _json(lock_of(plan)))
         return env_id
 
     def environments(self) -> dict[str, Any]:
@@ -106,15 +120,33 @@ class RunStore:
     def lock_file(self) -> Path:
         return self.path / "protocol.lock.json"
 
-    def lock_contents(self) -> dict[str, Any]:
+    def lock_contents(self) -> Lock:
         """Return the resolved protocol: settings, digests, cell ids."""
+        return read_lock(self.lock_file)
+
+    def state(self) -> RunState:
+        """Say what is done, failed and pending, and who is writing."""
+        planned, done = self.lock_contents()["cells"], self.completed()
+        statuses = {one: self.record(one)["status"] for one in planned if one in done}
+        return RunState(
+            planned=len(planned),
+            done=tuple(one for one, status in statuses.items() if status != "failed"),
+            failed=tuple(one for one, status in statuses.items() if status == "failed"),
+            pending=tuple(one for one in planned if one not in done),
+            writer=self._writer(),
+        )
+
+    def _writer(self) -> str | None:
+        """Who is writing this folder, if somebody is."""
+        lock = FileLock(self.path / ".lock")
         try:
-            contents = json.loads(self.lock_file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self.lock_file} cannot be read: {error}") from error
-        if not isinstance(contents, dict) or contents.get("schema") != LOCK_SCHEMA:
-            raise RunFolderError(f"{self.lock_file} is not of schema {LOCK_SCHEMA}, which this stimkit reads")
-        return contents
+            lock.acquire(timeout=0)
+        except Timeout:
+            return _describe_holder(self.path / ".lock-holder.json")
+        except OSError:  # a folder that cannot be written has no writer
+            return None
+        lock.release()
+        return None
 
     def planned_ids(self) -> set[str]:
         return set(self.lock_contents()["cells"])
@@ -216,30 +248,6 @@ def _describe_holder(holder: Path) -> str:
         return f"process {who['pid']} on {who['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-
-
-def _lock(plan: Plan) -> dict[str, Any]:
-    """The resolved protocol: every default and every digest."""
-    from stimkit import __version__
-
-    protocol = plan.protocol
-    return {
-        "schema": LOCK_SCHEMA,
-        "stimkit_version": __version__,
-        "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
-        "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes inf as "Infinity"
-        "factors": {factor: list(levels) for factor, levels in plan.factors.items()},
-        "inputs": [
-            {"kind": one.kind, "name": one.name, "spec": one.spec, "pixel_sha256": one.pixel_sha256,
-             "file_sha256": one.file_sha256, "height": one.height, "width": one.width}
-            for one in plan.inputs
-        ],
-        "weights": [
-            {"spec": source.spec, "sha256": source.digest, "preprocessing": source.preprocessing}
-            for source in plan.weights.values()
-        ],
-        "cells": [cell.id for cell in plan.cells],
-    }  # fmt: skip
 
 
 def _json(value: Any) -> bytes:

@@ -20,6 +20,7 @@ ORDER = [
     ["protocol", "noise", "cost", "vgg"],
     ["cells"],
     ["planning"],
+    ["lock"],
     ["summary", "fit", "losses", "lbfgs", "precondition", "precision"],
     ["environment", "batch"],
     ["search"],
@@ -27,10 +28,10 @@ ORDER = [
     ["record", "single"],
     ["store", "contact_sheet", "doctor"],
     ["manifest"],
-    ["derived", "results"],
+    ["derived", "results", "verify"],
     ["runner"],
     ["display"],
-    ["cli_weights"],
+    ["cli_weights", "cli_runs"],
     ["cli"],
 ]
 LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}

@@ -1,0 +1,226 @@
+"""Verify a run folder: files against their digests, records against the lock, tables against the records."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from stimkit.cells import Plan
+from stimkit.errors import ImageError, RunFolderError
+from stimkit.images import decode, pixel_digest
+from stimkit.lock import plan_of
+from stimkit.manifest import dataset, losses_csv, manifest_csv, netcdf_bytes
+from stimkit.record import Record, request, trace_digest
+from stimkit.store import DERIVED, FOLDERS, RunStore
+
+KINDS = {
+    "lock_altered": "the resolved protocol does not describe its own cells",
+    "protocol_altered": "protocol.toml is not the one that the run was made with",
+    "record_damaged": "a record cannot be read",
+    "record_altered": "a record says something else than the resolved protocol, or contradicts itself",
+    "stimulus_missing": "a complete cell has no stimulus file",
+    "stimulus_altered": "a stimulus is not the file that was committed",
+    "stimulus_swapped": "a stimulus file holds another cell's stimulus",
+    "trace_missing": "a complete cell has no trace",
+    "trace_altered": "a trace is not the one that was committed",
+    "extra_file": "a file that no cell accounts for",
+    "table_missing": "a derived table is not there; running the protocol again rebuilds it",
+    "table_altered": "a derived table differs from the records; running the protocol again rebuilds it",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it was committed."""
+
+    kind: str
+    """One of `KINDS`."""
+    path: str
+    """The file, relative to the run folder."""
+    detail: str
+    stimulus_id: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found."""
+
+    planned: int
+    complete: int
+    files: int
+    findings: tuple[Finding, ...]
+
+
+OnProgress = Callable[[int, int], None]
+
+
+def verify(path: str | Path, on_progress: OnProgress | None = None) -> Verification:
+    """Check a run folder against itself; nothing outside of it is needed, nothing in it is changed.
+
+    `on_progress` is called with cells checked and cells in all. Raises `RunFolderError` where the folder
+    is no run folder or its lock cannot be read.
+    """
+    check = _Check(RunStore.open(path))
+    findings = [*check.protocol(), *check.records(), *check.cells(on_progress), *check.extra_files(), *check.tables()]
+    order = list(KINDS)
+    findings.sort(key=lambda finding: (order.index(finding.kind), finding.path))
+    return Verification(len(check.planned), len(check.sound), len(FOLDERS) * len(check.sound), tuple(findings))
+
+
+class _Check:
+    """One verification; each method yields what it finds."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._lock = store.lock_contents()
+        self.planned: list[str] = list(self._lock["cells"])
+        self.sound: dict[str, Record] = {}  # records that can be read
+        self._damaged: dict[str, str] = {}
+        for stimulus_id in sorted(store.completed()):
+            try:
+                self.sound[stimulus_id] = store.record(stimulus_id)
+            except RunFolderError as error:
+                self._damaged[stimulus_id] = str(error)
+
+    @cached_property
+    def _plan(self) -> Plan | str:
+        """The plan of the lock, or why there is none."""
+        try:
+            return plan_of(self._lock)
+        except RunFolderError as error:
+            return str(error)
+
+    def protocol(self) -> Iterator[Finding]:
+        if isinstance(self._plan, str):
+            yield Finding("lock_altered", self._store.lock_file.name, self._plan)
+        try:
+            text = (self._store.path / "protocol.toml").read_bytes()
+        except OSError as error:
+            yield Finding("protocol_altered", "protocol.toml", f"cannot be read: {error.strerror or error}")
+            return
+        if hashlib.sha256(text).hexdigest() != self._lock["protocol_sha256"]:
+            yield Finding("protocol_altered", "protocol.toml", "its digest is not the one in the lock")
+
+    def records(self) -> Iterator[Finding]:
+        for stimulus_id, reason in self._damaged.items():
+            yield Finding("record_damaged", f"records/{stimulus_id}.json", reason, stimulus_id)
+        environments = self._store.environments()
+        for stimulus_id, record in self.sound.items():
+            for detail in self._contradictions(stimulus_id, record, environments):
+                yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
+
+    def _contradictions(self, stimulus_id: str, record: Record, environments: Mapping[str, Any]) -> Iterator[str]:
+        if record.get("stimulus_id") != stimulus_id:
+            yield f"it is the record of {record.get('stimulus_id')}"
+        if record.get("env_id") not in environments:
+            yield f"its environment {record.get('env_id')} is not in environment.json"
+        if isinstance(self._plan, str) or stimulus_id not in self._plan.by_id:
+            return
+        cell = self._plan.by_id[stimulus_id]
+        size = {"height_px": cell.settings.height, "width_px": cell.settings.width}
+        for key, expected in {"filename": cell.filename, **size, **request(cell, self._plan)}.items():
+            if record.get(key) != expected:
+                yield f"{key} is {record.get(key)!r}, the resolved protocol says {expected!r}"
+
+    def cells(self, on_progress: OnProgress | None) -> Iterator[Finding]:
+        """Stimuli and traces; decoding runs on all cores."""
+        owners = {record.get("file_sha256"): stimulus_id for stimulus_id, record in self.sound.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = pool.map(lambda record: [*self._stimulus(record, owners), *self._trace(record)], self._known())
+            for done, found in enumerate(results, 1):
+                yield from found
+                if on_progress is not None:
+                    on_progress(done, len(self.sound))
+
+    def _known(self) -> Iterable[Record]:
+        return (record for stimulus_id, record in self.sound.items() if stimulus_id in self.planned)
+
+    def _stimulus(self, record: Record, owners: Mapping[Any, str]) -> Iterator[Finding]:
+        stimulus_id, path = record["stimulus_id"], f"stimuli/{Path(str(record.get('filename'))).name}"
+        if record.get("status") == "failed":
+            return
+        try:
+            data = (self._store.path / path).read_bytes()
+        except OSError as error:
+            yield Finding("stimulus_missing", path, error.strerror or str(error), stimulus_id)
+            return
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != record.get("file_sha256"):
+            if digest in owners:
+                yield Finding("stimulus_swapped", path, f"it is the stimulus of {owners[digest]}", stimulus_id)
+            else:
+                yield Finding("stimulus_altered", path, self._how_altered(data, path, record), stimulus_id)
+        elif pixel_digest(decode(data, path)) != record.get("pixel_sha256"):
+            detail = "pixel_sha256 is not that of its stimulus, whose file is unchanged"
+            yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
+
+    def _how_altered(self, data: bytes, path: str, record: Record) -> str:
+        try:
+            same = pixel_digest(decode(data, path)) == record.get("pixel_sha256")
+        except ImageError as error:
+            return str(error)
+        return "its bytes differ, its pixels are unchanged" if same else "its pixels differ"
+
+    def _trace(self, record: Record) -> Iterator[Finding]:
+        stimulus_id = record["stimulus_id"]
+        path = f"traces/{stimulus_id}.npy"
+        if not (self._store.path / path).is_file():
+            yield Finding("trace_missing", path, "no such file", stimulus_id)
+            return
+        try:
+            same = trace_digest(self._store.trace(stimulus_id)) == record.get("trace_sha256")
+        except RunFolderError as error:
+            yield Finding("trace_altered", path, str(error), stimulus_id)
+            return
+        if not same:
+            yield Finding("trace_altered", path, "its values differ", stimulus_id)
+
+    def extra_files(self) -> Iterator[Finding]:
+        complete = self.sound.keys() | self._damaged.keys()
+        expected: dict[str, set[Any]] = {
+            "stimuli": {record.get("filename") for record in self.sound.values()},
+            "traces": {f"{stimulus_id}.npy" for stimulus_id in complete},
+            "records": {f"{stimulus_id}.json" for stimulus_id in self.planned},
+        }
+        for folder in FOLDERS:
+            for path in sorted((self._store.path / folder).iterdir()):
+                if path.name not in expected[folder]:
+                    yield Finding("extra_file", f"{folder}/{path.name}", "no cell of the protocol accounts for it")
+
+    def tables(self) -> Iterator[Finding]:
+        """The derived tables, made again from the records that can be read."""
+        records = [self.sound[stimulus_id] for stimulus_id in self.planned if stimulus_id in self.sound]
+        if not records:
+            return
+        for name in DERIVED:
+            path = self._store.path / name
+            if not path.is_file():
+                yield Finding("table_missing", name, "no such file")
+            elif not self._agrees(name, path, records):
+                yield Finding("table_altered", name, "it differs from the records")
+
+    def _agrees(self, name: str, path: Path, records: list[Record]) -> bool:
+        try:
+            if name == "manifest.csv":
+                return path.read_bytes() == manifest_csv(records)
+            if name == "losses.csv":
+                return path.read_bytes() == losses_csv(records)
+            if name == "manifest.nc":
+                return _load(path.read_bytes()).identical(_load(netcdf_bytes(dataset(self._store, records))))
+        except (OSError, ValueError, KeyError, TypeError, RunFolderError):
+            return False
+        return True
+
+
+def _load(data: bytes) -> xr.Dataset:
+    with xr.open_dataset(io.BytesIO(data), engine="h5netcdf") as found:
+        return found.load()

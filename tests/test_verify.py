@@ -1,0 +1,198 @@
+"""`verify` and `status`: a run folder that is sound, and each way in which it may not be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import stimkit
+from stimkit.lock import lock_of, plan_of
+from stimkit.results import Results
+from stimkit.store import RunStore
+from stimkit.verify import KINDS, verify
+from tests.conftest import ROOT, small_plan
+
+
+@pytest.fixture
+def run(small_run: Results, tmp_path: Path) -> Path:
+    """A copy of a finished run that may be damaged, at another place than it was made."""
+    return Path(shutil.copytree(small_run.path, tmp_path / "moved"))
+
+
+def found(run: Path) -> list[tuple[str, str]]:
+    return [(finding.kind, finding.stimulus_id) for finding in verify(run).findings]
+
+
+def first(run: Path) -> tuple[str, Path, Path]:
+    """Id, stimulus and record of the first cell."""
+    store = RunStore.open(run)
+    record = store.records()[0]
+    return record["stimulus_id"], run / "stimuli" / record["filename"], run / f"records/{record['stimulus_id']}.json"
+
+
+def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_a_moved_run_is_sound(run: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    result = verify(run, lambda done, total: seen.append((done, total)))
+    assert result.findings == ()
+    assert result.complete == result.planned == len(RunStore.open(run).records())
+    assert seen[-1] == (result.planned, result.planned)
+
+
+def test_one_pixel(run: Path) -> None:
+    stimulus_id, stimulus, _ = first(run)
+    pixels = np.asarray(Image.open(stimulus)).copy()
+    pixels[3, 4, 1] ^= 1
+    Image.fromarray(pixels).save(stimulus)
+    (finding,) = verify(run).findings
+    assert (finding.kind, finding.stimulus_id) == ("stimulus_altered", stimulus_id)
+    assert finding.detail == "its pixels differ" and finding.path == f"stimuli/{stimulus.name}"
+
+
+def test_another_file_of_the_same_pixels(run: Path) -> None:
+    stimulus_id, stimulus, _ = first(run)
+    Image.open(stimulus).save(stimulus, compress_level=0)
+    (finding,) = verify(run).findings
+    assert (finding.kind, finding.stimulus_id) == ("stimulus_altered", stimulus_id)
+    assert finding.detail == "its bytes differ, its pixels are unchanged"
+
+
+def test_half_a_file(run: Path) -> None:
+    stimulus_id, stimulus, _ = first(run)
+    stimulus.write_bytes(stimulus.read_bytes()[:100])
+    assert found(run) == [("stimulus_altered", stimulus_id)]
+
+
+def test_two_swapped_files(run: Path) -> None:
+    one, other = sorted((run / "stimuli").iterdir())[:2]
+    one.rename(run / "x")
+    other.rename(one)
+    (run / "x").rename(other)
+    findings = verify(run).findings
+    assert [finding.kind for finding in findings] == ["stimulus_swapped"] * 2
+    assert findings[0].detail == f"it is the stimulus of {findings[1].stimulus_id}"
+
+
+def test_missing_files(run: Path) -> None:
+    stimulus_id, stimulus, _ = first(run)
+    stimulus.unlink()
+    (run / "traces" / f"{stimulus_id}.npy").unlink()
+    (run / "losses.csv").unlink()
+    # manifest.nc cannot be made again without the trace, so it cannot be said to agree.
+    assert [kind for kind, _ in found(run)] == ["stimulus_missing", "trace_missing", "table_missing", "table_altered"]
+
+
+def test_extra_files(run: Path) -> None:
+    (run / "stimuli" / "nice.png").write_bytes(b"")
+    (run / "records" / "s0123456789.json").write_text("{}")
+    findings = {(finding.kind, finding.path) for finding in verify(run).findings}
+    assert {("extra_file", "stimuli/nice.png"), ("extra_file", "records/s0123456789.json")} <= findings
+
+
+def test_a_trace(run: Path) -> None:
+    stimulus_id, *_ = first(run)
+    path = run / "traces" / f"{stimulus_id}.npy"
+    trace = np.load(path)
+    trace[-1, 2] *= 1.01
+    np.save(path, trace)
+    assert found(run) == [("trace_altered", stimulus_id), ("table_altered", "")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("alpha", 2.0), ("seed", 1), ("style_layers_used", "conv5_1"), ("weights_sha256", "0" * 64), ("env_id", "e1")],
+)
+def test_one_parameter_of_a_record(run: Path, key: str, value: object) -> None:
+    stimulus_id, _, record = first(run)
+    edit(record, lambda one: one.update({key: value}))
+    findings = verify(run).findings
+    assert (findings[0].kind, findings[0].stimulus_id) == ("record_altered", stimulus_id)
+    assert key.removesuffix("_id") in findings[0].detail or "environment" in findings[0].detail
+    assert "table_altered" in {finding.kind for finding in findings}
+
+
+def test_a_loss_in_a_record_no_longer_agrees_with_the_tables(run: Path) -> None:
+    _, _, record = first(run)
+    edit(record, lambda one: one["losses"]["file"].update(total=1e-9))  # type: ignore[index]
+    findings = verify(run).findings
+    assert {finding.kind for finding in findings} == {"table_altered"}
+    assert {finding.path for finding in findings} == {"manifest.csv", "losses.csv", "manifest.nc"}
+
+
+def test_a_dropped_row_and_a_damaged_record(run: Path) -> None:
+    rows = (run / "manifest.csv").read_text().splitlines(keepends=True)
+    (run / "manifest.csv").write_text("".join(rows[:-1]))
+    assert [finding.path for finding in verify(run).findings] == ["manifest.csv"]
+    stimulus_id, _, record = first(run)
+    record.write_text("{")
+    assert ("record_damaged", stimulus_id) in found(run)
+
+
+def test_the_protocol_and_its_lock(run: Path) -> None:
+    with (run / "protocol.toml").open("a") as file:
+        file.write("# a remark\n")
+    assert found(run) == [("protocol_altered", ""), ("table_altered", "")]  # manifest.nc holds the protocol, too
+    edit(run / "protocol.lock.json", lambda lock: lock["protocol"]["synthesis"].update(history=3))  # type: ignore[index]
+    assert [kind for kind, _ in found(run)][:2] == ["lock_altered", "protocol_altered"]
+
+
+def test_every_kind_of_finding_is_described() -> None:
+    source = (ROOT / "stimkit/verify.py").read_text()
+    used = {kind for kind in KINDS if source.count(f'"{kind}"') > 1}
+    assert used == KINDS.keys()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "protocols").glob("*.toml")), ids=lambda path: path.stem)
+def test_a_lock_is_enough_to_make_its_plan_again(path: Path) -> None:
+    plan = stimkit.plan(stimkit.Protocol.load(path))
+    again = plan_of(json.loads(json.dumps(lock_of(plan))))
+    assert again.cells == plan.cells and again.inputs == plan.inputs
+    assert [list(cell.levels) for cell in again.cells] == [list(cell.levels) for cell in plan.cells]
+
+
+def test_locks_of_every_kind_of_factor_are_read() -> None:
+    plan = small_plan(
+        factors={
+            "ratio": [0, 1e-5, float("inf")],
+            "size": [32, [24, 40]],
+            "pooling": ["max", "average"],
+            "init": ["noise"],
+        }
+    )
+    assert plan_of(json.loads(json.dumps(lock_of(plan)))).cells == plan.cells
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_commands(run: Path, command: Command) -> None:
+    code, out, _ = command("verify", run)
+    assert code == 0 and "everything is as it was committed" in out
+    state = json.loads(command("status", run, "--json")[1])
+    assert state["pending"] == state["failed"] == [] and state["writer"] is None
+    stimulus_id, stimulus, record = first(run)
+    stimulus.unlink()
+    code, out, _ = command("verify", run)
+    assert code == 5 and f"stimulus_missing  stimuli/{stimulus.name}" in out
+    record.unlink()
+    code, out, _ = command("status", run)
+    assert code == 0 and f"pending  {stimulus_id}" in out
+    with RunStore.open(run).writing():
+        assert "being written by process" in command("status", run)[1]
+
+
+def test_a_newer_lock_is_refused(run: Path, command: Command) -> None:
+    edit(run / "protocol.lock.json", lambda lock: lock.update(schema=99))
+    code, _, err = command("verify", run)
+    assert code == 2 and "is of schema 99, written by stimkit" in err
