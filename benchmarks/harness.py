@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 import stimkit
-from stimkit.batch import Assembly, Batch, images_of
+from stimkit.batch import Assembly, Batch
 from stimkit.cells import Cell, Plan
 from stimkit.environment import device_name
+from stimkit.inputs import PlanInputs
 from stimkit.search import Progress
 from stimkit.synthesis import Synthesis, synthesize_batch
 
@@ -77,7 +78,7 @@ class Workshop:
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        self._assembly = Assembly(plan.protocol.base, device, images_of(plan))
+        self._assembly = Assembly(PlanInputs(plan), device)
 
     def batch(self, cells: Sequence[Cell]) -> TimedBatch:
         return TimedBatch(self._assembly.batch(cells))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stimkit import weights as weights_module
-from stimkit.cells import Cell, Plan
-from stimkit.errors import ImageError
-from stimkit.images import FloatImage, fit, read_source, to_float
+from stimkit import images
+from stimkit.cells import Cell
+from stimkit.inputs import Inputs
 from stimkit.layers import LAYERS
 from stimkit.losses import Objective, gram_matrix
 from stimkit.noise import white_noise
@@ -25,15 +23,12 @@ from stimkit.weights import Weights
 
 CACHE_BYTES = 1_500_000_000
 
-LoadImage = Callable[[str, str, tuple[int, int], str], FloatImage]
-"""(kind, name, (height, width), fit) to a content or style image of that size."""
-
 
 class Networks:
     """The networks of some weights and settings on one device, each made once."""
 
-    def __init__(self, base: Path, device: torch.device) -> None:
-        self._base, self._device = base, device
+    def __init__(self, inputs: Inputs, device: torch.device) -> None:
+        self._inputs, self._device = inputs, device
         self._weights: dict[tuple[object, ...], Weights] = {}
         self._made: dict[tuple[object, ...], VGG19] = {}
 
@@ -48,7 +43,7 @@ class Networks:
     def _get(self, settings: Settings, dtype: torch.dtype, *, fast: bool) -> VGG19:
         source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
         if source not in self._weights:
-            weights = weights_module.load(settings.weights, base=self._base, preprocessing=settings.preprocessing)
+            weights = self._inputs.weights(settings)
             self._weights[source] = unit_mean(weights, settings.pooling) if settings.normalize else weights
         key = (*source, dtype, fast)
         if key not in self._made:
@@ -65,8 +60,8 @@ class Targets:
     The least recently used ones are dropped beyond `CACHE_BYTES`.
     """
 
-    def __init__(self, reference: VGG19, load_image: LoadImage) -> None:
-        self._network, self._load = reference, load_image
+    def __init__(self, reference: VGG19, inputs: Inputs) -> None:
+        self._network, self._inputs = reference, inputs
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self._bytes = 0
 
@@ -81,7 +76,8 @@ class Targets:
     def image(self, kind: str, name: str, size: tuple[int, int], fit: str) -> Tensor:
         """A content or style image as (3, height, width) on the device of the network."""
         dtype = torch.float64 if self._network.dtype == torch.float64 else torch.float32
-        return torch.from_numpy(self._load(kind, name, size, fit)).to(self._network.device, dtype)
+        pixels = images.fit(self._inputs.image(kind, name), size, fit)
+        return torch.from_numpy(images.to_float(pixels)).to(self._network.device, dtype)
 
     def _get(
         self, kind: str, name: str | None, size: tuple[int, int], fit: str, layers: Sequence[str]
@@ -162,31 +158,18 @@ class Batch:
 class Assembly:
     """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
 
-    def __init__(self, base: Path, device: torch.device, load_image: LoadImage) -> None:
-        self._networks = Networks(base, device)
-        self._device, self._load_image = device, load_image
+    def __init__(self, inputs: Inputs, device: torch.device) -> None:
+        self._inputs, self._device = inputs, device
+        self._networks = Networks(inputs, device)
         self._targets: dict[VGG19, Targets] = {}
 
     def batch(self, cells: Sequence[Cell]) -> Batch:
         settings = cells[0].settings
         reference = self._networks.reference(settings)
-        targets = self._targets.setdefault(reference, Targets(reference, self._load_image))
+        targets = self._targets.setdefault(reference, Targets(reference, self._inputs))
         objective = build_objective(cells, targets, self._device)
         initial = build_initial(cells, targets, self._device)
         return Batch(settings, self._networks.network(settings), reference, objective, initial)
-
-
-def images_of(plan: Plan) -> LoadImage:
-    """Load the input images of a plan. Raises `ImageError` where one has changed since the plan was made."""
-
-    def load(kind: str, name: str, size: tuple[int, int], how: str) -> FloatImage:
-        known = plan.input(kind, name)
-        source = read_source(known.spec, plan.protocol.root)
-        if source.pixel_sha256 != known.pixel_sha256:
-            raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
-        return to_float(fit(source.pixels, size, how))
-
-    return load
 
 
 def _initial(cell: Cell, targets: Targets, device: torch.device) -> Tensor:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from stimkit import __version__, cost, derived
-from stimkit.batch import Assembly, Batch, images_of
+from stimkit.batch import Assembly, Batch
 from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
 from stimkit.errors import DeviceError
 from stimkit.images import clipped_fractions, decode, encode_png, quantize, to_float
+from stimkit.inputs import PlanInputs
 from stimkit.layers import deepest
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Execution, Record, Stimulus, make_record
@@ -153,7 +154,7 @@ class _Worker:
     ) -> None:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._batch_size, self._on_event, self._done = batch_size, on_event, done
-        self._assembly = Assembly(plan.protocol.base, device, images_of(plan))
+        self._assembly = Assembly(PlanInputs(plan), device)
         self.made = 0
 
     def run(self, cells: Sequence[Cell]) -> None:

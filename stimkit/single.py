@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stimkit import weights
 from stimkit.batch import Assembly
 from stimkit.cells import Cell
 from stimkit.errors import UsageError
-from stimkit.images import FloatImage, Pixels, fit, read_source, to_float
+from stimkit.images import Pixels, read_source
 from stimkit.planning import plan
 from stimkit.precision import check_precision, choose_device
 from stimkit.protocol import Protocol
 from stimkit.search import OnProgress
-from stimkit.settings import MODEL_KEYS
+from stimkit.settings import MODEL_KEYS, Settings
 from stimkit.synthesis import Synthesis, synthesize_batch
+from stimkit.weights import Weights
 
 AnyImage = str | Path | Image.Image | Pixels
 
@@ -48,8 +50,20 @@ def synthesize(
     cell = _cell(given, ratio, list(content_layers), list(style_layers), seed, settings)
     where = choose_device(device)
     check_precision(cell.settings.precision, where)
-    assembly = Assembly(Path(), where, lambda kind, _name, size, how: _fitted(given[kind], size, how))
-    return synthesize_batch(assembly.batch([cell]), on_progress)[0]
+    return synthesize_batch(Assembly(_Given(given), where).batch([cell]), on_progress)[0]
+
+
+class _Given:
+    """Images in memory, weights by name or path."""
+
+    def __init__(self, images: dict[str, Pixels]) -> None:
+        self._images = images
+
+    def image(self, kind: str, name: str) -> Pixels:
+        return self._images[kind]
+
+    def weights(self, settings: Settings) -> Weights:
+        return weights.load(settings.weights, preprocessing=settings.preprocessing)
 
 
 def _pixels(image: AnyImage) -> Pixels:
@@ -61,10 +75,6 @@ def _pixels(image: AnyImage) -> Pixels:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise UsageError(f"an image array must be uint8 of shape (height, width, 3), not {array.dtype} {array.shape}")
     return array
-
-
-def _fitted(pixels: Pixels, size: tuple[int, int], how: str) -> FloatImage:
-    return to_float(fit(pixels, size, how))
 
 
 def _cell(

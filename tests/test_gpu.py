@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import stimkit
-from stimkit.batch import Assembly, images_of
+from stimkit.batch import Assembly
+from stimkit.inputs import PlanInputs
 from stimkit.losses import gram_matrix
 from stimkit.precision import determinism
 from stimkit.results import Results
@@ -27,7 +28,7 @@ CUDA = torch.device("cuda")
 
 def optimize(*, graph: bool, **synthesis: Any) -> list[Synthesis]:
     plan = small_plan(synthesis=synthesis)
-    return synthesize_batch(Assembly(Path(), CUDA, images_of(plan)).batch(plan.cells), graph=graph)
+    return synthesize_batch(Assembly(PlanInputs(plan), CUDA).batch(plan.cells), graph=graph)
 
 
 def test_cuda_agrees_with_cpu(small_run: Results, tmp_path: Path) -> None:

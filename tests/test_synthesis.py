@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ import pytest
 import torch
 
 import stimkit
-from stimkit.batch import Assembly, Batch, images_of
+from stimkit.batch import Assembly, Batch
 from stimkit.cells import Cell, Plan
 from stimkit.errors import DeviceError, ProtocolError, UsageError
-from stimkit.images import decode, encode_png, quantize, to_float
+from stimkit.images import decode, encode_png, fit, quantize, to_float
+from stimkit.inputs import PlanInputs
 from stimkit.noise import white_noise
 from stimkit.precision import check_precision, choose_device, network_arithmetic
 from stimkit.precondition import Fourier, preconditioner
@@ -30,7 +30,7 @@ class Bench:
 
     def __init__(self, **sections: dict[str, Any]) -> None:
         self.plan: Plan = small_plan(**sections)
-        self._assembly = Assembly(Path(), CPU, images_of(self.plan))
+        self._assembly = Assembly(PlanInputs(self.plan), CPU)
 
     def batch(self, *cells: Cell) -> Batch:
         return self._assembly.batch(cells or self.plan.cells)
@@ -98,9 +98,9 @@ def test_initial_images() -> None:
     bench = Bench(factors={"init": ["noise", "content", "style"], "style_layers": ["one"], "ratio": [1e-5]})
     noise, content, style = (bench.batch(cell).initial[0].numpy() for cell in bench.plan.cells)
     assert np.array_equal(noise, white_noise(bench.plan.cells[0].seed, 32, 32, 0.1))
-    load = images_of(bench.plan)
-    assert np.array_equal(content, load("content", "cat", (32, 32), "crop"))
-    assert np.array_equal(style, load("style", "cup", (32, 32), "crop"))
+    inputs = PlanInputs(bench.plan)
+    assert np.array_equal(content, to_float(fit(inputs.image("content", "cat"), (32, 32), "crop")))
+    assert np.array_equal(style, to_float(fit(inputs.image("style", "cup"), (32, 32), "crop")))
 
 
 def test_nothing_to_do_is_said() -> None:
