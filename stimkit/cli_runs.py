@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from stimkit.errors import UsageError
+
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -37,4 +39,41 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
     else:
         display.show_verification(run, result)
     if result.findings:
+        raise typer.Exit(5)
+
+
+def regenerate(
+    run: RunPath,
+    cells: Annotated[list[str] | None, typer.Argument(metavar="[CELL]...", help="Stimulus ids; default all.")] = None,
+    out: Annotated[Path, typer.Option(help="New folder for the stimuli and comparison.csv.")] = Path("regenerated"),
+    where: Annotated[
+        str | None, typer.Option(help="Condition on columns of the manifest, as 'style == \"swirl\"'.")
+    ] = None,
+    inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    alone: Annotated[bool, typer.Option("--alone", help="Each cell by itself, not in its recorded batch.")] = False,
+    require: Annotated[
+        str, typer.Option(help="Exit 5 below: identical_file, identical_pixels, pixels_within or losses_within.")
+    ] = "losses_within",
+    as_json: AsJson = False,
+) -> None:
+    """Make stimuli of a run again from what it saved, and say how equal they are.
+
+    Example: stimkit regenerate runs/quickstart --where 'style == "swirl"' --out again
+    """
+    from stimkit import display
+    from stimkit.regenerate import TIERS
+    from stimkit.regenerate import regenerate as make_again
+
+    if require not in TIERS[:-1]:
+        raise UsageError(f'--require: no tier "{require}"; give one of {", ".join(TIERS[:-1])}')
+    comparisons = make_again(
+        run, out, cells=cells or (), where=where, inputs=inputs or (), device=device, alone=alone,
+        on_compared=None if as_json else display.show_comparison,
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in comparisons], indent=1))
+    else:
+        display.show_tiers(out, [one.tier for one in comparisons])
+    if any(TIERS.index(one.tier) > TIERS.index(require) for one in comparisons):
         raise typer.Exit(5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from stimkit.regenerate import Comparison
     from stimkit.runner import Event, OnEvent, RunSummary
     from stimkit.store import RunState
     from stimkit.verify import Verification
@@ -139,6 +140,23 @@ def show_verification(run: Path, result: Verification) -> None:
         out.print(f"{finding.kind:<16}  {finding.path}: {finding.detail}", markup=False)
     verdict = f"{len(result.findings)} findings" if result.findings else "everything is as it was committed"
     out.print(f"{run}: {result.complete} of {result.planned} stimuli checked, {verdict}")
+
+
+def show_comparison(one: Comparison, done: int, total: int) -> None:
+    """Print how equal one stimulus is that was made again."""
+    details = [f"loss {_number(one.loss_again)} (recorded {_number(one.loss_recorded)})"]
+    if one.max_difference:
+        details.append(f"{100 * (one.changed_fraction or 0):.1f} % of values differ, by at most {one.max_difference}")
+        details.append(f"SSIM {one.ssim:.4f}" if one.ssim is not None else "")
+    if one.tier not in ("identical_file", "identical_pixels") and one.environment_differs:
+        details.append("environment: " + "; ".join(one.environment_differs))
+    out.print(f"[{done}/{total}] {one.filename}  {one.tier}  {', '.join(filter(None, details))}", markup=False)
+
+
+def show_tiers(folder: Path, tiers: Sequence[str]) -> None:
+    """Print how many stimuli reached which tier."""
+    counts = ", ".join(f"{tier} {tiers.count(tier)}" for tier in dict.fromkeys(tiers))
+    out.print(f"{len(tiers)} stimuli made again in {folder / 'stimuli'}: {counts}; see {folder / 'comparison.csv'}")
 
 
 def show_plan(summary: Mapping[str, Any]) -> None:

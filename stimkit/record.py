@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stimkit.cells import Cell, Plan
-from stimkit.images import FloatImage, Pixels, pixel_digest
+from stimkit.images import Pixels, pixel_digest
 
 if TYPE_CHECKING:  # which would load torch
     from stimkit.search import Trace
+    from stimkit.stimulus import Stimulus
     from stimkit.synthesis import Measured, Synthesis
 
 RECORD_SCHEMA = 1
@@ -122,17 +123,6 @@ class Execution:
     stimkit_version: str
     torch_version: str
     env_id: str
-
-
-@dataclass(frozen=True)
-class Stimulus:
-    """A finished image: the optimizer's float image, its 8-bit pixels, and the digest of its file."""
-
-    image: FloatImage
-    pixels: Pixels
-    file_sha256: str
-    measured: Measured
-    clipped: tuple[float, float]
 
 
 def make_record(

@@ -8,23 +8,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from stimkit import __version__, cost, derived
-from stimkit.batch import Assembly, Batch
+from stimkit.batch import Assembly
 from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
 from stimkit.errors import DeviceError
-from stimkit.images import clipped_fractions, decode, encode_png, quantize, to_float
 from stimkit.inputs import PlanInputs
 from stimkit.layers import deepest
 from stimkit.precision import check_precision, choose_device, determinism
-from stimkit.record import Execution, Record, Stimulus, make_record
+from stimkit.record import Execution, Record, make_record
 from stimkit.search import Progress
 from stimkit.settings import Settings
+from stimkit.stimulus import Stimulus, finish
 from stimkit.store import RunStore
-from stimkit.synthesis import Synthesis, measure, synthesize_batch
+from stimkit.synthesis import Synthesis, synthesize_batch
 
 MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
 CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
@@ -197,33 +196,22 @@ class _Worker:
         results = synthesize_batch(assembled, self._report(len(batch)))
         self._remember_rate(batch, results, time.perf_counter() - began)
         digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in assembled.initial]
-        self._commit(batch, results, self._finish(results, assembled), digests)
-
-    def _finish(self, results: Sequence[Synthesis], batch: Batch) -> list[tuple[Stimulus, bytes]]:
-        """Write each image as PNG in memory, decode it again, and measure what an observer will see."""
-        files = [encode_png(quantize(np.nan_to_num(one.image))) for one in results]
-        pixels = [decode(file, "stimulus") for file in files]
-        decoded = torch.from_numpy(np.stack([to_float(one) for one in pixels]))
-        measured = measure(batch.reference, batch.objective, decoded.to(self._device, batch.initial.dtype))
-        return [
-            (Stimulus(one.image, image, hashlib.sha256(file).hexdigest(), losses, clipped_fractions(one.image)), file)
-            for one, image, file, losses in zip(results, pixels, files, measured, strict=True)
-        ]
+        self._commit(batch, results, finish(results, assembled), digests)
 
     def _commit(
         self,
         batch: list[Cell],
         results: Sequence[Synthesis],
-        stimuli: Sequence[tuple[Stimulus, bytes]],
+        stimuli: Sequence[Stimulus],
         digests: list[str],
     ) -> None:
         batch_id = "b" + hashlib.sha256("".join(cell.id for cell in batch).encode()).hexdigest()[:8]
-        for slot, (cell, synthesis, (stimulus, png)) in enumerate(zip(batch, results, stimuli, strict=True)):
+        for slot, (cell, synthesis, stimulus) in enumerate(zip(batch, results, stimuli, strict=True)):
             execution = Execution(
                 str(self._device), batch_id, len(batch), slot, __version__, torch.__version__, self._env_id
             )
             record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution)
-            self._store.commit(record, png, synthesis.trace)
+            self._store.commit(record, stimulus.png, synthesis.trace)
             self._done, self.made = self._done + 1, self.made + 1
             self._emit(Event(self._done, len(self._plan.cells), record=record, batch_size=len(batch)))
 

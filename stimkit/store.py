@@ -76,7 +76,7 @@ class RunStore:
         store = cls(Path(path))
         if store.path.exists():
             store._check_ours(plan)
-        with _storage_errors(store.path):
+        with storage_errors(store.path):
             for folder in FOLDERS:
                 (store.path / folder).mkdir(parents=True, exist_ok=True)
         return store
@@ -103,8 +103,19 @@ class RunStore:
         environments = {**self.environments(), env_id: environment}
         self.write("protocol.toml", plan.protocol.text.encode())
         self.write("environment.json", _json(environments))
-        self.write(self.lock_file.name, _json(lock_of(plan)))
+        self.write(self.lock_file.name, _json({**lock_of(plan), "origin": self._relative(plan.protocol.base)}))
         return env_id
+
+    def _relative(self, base: Path) -> str | None:
+        """Way from the run folder to a folder, which a move of both keeps; None across drives."""
+        try:
+            return Path(os.path.relpath(base.resolve(), self.path.resolve())).as_posix()
+        except ValueError:
+            return None
+
+    def origin(self) -> Path:
+        """Folder of the protocol file that the run was made from, where it is still there."""
+        return self.path / (self.lock_contents().get("origin") or ".")
 
     def environments(self) -> dict[str, Any]:
         """Return every environment that cells were made in, by the id in their records."""
@@ -165,7 +176,7 @@ class RunStore:
         except OSError as error:
             raise StorageError(f"{self.path} cannot be locked for writing: {error.strerror or error}") from error
         try:
-            with _storage_errors(self.path):
+            with storage_errors(self.path):
                 write_atomically(holder, _json({"host": socket.gethostname(), "pid": os.getpid()}))
                 for folder in (".", *FOLDERS):
                     for torn in (self.path / folder).glob(".*.tmp"):
@@ -188,7 +199,7 @@ class RunStore:
         """Write a cell: stimulus and trace, then the record that makes it complete."""
         buffer = io.BytesIO()
         np.save(buffer, trace, allow_pickle=False)
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             if record["status"] != "failed":
                 write_atomically(self.path / "stimuli" / record["filename"], png)
             write_atomically(self.path / "traces" / f"{record['stimulus_id']}.npy", buffer.getvalue())
@@ -225,12 +236,12 @@ class RunStore:
 
     def write(self, name: str, data: bytes) -> None:
         """Write one of the derived files."""
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             write_atomically(self.path / name, data)
 
 
 @contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Say plainly what the operating system means."""
     try:
         yield

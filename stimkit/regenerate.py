@@ -1,0 +1,210 @@
+"""Make stimuli of a run again, from what the run folder saved, and say how equal they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stimkit.atomic import write_atomically
+from stimkit.batch import Assembly
+from stimkit.cells import Cell
+from stimkit.environment import describe_environment
+from stimkit.errors import RunFolderError, UsageError, did_you_mean
+from stimkit.images import Pixels, decode
+from stimkit.inputs import FoundInputs
+from stimkit.lock import plan_of
+from stimkit.manifest import table
+from stimkit.precision import check_precision, choose_device, determinism
+from stimkit.record import Record
+from stimkit.stimulus import Stimulus, finish
+from stimkit.store import RunStore, storage_errors
+from stimkit.synthesis import synthesize_batch
+
+TIERS = ("identical_file", "identical_pixels", "pixels_within", "losses_within", "differs")
+"""From most to least equal: the same bytes, the same pixels, pixels within tolerance, losses within tolerance."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """When stimuli that are not identical still count as equal."""
+
+    pixel: int = 2
+    """Largest difference of an 8-bit value."""
+    loss: float = 0.01
+    """Relative difference of the total loss of the file."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One stimulus made again beside the one of record."""
+
+    stimulus_id: str
+    filename: str
+    tier: str
+    max_difference: int | None
+    """Largest difference of an 8-bit value; None where the recorded stimulus cannot be read."""
+    changed_fraction: float | None
+    """Part of the 8-bit values that differ."""
+    ssim: float | None
+    """Structural similarity (Wang et al. 2004) over the colour channels."""
+    loss_recorded: float | None
+    loss_again: float
+    batch: str
+    """recorded: computed in the company that the record names; alone: by itself."""
+    environment_differs: tuple[str, ...]
+    """What of the recorded environment is different now."""
+
+
+OnCompared = Callable[[Comparison, int, int], None]
+
+
+def regenerate(
+    run: str | Path,
+    out: str | Path,
+    *,
+    cells: Sequence[str] = (),
+    where: str | None = None,
+    inputs: Sequence[str | Path] = (),
+    device: str = "auto",
+    alone: bool = False,
+    tolerances: Tolerances = Tolerances(),
+    on_compared: OnCompared | None = None,
+) -> list[Comparison]:
+    """Make cells of a run again, in deterministic mode, and compare them with the stimuli of record.
+
+    `cells` are stimulus ids and `where` a condition on columns of the manifest, such as
+    `style == "swirl" and ratio < 1e-5`; without either, all complete cells. Images and weights are found by
+    digest: at their original places, in RUN/inputs, or in the folders `inputs`. By default every batch is
+    computed with the company that it had, which bit-identity needs; `alone` computes each cell by itself.
+    The new stimuli and `comparison.csv` are written to `out`, which must not exist or be empty.
+
+    Raises `RunFolderError`, `ImageError`, `WeightsError`, `DeviceError` or `UsageError`.
+    """
+    store, target = RunStore.open(run), Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists and is not an empty folder; give another --out")
+    records = {record["stimulus_id"]: record for record in store.records()}
+    wanted = _chosen(records, cells, where)
+    plan = plan_of(store.lock_contents(), base=store.origin())
+    place = choose_device(device)
+    for precision in {plan.by_id[one].settings.precision for one in wanted}:
+        check_precision(precision, place)
+    folders = [folder for folder in (store.path / "inputs", *map(Path, inputs)) if folder.is_dir()]
+    assembly = Assembly(FoundInputs(plan, folders), place)
+    environment = describe_environment(place, deterministic=True)
+    comparisons: list[Comparison] = []
+    with storage_errors(target):
+        (target / "stimuli").mkdir(parents=True, exist_ok=True)
+    with storage_errors(target), determinism(True):
+        for batch, kind in _batches(wanted, records, plan.by_id, alone=alone):
+            assembled = assembly.batch(batch)
+            for cell, stimulus in zip(batch, finish(synthesize_batch(assembled), assembled), strict=True):
+                if cell.id not in wanted:
+                    continue
+                record = records[cell.id]
+                write_atomically(target / "stimuli" / record["filename"], stimulus.png)
+                changed = _differences(store.environments().get(record["env_id"], {}), environment)
+                comparisons.append(_compare(store, record, stimulus, tolerances, kind, changed))
+                if on_compared is not None:
+                    on_compared(comparisons[-1], len(comparisons), len(wanted))
+        write_atomically(target / "comparison.csv", comparison_csv(comparisons))
+    return comparisons
+
+
+def comparison_csv(comparisons: Sequence[Comparison]) -> bytes:
+    """One row a stimulus."""
+    frame = pd.DataFrame([dataclasses.asdict(one) for one in comparisons])
+    frame["environment_differs"] = frame["environment_differs"].map("; ".join)
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _chosen(records: Mapping[str, Record], cells: Sequence[str], where: str | None) -> list[str]:
+    """Ids of the complete cells that are asked for, in the order of the plan."""
+    complete = [one for one, record in records.items() if record["status"] != "failed"]
+    for one in cells:
+        if one not in complete:
+            raise RunFolderError(f"the run has no complete stimulus {one}{did_you_mean(one, complete)}")
+    chosen = [one for one in complete if not cells or one in cells]
+    if where is not None:
+        try:
+            rows = table([records[one] for one in chosen]).query(where, engine="python")
+        except Exception as error:  # pandas raises whatever the expression raises
+            raise UsageError(f"--where {where!r} cannot be evaluated on the manifest: {error}") from None
+        chosen = list(rows["stimulus_id"])
+    if not chosen:
+        raise UsageError("no complete stimulus is asked for")
+    return chosen
+
+
+def _batches(
+    wanted: Sequence[str], records: Mapping[str, Record], cells: Mapping[str, Cell], *, alone: bool
+) -> Iterator[tuple[list[Cell], str]]:
+    """The batches to compute. One whose company is not complete any more is computed cell by cell."""
+    companies: dict[str, list[Record]] = {}
+    for record in records.values():
+        companies.setdefault(record["batch_id"], []).append(record)
+    for batch_id in dict.fromkeys(records[one]["batch_id"] for one in wanted):
+        company = sorted(companies[batch_id], key=lambda record: record["batch_slot"])
+        if not alone and len(company) == company[0]["batch_size"]:
+            yield [cells[record["stimulus_id"]] for record in company], "recorded"
+        else:
+            yield from (([cells[one]], "alone") for one in wanted if records[one]["batch_id"] == batch_id)
+
+
+def _compare(
+    store: RunStore, record: Record, stimulus: Stimulus, tolerances: Tolerances, kind: str, changed: tuple[str, ...]
+) -> Comparison:
+    try:
+        data = (store.path / "stimuli" / record["filename"]).read_bytes()
+        before: Pixels | None = decode(data, record["filename"])
+    except (OSError, UsageError):
+        data, before = b"", None
+    difference = None if before is None else np.abs(before.astype(int) - stimulus.pixels)
+    recorded = record["losses"]["file"]["total"]
+    close = recorded is not None and abs(stimulus.measured.total - recorded) <= tolerances.loss * abs(recorded)
+    reached = {
+        "identical_file": data == stimulus.png,
+        "identical_pixels": difference is not None and not difference.any(),
+        "pixels_within": difference is not None and difference.max() <= tolerances.pixel,
+        "losses_within": close,
+        "differs": True,
+    }
+    return Comparison(
+        stimulus_id=record["stimulus_id"],
+        filename=record["filename"],
+        tier=next(tier for tier in TIERS if reached[tier]),
+        max_difference=None if difference is None else int(difference.max()),
+        changed_fraction=None if difference is None else float((difference > 0).mean()),
+        ssim=None if before is None else similarity(before, stimulus.pixels),
+        loss_recorded=recorded,
+        loss_again=stimulus.measured.total,
+        batch=kind,
+        environment_differs=changed,
+    )
+
+
+def similarity(first: Pixels, second: Pixels) -> float | None:
+    """SSIM of two images (Wang et al. 2004, as scikit-image computes it); None for less than 7 pixels a side."""
+    from skimage.metrics import structural_similarity
+
+    if min(first.shape[:2]) < 7:
+        return None
+    return float(structural_similarity(first, second, channel_axis=2, data_range=255))  # type: ignore[no-untyped-call]
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """What differs between two environments, as `packages.torch: 2.11.0 → 2.12.0`."""
+    found: list[str] = []
+    for key in before.keys() | now.keys():
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(f"{prefix}{key}: {one} → {other}")
+    return tuple(sorted(found))

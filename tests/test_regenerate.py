@@ -1,0 +1,159 @@
+"""Stimuli made again from a run folder, in tiers of equality."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import stimkit
+from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
+from stimkit.images import encode_png
+from stimkit.regenerate import TIERS, Comparison, regenerate, similarity
+from stimkit.results import Results
+from stimkit.store import RunStore
+from stimkit.weights import load, save_file
+from tests.conftest import document
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def run_of_files(folder: Path) -> Path:
+    """A run whose images and weights are files: folder/protocol, folder/run."""
+    place = folder / "protocol"
+    place.mkdir()
+    for name, seed in (("content", 0), ("style", 1)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        (place / f"{name}.png").write_bytes(encode_png(pixels))
+    save_file(load("pca"), place / "w.safetensors")
+    images = {"content": {"a": "content.png"}, "style": {"b": "style.png"}}
+    protocol = stimkit.Protocol.from_dict(
+        document(images=images, model={"weights": "w.safetensors"}, factors={"ratio": [1e-5]}), base=place
+    )
+    stimkit.run(stimkit.plan(protocol), folder / "run", device="cpu")
+    return folder / "run"
+
+
+def tiers(comparisons: list[Comparison]) -> list[str]:
+    return [one.tier for one in comparisons]
+
+
+def test_the_recorded_batch_gives_the_same_files(small_run: Results, tmp_path: Path) -> None:
+    made = regenerate(small_run.path, tmp_path / "again", device="cpu")
+    assert tiers(made) == ["identical_file"] * len(small_run.records)
+    for one in made:
+        assert one.batch == "recorded" and one.max_difference == 0 and one.ssim == 1
+        assert one.loss_again == pytest.approx(one.loss_recorded, rel=1e-6)
+        again, recorded = (folder / "stimuli" / one.filename for folder in (tmp_path / "again", small_run.path))
+        assert again.read_bytes() == recorded.read_bytes()
+    listed = pd.read_csv(tmp_path / "again" / "comparison.csv")
+    assert listed["stimulus_id"].tolist() == list(small_run.records)
+
+
+def test_one_cell_of_a_batch_and_a_condition(small_run: Results, tmp_path: Path) -> None:
+    third = list(small_run.records)[2]
+    (one,) = regenerate(small_run.path, tmp_path / "one", cells=[third], device="cpu")
+    assert (one.stimulus_id, one.tier, one.batch) == (third, "identical_file", "recorded")
+    assert [path.name for path in (tmp_path / "one" / "stimuli").iterdir()] == [one.filename]
+    made = regenerate(small_run.path, tmp_path / "some", where='style_layers == "two" and ratio > 5e-5', device="cpu")
+    assert [small_run.records[one.stimulus_id]["levels"] for one in made] == [
+        {"content": "cat", "style": "cup", "style_layers": "two", "ratio": "0.0001", "replicate": "1"}
+    ]
+
+
+def test_alone_the_losses_agree(small_run: Results, tmp_path: Path) -> None:
+    made = regenerate(small_run.path, tmp_path / "alone", alone=True, device="cpu")
+    assert {one.batch for one in made} == {"alone"}
+    assert all(TIERS.index(one.tier) <= TIERS.index("losses_within") for one in made)
+
+
+def test_an_altered_stimulus_is_seen_and_the_tier_says_how_far(
+    small_run: Results, tmp_path: Path, command: Command
+) -> None:
+    run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
+    records = RunStore.open(run).records()
+    paths = [run / "stimuli" / record["filename"] for record in records]
+    Image.open(paths[0]).save(paths[0], compress_level=0)
+    for path, change in ((paths[1], 1), (paths[2], 90)):
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[5, 5, 0] = pixels[5, 5, 0] + change if pixels[5, 5, 0] < 128 else pixels[5, 5, 0] - change
+        Image.fromarray(pixels).save(path)
+    paths[3].unlink()
+    made = regenerate(run, tmp_path / "again", device="cpu")
+    assert tiers(made) == ["identical_pixels", "pixels_within", "losses_within", "losses_within"]
+    assert [one.max_difference for one in made] == [0, 1, 90, None]
+    assert made[1].changed_fraction == pytest.approx(1 / (32 * 32 * 3))
+    ids = [record["stimulus_id"] for record in records]
+    strict = ("regenerate", run, ids[1], "--require", "identical_pixels", "--device", "cpu", "--out")
+    code, out, _ = command(*strict, tmp_path / "strict")
+    assert code == 5 and "pixels_within" in out
+    assert command("regenerate", run, ids[0], "--device", "cpu", "--out", tmp_path / "loose", "--json")[0] == 0
+
+
+def test_losses_that_differ_and_the_environment_that_may_be_why(small_run: Results, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
+    record = RunStore.open(run).records()[0]
+    path = run / "records" / f"{record['stimulus_id']}.json"
+    record["losses"]["file"]["total"] *= 1.5
+    path.write_text(json.dumps(record))
+    (run / "stimuli" / record["filename"]).unlink()
+    environments = json.loads((run / "environment.json").read_text())
+    environments[record["env_id"]]["packages"]["torch"] = "1.0"
+    (run / "environment.json").write_text(json.dumps(environments))
+    (one,) = regenerate(run, tmp_path / "again", cells=[record["stimulus_id"]], device="cpu")
+    assert one.tier == "differs"
+    assert any(text.startswith("packages.torch: 1.0 → ") for text in one.environment_differs)
+
+
+def test_inputs_are_found_at_their_place_or_by_digest(tmp_path: Path) -> None:
+    run = run_of_files(tmp_path)
+    assert set(tiers(regenerate(run, tmp_path / "there", device="cpu"))) == {"identical_file"}
+
+    # Everything elsewhere, under other names.
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.move(run, moved)
+    store = tmp_path / "store" / "deep"
+    store.mkdir(parents=True)
+    for name, other in (("content.png", "x.png"), ("style.png", "y.png"), ("w.safetensors", "z.safetensors")):
+        shutil.move(tmp_path / "protocol" / name, store / other)
+    (store / "broken.png").write_bytes(b"no image")
+    (store / "broken.pth").write_bytes(b"no weights")
+    with pytest.raises((ImageError, WeightsError), match=r"not found.*--inputs"):
+        regenerate(moved, tmp_path / "fails", device="cpu")
+    made = regenerate(moved, tmp_path / "found", inputs=[tmp_path / "store"], device="cpu")
+    assert set(tiers(made)) == {"identical_file"}
+
+    # Copies inside the run folder are found without being told.
+    shutil.copytree(store, moved / "inputs")
+    assert set(tiers(regenerate(moved, tmp_path / "inside", device="cpu"))) == {"identical_file"}
+
+
+def test_mistakes_are_told_before_anything_is_made(small_run: Results, tmp_path: Path, command: Command) -> None:
+    known = next(iter(small_run.records))
+    with pytest.raises(RunFolderError, match=rf'no complete stimulus .*did you mean "{known}"'):
+        regenerate(small_run.path, tmp_path / "x", cells=[known[:-1] + "z"])
+    with pytest.raises(UsageError, match="cannot be evaluated on the manifest"):
+        regenerate(small_run.path, tmp_path / "x", where="no_such_column > 3")
+    with pytest.raises(UsageError, match="no complete stimulus is asked for"):
+        regenerate(small_run.path, tmp_path / "x", where="ratio > 1e9")
+    with pytest.raises(UsageError, match="not an empty folder"):
+        regenerate(small_run.path, small_run.path)
+    assert not (tmp_path / "x").exists()
+    code, _, err = command("regenerate", small_run.path, "--require", "equal", "--out", tmp_path / "x")
+    assert code == 2 and 'no tier "equal"' in err
+
+
+def test_similarity_is_one_for_equal_images_and_falls_with_noise() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    noisy = np.clip(image + rng.normal(0, 40, image.shape), 0, 255).astype(np.uint8)
+    assert similarity(image, image) == 1
+    close = similarity(image, noisy)
+    assert close is not None and 0.3 < close < 0.99
+    assert similarity(image[:6], image[:6]) is None
