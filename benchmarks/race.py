@@ -15,6 +15,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from stimkit import weights
 from stimkit.cells import Cell, Plan
 from stimkit.layers import CONVOLUTIONS, LAYERS
+from stimkit.precision import network_arithmetic
 from stimkit.runner import choose_batch_size
 
 RATIOS = (0, 1e-6, 1e-5)
@@ -83,7 +84,8 @@ def plain(workshop: Workshop, cell: Cell, evaluations: int) -> Curve:
         times.append(time.perf_counter() - began)
         return loss
 
-    optimizer.step(closure)
+    with network_arithmetic("float32"):
+        optimizer.step(closure)
     return Curve(np.array(times), np.fmin.accumulate(np.array(losses)))
 
 
@@ -188,12 +190,12 @@ def measure(device: torch.device, *, quick: bool, peer_path: Path | None) -> Sec
     if quick:
         races = [compare(device, 64, 100, PAIRS[:1])]
     elif device.type == "cpu":
-        races = [compare(device, 128, 300, PAIRS), compare(device, 256, 200, PAIRS[:2])]
+        races = [compare(device, 128, 200, PAIRS), compare(device, 256, 200, PAIRS[:1])]
     else:
         races = [compare(device, 224, 300, PAIRS)]
     texts = [text for text, _ in races]
     if peer_path is not None:
-        size, evaluations = (64, 100) if quick else (128, 300)
+        size, evaluations = (64, 100) if quick else (128, 200)
         workshop, theirs = neural_style(peer_path, device, size, evaluations)
         (mine,) = ours(workshop, list(workshop.plan.cells))
         texts.append(beside(theirs, mine, size, marks_within(evaluations)))

@@ -1,7 +1,7 @@
 """Measure everything that stimkit claims about speed, in one call, and write it to benchmarks/RESULTS.md.
 
     pip install -e '.[bench]'
-    python benchmarks/run.py [--device auto] [--only cost race arithmetic optimizers scale] [--peer PATH] [--quick]
+    python benchmarks/run.py [--device auto] [--only cost race …] [--peer PATH] [--quick]
 
 `--peer` is a checkout of neural-style-pt, which is run on the same images and weights. `--quick` shows
 that everything runs, and keeps nothing. Results of each kind of device are kept apart, so that a CPU and a GPU fill
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import arithmetic
 import cost
+import equality
 import optimizers
 import race
 import scale
@@ -60,7 +61,8 @@ def page(results: dict) -> str:
 
 
 def missing(kind: str, goal: str) -> str:
-    return "not measured yet: needs a GPU" if kind == "cuda" and "on a CPU" not in goal.split("(")[0] else "–"
+    elsewhere = "any device" in goal or "on a CPU" in goal.split("(")[0]
+    return "not measured yet: needs a GPU" if kind == "cuda" and not elsewhere else "–"
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=["cost", "arithmetic", "race", "scale", "optimizers"])
+    parser.add_argument("--only", nargs="+", choices=["cost", "race", "scale", "arithmetic", "equality", "optimizers"])
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     parts = {
@@ -76,6 +78,7 @@ def main() -> None:
         "race": partial(race.measure, peer_path=arguments.peer),
         "scale": scale.measure,
         "arithmetic": arithmetic.measure,
+        "equality": equality.measure,
         "optimizers": optimizers.measure,
     }
     for name, measure in parts.items():

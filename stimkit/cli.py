@@ -180,6 +180,7 @@ def doctor(as_json: AsJson = False) -> None:
 app.command()(cli_runs.status)
 app.command()(cli_runs.verify)
 app.command()(cli_runs.regenerate)
+app.command()(cli_runs.bundle)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:

@@ -77,3 +77,17 @@ def regenerate(
         display.show_tiers(out, [one.tier for one in comparisons])
     if any(TIERS.index(one.tier) > TIERS.index(require) for one in comparisons):
         raise typer.Exit(5)
+
+
+def bundle(
+    run: RunPath,
+    out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="Archive to write.", show_default=False)],
+    inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
+) -> None:
+    """Write a complete run with its inputs, a README and checksums as one archive."""
+    from stimkit.bundle import bundle as write
+
+    made = write(run, out, inputs=inputs or ())
+    typer.echo(f"{made.path}: {made.files} files, {len(made.inputs)} of them inputs")
+    for one in made.left_out:
+        typer.echo(f"left out: {one}")

@@ -16,7 +16,8 @@ GIGA = 1e9
 BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
 # Achieved arithmetic rates to start from, until a run on this machine has measured its own.
 TYPICAL_RATE = {"cpu": 60 * GIGA, "mps": 2_000 * GIGA, "cuda": 10_000 * GIGA}  # cpu: for each core
-RUNTIME_BYTES = {"cpu": 720e6, "mps": 900e6, "cuda": 1_200e6}  # torch itself, weights, buffers of convolutions
+RUNTIME_BYTES = {"cpu": 900e6, "mps": 900e6, "cuda": 1_200e6}  # torch itself, weights, buffers of convolutions
+TRANSFORMED_CHANNELS = 128  # from which a CPU keeps kernels in Winograd's form: 36 values for both directions
 
 
 def evaluation_flops(layers: Iterable[str], style_layers: Iterable[str], size: tuple[int, int]) -> float:
@@ -39,6 +40,17 @@ def cell_bytes(deepest: str, settings: Settings) -> float:
     pairs = 2 * settings.history + 1 if settings.optimizer == "lbfgs" else 2
     state = (pairs + 10) * 3 * settings.height * settings.width
     return (kept + 3 * largest) * BYTES[settings.precision] + state * (8 if settings.precision == "float64" else 4)
+
+
+def shared_bytes(device: str, deepest: str) -> float:
+    """Memory of a run beside its batches: the runtime, the network, on a CPU its transformed kernels."""
+    pairs = sum(
+        layer.in_channels * layer.channels
+        for layer in up_to(deepest)
+        if not layer.is_pool and min(layer.in_channels, layer.channels) >= TRANSFORMED_CHANNELS
+    )
+    transformed = 2 * 36 * 4 * pairs if device == "cpu" else 0
+    return RUNTIME_BYTES[device] + 1.5 * transformed  # half as much again while they are made
 
 
 def stimulus_bytes(settings: Settings) -> float:

@@ -47,6 +47,9 @@ class Images(Frozen):
     root: Annotated[str, Field(description="folder of the files, relative to the protocol")] = "."
     content: dict[str, str] = Field(default_factory=dict)
     style: dict[str, str] = Field(default_factory=dict)
+    licence: Annotated[
+        dict[str, str], Field(description="licence of image files by name; archives hold those that have one")
+    ] = Field(default_factory=dict)
 
 
 def _default_content() -> dict[str, dict[str, float | None]]:

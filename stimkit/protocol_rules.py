@@ -109,6 +109,10 @@ def check(document: dict[str, Any]) -> Iterator[_Finding]:
         yield from _check_names(("images", kind), _table(document, "images", kind))
         yield from _check_layer_sets(kind, _table(document, "layers").get(kind))
         yield from _check_references(document, kind)
+    named = [name for kind in ("content", "style") for name in _table(document, "images", kind)]
+    for name in _table(document, "images", "licence"):
+        if name not in named:
+            yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
     yield from _check_levels(_table(document, "factors"))
     yield from _check_weights_of_terms(document)
 

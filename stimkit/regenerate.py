@@ -23,7 +23,7 @@ from stimkit.manifest import table
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
 from stimkit.stimulus import Stimulus, finish
-from stimkit.store import RunStore, storage_errors
+from stimkit.store import INPUTS, RunStore, storage_errors
 from stimkit.synthesis import synthesize_batch
 
 TIERS = ("identical_file", "identical_pixels", "pixels_within", "losses_within", "differs")
@@ -95,7 +95,7 @@ def regenerate(
     place = choose_device(device)
     for precision in {plan.by_id[one].settings.precision for one in wanted}:
         check_precision(precision, place)
-    folders = [folder for folder in (store.path / "inputs", *map(Path, inputs)) if folder.is_dir()]
+    folders = [folder for folder in (store.path / INPUTS, *map(Path, inputs)) if folder.is_dir()]
     assembly = Assembly(FoundInputs(plan, folders), place)
     environment = describe_environment(place, deterministic=True)
     comparisons: list[Comparison] = []

@@ -33,6 +33,7 @@ from stimkit.lock import Lock, lock_of, read_lock
 from stimkit.record import RECORD_SCHEMA, Record
 
 FOLDERS = ("stimuli", "traces", "records")
+INPUTS = "inputs"  # copies of images and weights, where there are any
 DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
 # What a folder can hold that was left before its lock file was written.
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock|\.lock-holder\.json|\..*\.tmp")

@@ -32,20 +32,20 @@ def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
     measured = True
     for cell in cells:
         settings = cell.settings
-        key = (settings, cell.layers, cell.style_layers)
+        key, last = (settings, cell.layers, cell.style_layers), deepest(cell.layers).name
         if key not in per_kind:
             flops = cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
             rate, known = cost.rate(device, settings.precision)
             per_kind[key] = (
                 settings.max_evaluations * flops / rate,
-                cost.cell_bytes(deepest(cell.layers).name, settings),
+                cost.shared_bytes(device, last) + cost.cell_bytes(last, settings),
             )
             measured = measured and known
         seconds += per_kind[key][0]
         memory = max(memory, per_kind[key][1])
         disk += cost.stimulus_bytes(settings)
         evaluations += settings.max_evaluations
-    return Estimate(device, measured, evaluations, seconds, cost.RUNTIME_BYTES[device] + memory, disk)
+    return Estimate(device, measured, evaluations, seconds, memory, disk)
 
 
 def summarize(plan: Plan, device: str | None = None) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def test_estimate_grows_with_cells_and_pixels() -> None:
 
 def test_planning_and_the_command_line_load_no_torch() -> None:
     code = (
-        "import sys, stimkit, stimkit.cli;"
+        "import sys, stimkit, stimkit.bundle, stimkit.cli, stimkit.verify;"
         f"stimkit.plan(stimkit.Protocol.from_dict({document()!r}));"
         "sys.exit('torch' in sys.modules)"
     )

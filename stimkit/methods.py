@@ -1,0 +1,123 @@
+"""Words about a run: a paragraph for a paper, a README for an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stimkit.cells import Plan
+from stimkit.record import Record
+
+
+def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mapping[str, Any]) -> str:
+    """Describe how the stimuli of a run were made, in a paragraph for a methods section."""
+    accepted = [record for record in records if record["status"] == "accepted"]
+    settings = [cell.settings for cell in plan.cells]
+    sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
+    weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
+    torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
+    devices = _listed(str(one.get("device_name")) for one in environments.values())
+    design = ", ".join(f"{name} ({len(levels)})" for name, levels in plan.factors.items())
+    versions = _listed(record["stimkit_version"] for record in records)
+    pooling = _listed(one.pooling for one in settings)
+    rescaled = ", filters rescaled to unit mean activation" if all(one.normalize for one in settings) else ""
+    sentences = [
+        f"{len(accepted)} stimuli ({sizes}) were synthesized with stimkit {versions} (torch {torch}; {devices}) by the"
+        f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
+        f"The network was VGG19 with {pooling} pooling and the weights {weights}{rescaled}.",
+        *_layer_sentences(records),
+        f"The total loss α · content + β · style (convention of losses: {_listed(one.loss for one in settings)};"
+        f" α/β {_listed(_ratio(record) for record in records)}) was minimized by"
+        f" {_listed(_optimizer(record) for record in records)} for at most"
+        f" {_listed(str(one.max_evaluations) for one in settings)} evaluations, from"
+        f" {_listed(_start(record) for record in records)}, in {_listed(one.precision for one in settings)}.",
+        _outcome(accepted),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Sequence[str]) -> str:
+    """README of an archive: what it holds, how the stimuli were made, how to make them again."""
+    lines = [
+        f"# {plan.protocol.name}",
+        "",
+        plan.protocol.description or "A stimulus set made with stimkit.",
+        "",
+        "- `stimuli/`: the stimuli, 8-bit sRGB PNG; the end of each name is the stimulus id",
+        "- `manifest.csv`, `losses.csv`, `manifest.nc`: parameters, losses and statistics of every stimulus",
+        "- `protocol.toml`: the request; `protocol.lock.json`: with every default, seed and digest resolved",
+        "- `records/`, `traces/`, `environment.json`: what the tables are made from, and where it was computed",
+        "- `inputs/`: content and style images and weights, found by their digests",
+        "- `SHA256SUMS`: check with `sha256sum -c SHA256SUMS`, or `stimkit verify .`",
+        "",
+        "## Methods",
+        "",
+        methods,
+        "",
+        "## Make them again",
+        "",
+        "    pip install stimkit",
+        "    stimkit regenerate . --out again",
+        "",
+        "## Inputs",
+        "",
+        *(f"- `{name}`" for name in inputs),
+        *(f"- not in this archive: {one}" for one in left_out),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _listed(values: Iterable[Any]) -> str:
+    """Distinct values in words; the ends of a long list."""
+    distinct = list(dict.fromkeys(str(value) for value in values))
+    shown = distinct if len(distinct) <= 8 else [*distinct[:3], "…", distinct[-1]]
+    return ", ".join(shown)
+
+
+def _layer_sentences(records: Sequence[Record]) -> list[str]:
+    sentences = []
+    for term in ("content", "style"):
+        sets = dict.fromkeys(record[f"{term}_layers_used"].replace(";", ", ") for record in records)
+        named = "; ".join(one for one in sets if one)
+        if named:
+            sentences.append(f"{term.capitalize()} layers: {named}.")
+    return sentences
+
+
+def _ratio(record: Record) -> str:
+    ratio = record["alpha_beta_ratio"]
+    return ratio if isinstance(ratio, str) else format(ratio, ".3g")
+
+
+def _optimizer(record: Record) -> str:
+    if record["optimizer"] == "adam":
+        return f"Adam (learning rate {record['learning_rate']:g})"
+    conditioned = "preconditioned " if record["preconditioner"] != "none" else ""
+    return f"{conditioned}L-BFGS (history {record['history']})"
+
+
+def _start(record: Record) -> str:
+    if record["init"] == "noise":
+        return f"white noise of contrast {record['init_contrast']:g}"
+    return f"the {record['init']} image"
+
+
+def _outcome(accepted: Sequence[Record]) -> str:
+    """What the optimization reached, from the files as they are shown."""
+    ratios = {
+        term: [
+            record["losses"]["file"][term] / record["losses"]["initial"][term]
+            for record in accepted
+            if record["losses"]["initial"][term]
+        ]
+        for term in ("content", "style")
+    }
+    parts = [
+        f"{term} loss of the files was {np.median(values):.3g} (range {min(values):.3g} – {max(values):.3g}) of the"
+        " initial image's"
+        for term, values in ratios.items()
+        if values
+    ]
+    return f"The median {'; the median '.join(parts)}." if parts else ""
