@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
+import io
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stimkit import weights
+from stimkit.atomic import write_atomically
 from stimkit.cells import Plan
 from stimkit.errors import RunFolderError, UsageError
 from stimkit.images import encode_png
@@ -57,13 +57,12 @@ def bundle(run: str | Path, out: str | Path, *, inputs: Sequence[str | Path] = (
             f" cells and {len(checked.findings)} findings of `stimkit verify`"
         )
     plan = plan_of(store.lock_contents(), base=store.origin())
-    folders = [folder for folder in (store.path / INPUTS, *map(Path, inputs)) if folder.is_dir()]
-    found, left_out = collect_inputs(plan, folders)
+    found, left_out = collect_inputs(plan, store.input_folders(inputs))
     methods = methods_paragraph(plan, store.records(), store.environments())
     readme = archive_readme(plan, methods, sorted(found), left_out)
     members = [*_run_files(store), *((name, data) for name, data in found.items()), ("README.md", readme.encode())]
     with storage_errors(path):
-        _write(path, members)
+        write_atomically(path, _zip(members))
     return Bundle(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
 
 
@@ -106,16 +105,12 @@ def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
         yield name, (store.path / name).read_bytes()
 
 
-def _write(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
-    """Write the archive beside its place, then move it there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def _zip(members: Sequence[tuple[str, bytes]]) -> bytes:
+    """An archive of files, and of their checksums."""
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(members))
-    try:
-        with zipfile.ZipFile(temporary, "x") as archive:
-            for name, data in (*members, ("SHA256SUMS", sums.encode())):
-                method = zipfile.ZIP_STORED if Path(name).suffix in COMPRESSED else zipfile.ZIP_DEFLATED
-                archive.writestr(zipfile.ZipInfo(name, EPOCH), data, method)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in (*members, ("SHA256SUMS", sums.encode())):
+            method = zipfile.ZIP_STORED if Path(name).suffix in COMPRESSED else zipfile.ZIP_DEFLATED
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), data, method)
+    return buffer.getvalue()

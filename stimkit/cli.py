@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stimkit import __version__, cli_runs
+from stimkit.cli_runs import AsJson
 from stimkit.cli_weights import weights_app
 from stimkit.errors import Interrupted, ProtocolError, RunFolderError, StimkitError, UsageError
 
@@ -33,7 +34,6 @@ app = typer.Typer(
 app.add_typer(weights_app, name="weights")
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def _version(value: bool) -> None:
@@ -189,13 +189,8 @@ def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
     store = RunStore.open(run)
     if not set(planned) & store.planned_ids():
         raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
-    done = store.completed()
-    failed = [one for one in planned if one in done and store.record(one)["status"] == "failed"]
-    return {
-        "done": [one for one in planned if one in done and one not in failed],
-        "failed": failed,
-        "pending": [one for one in planned if one not in done],
-    }
+    state = store.state(planned)
+    return {"done": list(state.done), "failed": list(state.failed), "pending": list(state.pending)}
 
 
 @contextmanager

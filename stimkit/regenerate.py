@@ -23,7 +23,7 @@ from stimkit.manifest import table
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
 from stimkit.stimulus import Stimulus, finish
-from stimkit.store import INPUTS, RunStore, storage_errors
+from stimkit.store import RunStore, storage_errors
 from stimkit.synthesis import synthesize_batch
 
 TIERS = ("identical_file", "identical_pixels", "pixels_within", "losses_within", "differs")
@@ -95,8 +95,8 @@ def regenerate(
     place = choose_device(device)
     for precision in {plan.by_id[one].settings.precision for one in wanted}:
         check_precision(precision, place)
-    folders = [folder for folder in (store.path / INPUTS, *map(Path, inputs)) if folder.is_dir()]
-    assembly = Assembly(FoundInputs(plan, folders), place)
+    assembly = Assembly(FoundInputs(plan, store.input_folders(inputs)), place)
+    environments = store.environments()
     environment = describe_environment(place, deterministic=True)
     comparisons: list[Comparison] = []
     with storage_errors(target):
@@ -108,9 +108,10 @@ def regenerate(
                 if cell.id not in wanted:
                     continue
                 record = records[cell.id]
-                write_atomically(target / "stimuli" / record["filename"], stimulus.png)
-                changed = _differences(store.environments().get(record["env_id"], {}), environment)
-                comparisons.append(_compare(store, record, stimulus, tolerances, kind, changed))
+                write_atomically(target / "stimuli" / cell.filename, stimulus.png)
+                changed = _differences(environments.get(record["env_id"], {}), environment)
+                recorded = store.path / "stimuli" / cell.filename
+                comparisons.append(_compare(recorded, record, stimulus, tolerances, kind, changed))
                 if on_compared is not None:
                     on_compared(comparisons[-1], len(comparisons), len(wanted))
         write_atomically(target / "comparison.csv", comparison_csv(comparisons))
@@ -158,11 +159,11 @@ def _batches(
 
 
 def _compare(
-    store: RunStore, record: Record, stimulus: Stimulus, tolerances: Tolerances, kind: str, changed: tuple[str, ...]
+    path: Path, record: Record, stimulus: Stimulus, tolerances: Tolerances, kind: str, changed: tuple[str, ...]
 ) -> Comparison:
     try:
-        data = (store.path / "stimuli" / record["filename"]).read_bytes()
-        before: Pixels | None = decode(data, record["filename"])
+        data = path.read_bytes()
+        before: Pixels | None = decode(data, path.name)
     except (OSError, UsageError):
         data, before = b"", None
     difference = None if before is None else np.abs(before.astype(int) - stimulus.pixels)
@@ -177,7 +178,7 @@ def _compare(
     }
     return Comparison(
         stimulus_id=record["stimulus_id"],
-        filename=record["filename"],
+        filename=path.name,
         tier=next(tier for tier in TIERS if reached[tier]),
         max_difference=None if difference is None else int(difference.max()),
         changed_fraction=None if difference is None else float((difference > 0).mean()),

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,10 @@ class RunStore:
         """Folder of the protocol file that the run was made from, where it is still there."""
         return self.path / (self.lock_contents().get("origin") or ".")
 
+    def input_folders(self, given: Iterable[str | Path] = ()) -> list[Path]:
+        """Folders that may hold inputs: that of the run folder itself, then those given, where they are there."""
+        return [folder for folder in (self.path / INPUTS, *map(Path, given)) if folder.is_dir()]
+
     def environments(self) -> dict[str, Any]:
         """Return every environment that cells were made in, by the id in their records."""
         try:
@@ -136,9 +140,10 @@ class RunStore:
         """Return the resolved protocol: settings, digests, cell ids."""
         return read_lock(self.lock_file)
 
-    def state(self) -> RunState:
-        """Say what is done, failed and pending, and who is writing."""
-        planned, done = self.lock_contents()["cells"], self.completed()
+    def state(self, cells: Iterable[str] | None = None) -> RunState:
+        """Say which cells (by default those of the lock) are done, failed and pending, and who is writing."""
+        planned = list(self.lock_contents()["cells"] if cells is None else cells)
+        done = self.completed()
         statuses = {one: self.record(one)["status"] for one in planned if one in done}
         return RunState(
             planned=len(planned),

@@ -56,7 +56,6 @@ class Verification:
 
     planned: int
     complete: int
-    files: int
     findings: tuple[Finding, ...]
 
 
@@ -73,7 +72,7 @@ def verify(path: str | Path, on_progress: OnProgress | None = None) -> Verificat
     findings = [*check.protocol(), *check.records(), *check.cells(on_progress), *check.extra_files(), *check.tables()]
     order = list(KINDS)
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.path))
-    return Verification(len(check.planned), len(check.sound), len(FOLDERS) * len(check.sound), tuple(findings))
+    return Verification(len(check.planned), len(check.sound), tuple(findings))
 
 
 class _Check:

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stimkit.cost import TRANSFORMED_CHANNELS
+
 TILE, OUT = 6, 4
-MIN_CHANNELS = 128  # below, and on smaller feature maps, transforming takes longer than it saves
-MIN_TILES = 16
+MIN_TILES = 16  # on smaller feature maps, and with fewer channels, transforming takes longer than it saves
 
 _INPUT = torch.tensor(
     [
@@ -42,7 +43,7 @@ _OUTPUT_2D = torch.kron(_OUTPUT, _OUTPUT).float()
 
 def worthwhile(weight: Tensor, height: int, width: int) -> bool:
     """Whether this convolution is faster than the direct one: weight (O, I, 3, 3), map height × width."""
-    return min(weight.shape[:2]) >= MIN_CHANNELS and _tiles(height) * _tiles(width) >= MIN_TILES
+    return min(weight.shape[:2]) >= TRANSFORMED_CHANNELS and _tiles(height) * _tiles(width) >= MIN_TILES
 
 
 class Kernel:

@@ -111,6 +111,16 @@ def test_losses_that_differ_and_the_environment_that_may_be_why(small_run: Resul
     assert any(text.startswith("packages.torch: 1.0 → ") for text in one.environment_differs)
 
 
+def test_a_record_cannot_choose_where_files_are_written(small_run: Results, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
+    record = RunStore.open(run).records()[0]
+    path = run / "records" / f"{record['stimulus_id']}.json"
+    path.write_text(json.dumps({**record, "filename": "../../escaped.png"}))
+    (one,) = regenerate(run, tmp_path / "deep" / "again", cells=[record["stimulus_id"]], device="cpu")
+    assert (one.filename, one.tier) == (record["filename"], "identical_file")
+    assert not list(tmp_path.rglob("escaped.png"))
+
+
 def test_inputs_are_found_at_their_place_or_by_digest(tmp_path: Path) -> None:
     run = run_of_files(tmp_path)
     assert set(tiers(regenerate(run, tmp_path / "there", device="cpu"))) == {"identical_file"}
