@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,11 @@ from stimkit.precision import check_precision, determinism
 MAX_SECONDS = 400  # a precision that would take longer gets fewer cells
 
 
-def quickstart(precision: str, device: torch.device) -> Workshop:
-    text = (
-        (ROOT / "protocols/quickstart.toml")
-        .read_text()
-        .replace("[synthesis]", f'[synthesis]\nprecision = "{precision}"')
-    )
-    document_root = f'root = "{ROOT / "data"}"'
-    return Workshop(make_plan(stimkit.Protocol.from_toml(text.replace('root = "../data"', document_root))), device)
+def quickstart(precision: str, device: torch.device, size: int | None = None) -> Workshop:
+    """The cells of the quickstart in another precision, and of another size if one is given."""
+    document = tomllib.loads((ROOT / "protocols/quickstart.toml").read_text())
+    document["synthesis"] |= {"precision": precision} | ({"size": size} if size else {})
+    return Workshop(make_plan(stimkit.Protocol.from_dict(document, base=ROOT / "protocols")), device)
 
 
 def precision_row(precision: str, device: torch.device, exact: dict[str, float], *, quick: bool) -> list[object]:

@@ -16,6 +16,8 @@ from stimkit.regenerate import similarity
 from stimkit.stimulus import Stimulus, finish
 from stimkit.synthesis import synthesize_batch
 
+SMALL = 64  # pixels, for what is very slow on CPUs
+
 
 def stimuli(workshop: Workshop, count: int, size: int) -> list[Stimulus]:
     """The first cells of the quickstart, in batches of a size, in deterministic mode."""
@@ -53,16 +55,18 @@ def row(name: str, first: list[Stimulus], second: list[Stimulus]) -> list[str]:
 
 
 def measure(device: torch.device, *, quick: bool) -> Section:
-    count = 2 if quick else 4
+    count = 2 if quick else 8
     workshop = quickstart("float32", device)
     base = stimuli(workshop, count, 1)
     rows = [
         row("the same again", base, stimuli(quickstart("float32", device), count, 1)),
-        row("batch of 1, batch of 4", base, stimuli(workshop, count, 4)),
+        row("batch of 1, batch of 8", base, stimuli(workshop, count, 8)),
     ]
     if device.type == "cpu":
         threads = torch.get_num_threads()
         rows.append(row(f"{threads} threads, 1 thread", base, with_threads(1, lambda: stimuli(workshop, count, 1))))
+        small = [stimuli(quickstart(precision, device, SMALL), count, 1) for precision in ("float32", "bfloat16")]
+        rows.append(row(f"float32, bfloat16 ({SMALL} px)", *small))
     else:
         rows.append(row("GPU, CPU", base, stimuli(quickstart("float32", torch.device("cpu")), count, 1)))
         for precision in ("tf32", "bfloat16"):

@@ -25,6 +25,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, so that it stays removed after a power loss."""
+    if path.exists():
+        path.unlink()
+        _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power loss, where the system offers that."""
     if os.name != "posix":

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stimkit import weights
 from stimkit.atomic import write_atomically
-from stimkit.cells import Plan
 from stimkit.errors import RunFolderError, UsageError
-from stimkit.images import encode_png
-from stimkit.inputs import FoundInputs
+from stimkit.inputs import FoundInputs, input_files
 from stimkit.lock import plan_of
 from stimkit.methods import archive_readme, methods_paragraph
 from stimkit.store import DERIVED, FOLDERS, INPUTS, RunStore, storage_errors
@@ -57,45 +53,20 @@ def bundle(run: str | Path, out: str | Path, *, inputs: Sequence[str | Path] = (
             f" cells and {len(checked.findings)} findings of `stimkit verify`"
         )
     plan = plan_of(store.lock_contents(), base=store.origin())
-    found, left_out = collect_inputs(plan, store.input_folders(inputs))
+    licensed = plan.protocol.images.licence
+    source = FoundInputs(plan, store.input_folders(inputs))
+    found = {f"{INPUTS}/{name}": data for name, data in input_files(plan, source, licensed)}
+    left_out = [
+        f"{one.kind} image {one.name} (pixels sha256 {one.pixel_sha256}): the protocol names no licence"
+        for one in plan.inputs
+        if not one.spec.startswith("skimage:") and one.name not in licensed
+    ]
     methods = methods_paragraph(plan, store.records(), store.environments())
     readme = archive_readme(plan, methods, sorted(found), left_out)
-    members = [*_run_files(store), *((name, data) for name, data in found.items()), ("README.md", readme.encode())]
+    members = [*_run_files(store), *found.items(), ("README.md", readme.encode())]
     with storage_errors(path):
         write_atomically(path, _zip(members))
     return Bundle(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
-
-
-def collect_inputs(plan: Plan, folders: Sequence[Path]) -> tuple[dict[str, bytes], list[str]]:
-    """Files of the inputs that may be passed on, by their names in an archive; and what is left out, and why.
-
-    Images are written as PNG, which keeps their pixels and so their digests. Samples of scikit-image and weights
-    with a name need no file.
-    """
-    source = FoundInputs(plan, folders)
-    files: dict[str, bytes] = {}
-    left_out: list[str] = []
-    for one in plan.inputs:
-        if one.spec.startswith("skimage:"):
-            continue
-        if one.name in plan.protocol.images.licence:
-            files[f"{INPUTS}/{one.kind}-{one.name}.png"] = encode_png(source.image(one.kind, one.name))
-        else:
-            left_out.append(
-                f"{one.kind} image {one.name} (pixels sha256 {one.pixel_sha256}): the protocol names no licence"
-            )
-    for settings in {cell.settings.weights: cell.settings for cell in plan.cells}.values():
-        if settings.weights not in weights.known_names():
-            found = source.weights(settings)
-            files[f"{INPUTS}/weights-{found.digest[:12]}.safetensors"] = _weights_file(found)
-    return files, left_out
-
-
-def _weights_file(found: weights.Weights) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.safetensors"
-        weights.save_file(found, path)
-        return path.read_bytes()
 
 
 def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -57,7 +58,17 @@ class Cell:
     beta: float
     replicate: int
     seed: int
+    """Of the initial noise of this attempt."""
     settings: Settings
+    attempt: int = 1
+    """How often the cell was tried: a cell that is not accepted may be tried again from other noise."""
+
+    def at_attempt(self, attempt: int) -> Cell:
+        """Return this cell at a later attempt, with the seed that follows from those before."""
+        seed = self.seed
+        for number in range(self.attempt + 1, attempt + 1):
+            seed = int(hashlib.sha256(f"{seed};{number}".encode()).hexdigest()[:12], 16)
+        return replace(self, attempt=attempt, seed=seed)
 
     @property
     def ratio(self) -> float:

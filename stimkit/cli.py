@@ -61,6 +61,9 @@ def run(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same batches give the same bits on the same machine.")
     ] = False,
+    keep_inputs: Annotated[
+        bool, typer.Option("--bundle", help="Keep copies of images and weights in the run folder.")
+    ] = False,
 ) -> None:
     """Make the stimuli of a protocol. Run it again to go on after an interruption.
 
@@ -83,10 +86,11 @@ def run(
             batch_size=batch_size,
             retry_failed=retry_failed,
             deterministic=deterministic,
+            keep_inputs=keep_inputs,
             on_event=_checking(check, show),
         )
     display.show_run_summary(summary)
-    if summary.failed:
+    if summary.failed or summary.rejected:
         raise typer.Exit(4)
 
 
@@ -123,9 +127,7 @@ def plan(
     else:
         display.show_plan(summarize(made, device))
     if state and not as_json:
-        typer.echo(
-            f"{check}: {len(state['done'])} done, {len(state['failed'])} failed, {len(state['pending'])} pending"
-        )
+        typer.echo(f"{check}: {', '.join(f'{len(ids)} {name}' for name, ids in state.items())}")
     if made.missing:
         typer.echo(ProtocolError(made.missing, made.protocol.file), err=True)
         typer.echo("`stimkit run` will refuse until these are there; cell ids are provisional", err=True)
@@ -190,7 +192,7 @@ def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
     if not set(planned) & store.planned_ids():
         raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
     state = store.state(planned)
-    return {"done": list(state.done), "failed": list(state.failed), "pending": list(state.pending)}
+    return {name: list(getattr(state, name)) for name in ("done", "rejected", "failed", "pending")}
 
 
 @contextmanager

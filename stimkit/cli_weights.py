@@ -10,6 +10,7 @@ import typer
 
 from stimkit import weights as library
 from stimkit.errors import UsageError, WeightsError
+from stimkit.images import image_files
 
 weights_app = typer.Typer(
     help="List, fetch, import, fit and inspect network weights.", no_args_is_help=True, rich_markup_mode=None
@@ -72,8 +73,7 @@ def fit(
 def _image_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")
-    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    names = [path.relative_to(folder).as_posix() for path in image_files(folder)]
     if len(names) < 2:
         raise UsageError(f"{folder} has {len(names)} images; give at least 2, better a dozen or more")
     return names

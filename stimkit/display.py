@@ -104,8 +104,9 @@ def show_run_summary(summary: RunSummary) -> None:
         out.print(
             "stopped by: " + ", ".join(f"{reason} {count}" for reason, count in sorted(summary.stop_reasons.items()))
         )
-    if summary.failed:
-        out.print(f"{len(summary.failed)} failed (see status_reason in manifest.csv): {', '.join(summary.failed[:10])}")
+    for what, ids in (("rejected", summary.rejected), ("failed", summary.failed)):
+        if ids:
+            out.print(f"{len(ids)} {what} (see status_reason in manifest.csv): {_some(ids)}")
     out.print(f"stimuli       {summary.path / 'stimuli'}")
     out.print(f"manifest      {summary.path / 'manifest.csv'}, manifest.nc, losses.csv")
     out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
@@ -126,12 +127,16 @@ def show_state(run: Path, state: RunState) -> None:
     """Print how far a run is."""
     out.print(
         f"{run}: {len(state.done)} of {state.planned} stimuli done, {len(state.pending)} pending,"
-        f" {len(state.failed)} failed"
+        f" {len(state.rejected)} rejected, {len(state.failed)} failed"
     )
     out.print(f"being written by {state.writer}" if state.writer else "nobody is writing it")
-    for title, ids in (("pending", state.pending), ("failed", state.failed)):
+    for title, ids in (("pending", state.pending), ("rejected", state.rejected), ("failed", state.failed)):
         if ids:
-            out.print(f"{title}  {', '.join(ids[:10])}{f' and {len(ids) - 10} more' if len(ids) > 10 else ''}")
+            out.print(f"{title}  {_some(ids)}")
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
 
 def show_verification(run: Path, result: Verification) -> None:

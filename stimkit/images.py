@@ -25,6 +25,7 @@ Pixels = NDArray[np.uint8]  # (height, width, 3)
 FloatImage = NDArray[np.float32]  # (3, height, width)
 
 MAX_PIXELS = 64_000_000
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"})
 SKIMAGE_SAMPLES = (
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
     "hubble_deep_field", "immunohistochemistry", "moon", "motorcycle", "page", "retina", "rocket", "text",
@@ -61,6 +62,11 @@ def read_source(spec: str, root: Path) -> SourceImage:
         raise ImageError(f'image "{spec}" cannot be read: {error.strerror or error}') from error
     pixels = decode(data, spec)
     return SourceImage(spec, pixels, pixel_digest(pixels), hashlib.sha256(data).hexdigest())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files in and below a folder whose names say that they are images, sorted."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES and path.is_file()]
 
 
 def decode(data: bytes, name: str) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -10,12 +10,9 @@ from typing import Protocol
 from stimkit import weights as weights_module
 from stimkit.cells import Plan
 from stimkit.errors import ImageError, StimkitError, WeightsError
-from stimkit.images import Pixels, read_source
+from stimkit.images import Pixels, encode_png, image_files, read_source
 from stimkit.settings import Settings
 from stimkit.weights import Weights
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"}
-WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt"}
 
 
 class Inputs(Protocol):
@@ -77,7 +74,8 @@ class FoundInputs:
             return self._original.weights(settings)
         except WeightsError as error:
             known = self._plan.weights[settings.weights, settings.preprocessing]
-            for path in _files(self._folders, WEIGHT_SUFFIXES):
+            files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
+            for path in (path for path in files if path.suffix in weights_module.SUFFIXES):
                 try:
                     found = weights_module.load(str(path.resolve()), preprocessing=settings.preprocessing)
                 except StimkitError:
@@ -93,7 +91,7 @@ class FoundInputs:
     def _images(self) -> dict[str, Path]:
         """Every readable image of the folders by the digest of its pixels."""
         images: dict[str, Path] = {}
-        for path in _files(self._folders, IMAGE_SUFFIXES):
+        for path in (path for folder in self._folders for path in image_files(folder)):
             try:
                 images.setdefault(read_source(path.name, path.parent).pixel_sha256, path)
             except ImageError:
@@ -101,6 +99,16 @@ class FoundInputs:
         return images
 
 
-def _files(folders: Iterable[Path], suffixes: set[str]) -> Iterator[Path]:
-    for folder in folders:
-        yield from (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
+def input_files(plan: Plan, inputs: Inputs, names: Container[str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """The inputs of a plan as files with names of their own: images, or those called `names`, and weights.
+
+    Images are written as PNG, which keeps their pixels and so their digests. Samples of scikit-image and weights
+    with a name need no file.
+    """
+    for one in plan.inputs:
+        if not one.spec.startswith("skimage:") and (names is None or one.name in names):
+            yield f"{one.kind}-{one.name}.png", encode_png(inputs.image(one.kind, one.name))
+    for settings in {cell.settings.weights: cell.settings for cell in plan.cells}.values():
+        if settings.weights not in weights_module.known_names():
+            found = inputs.weights(settings)
+            yield f"weights-{found.digest[:12]}.safetensors", weights_module.to_bytes(found)

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stimkit import migrations
 from stimkit.cells import Input, Plan, WeightsSource
 from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.planning import cross
 from stimkit.protocol import Protocol
-
-LOCK_SCHEMA = 1
 
 Lock = dict[str, Any]
 
@@ -25,7 +24,7 @@ def lock_of(plan: Plan) -> Lock:
 
     protocol = plan.protocol
     return {
-        "schema": LOCK_SCHEMA,
+        "schema": migrations.LOCK.current,
         "stimkit_version": __version__,
         "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
         "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes inf as "Infinity"
@@ -50,15 +49,7 @@ def read_lock(path: Path) -> Lock:
         lock = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
-    schema = lock.get("schema") if isinstance(lock, dict) else None
-    if isinstance(schema, int) and schema > LOCK_SCHEMA:
-        raise RunFolderError(
-            f"{path} is of schema {schema}, written by stimkit {lock.get('stimkit_version')}; this stimkit reads up to"
-            f" {LOCK_SCHEMA}: use that version or a later one"
-        )
-    if schema != LOCK_SCHEMA:
-        raise RunFolderError(f"{path} is not the lock of a run (schema {schema!r})")
-    return dict(lock)
+    return migrations.LOCK.read(lock, str(path))
 
 
 def plan_of(lock: Lock, *, base: Path = Path()) -> Plan:

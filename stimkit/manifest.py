@@ -16,7 +16,9 @@ from stimkit.layers import LAYERS
 from stimkit.record import COLUMNS, STAGES, Record, flatten
 from stimkit.store import RunStore
 
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
+LATER_COLUMNS = frozenset({"attempt"})
+"""Columns that tables of an earlier schema do not have."""
 TERMS = ("content", "style", "total")
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
 _BY_CHANNEL = ("mean_r", "mean_g", "mean_b")

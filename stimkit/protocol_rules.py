@@ -115,6 +115,7 @@ def check(document: dict[str, Any]) -> Iterator[_Finding]:
             yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
     yield from _check_levels(_table(document, "factors"))
     yield from _check_weights_of_terms(document)
+    yield from _check_retries(document)
 
 
 def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[_Finding]:
@@ -188,3 +189,10 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[_Finding]:
     for kind in ("content", "style"):
         if kind in inits and not has[kind]:
             yield ("synthesis", "init"), f'init = "{kind}" needs a {kind} image'
+
+
+def _check_retries(document: dict[str, Any]) -> Iterator[_Finding]:
+    inits = [*_list(_table(document, "factors").get("init")), _table(document, "synthesis").get("init", "noise")]
+    other = next((init for init in inits if init in ("content", "style")), None)
+    if _table(document, "accept").get("retries") and other:
+        yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'

@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from stimkit import accept, migrations
 from stimkit.cells import Cell, Plan
 from stimkit.images import Pixels, pixel_digest
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:  # which would load torch
     from stimkit.stimulus import Stimulus
     from stimkit.synthesis import Measured, Synthesis
 
-RECORD_SCHEMA = 1
 STAGES = ("initial", "optimized", "file")
 
 Record = dict[str, Any]
+Attempt = dict[str, Any]  # `migrations.ATTEMPT_KEYS` of a record
 
 
 class Column(NamedTuple):
@@ -40,12 +41,13 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("stimulus_id", "", "identifier of the stimulus: digest of everything that determines its pixels"),
     Column("filename", "", "file of the stimulus in the folder stimuli"),
-    Column("status", "", "accepted, or failed: no usable image was found"),
+    Column("status", "", "accepted; rejected: it breaks a rule of the protocol; or failed: no usable image was found"),
     Column("status_reason", "", "why the status is not accepted"),
+    Column("attempt", "1", "number of the attempt that made the stimulus, from 1"),
     Column("content_id", "", "name of the content image"),
     Column("style_id", "", "name of the style image"),
     Column("replicate", "1", "number of the replicate, from 1"),
-    Column("seed", "", "seed of the initial noise"),
+    Column("seed", "", "seed of the initial noise of that attempt"),
     Column("content_layers_used", "", "content layers"),
     Column("style_layers_used", "", "style layers"),
     Column("content_layer_weights", "1", "weights of the content layers in the content loss"),
@@ -111,6 +113,11 @@ COLUMNS = (
     Column("created_utc", "", "time of the commit"),
 )
 
+KEYS = {"levels", "losses", "attempts", "trace_sha256"} | {
+    column.name for column in COLUMNS if column.name == "loss_convention" or not column.name.startswith("loss_")
+}
+"""What every record has."""
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -126,17 +133,24 @@ class Execution:
 
 
 def make_record(
-    cell: Cell, plan: Plan, synthesis: Synthesis, stimulus: Stimulus, init_sha256: str, execution: Execution
+    cell: Cell,
+    plan: Plan,
+    synthesis: Synthesis,
+    stimulus: Stimulus,
+    init_sha256: str,
+    execution: Execution,
+    earlier: Sequence[Attempt] = (),
 ) -> Record:
-    """Put together the record of one cell. Values that are not finite become null."""
+    """Put together the record of one cell. Values that are not finite become null.
+
+    `earlier` are the attempts at the cell before this one.
+    """
     stages = dict(zip(STAGES, (synthesis.initial, synthesis.optimized, stimulus.measured), strict=True))
-    reason = _failure(synthesis, stimulus)
-    return {
-        "schema": RECORD_SCHEMA,
+    record = {
+        "schema": migrations.RECORD.current,
         "stimulus_id": cell.id,
         "filename": cell.filename,
-        "status": "failed" if reason else "accepted",
-        "status_reason": reason,
+        "attempt": cell.attempt,
         **request(cell, plan),
         "init_sha256": init_sha256,
         "evaluations": synthesis.evaluations,
@@ -155,6 +169,15 @@ def make_record(
         **execution.__dict__,
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    failure = _failure(synthesis, stimulus)
+    record |= {"status": "failed", "status_reason": failure} if failure else judged(record, plan)
+    return {**record, "attempts": [*earlier, {key: record[key] for key in migrations.ATTEMPT_KEYS}]}
+
+
+def judged(record: Record, plan: Plan) -> Record:
+    """Status of a stimulus by the rules of the protocol, and why it is not accepted."""
+    reason = accept.objections(record, plan.protocol.accept)
+    return {"status": "rejected" if reason else "accepted", "status_reason": reason}
 
 
 def request(cell: Cell, plan: Plan) -> Record:

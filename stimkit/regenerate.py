@@ -105,9 +105,9 @@ def regenerate(
         for batch, kind in _batches(wanted, records, plan.by_id, alone=alone):
             assembled = assembly.batch(batch)
             for cell, stimulus in zip(batch, finish(synthesize_batch(assembled), assembled), strict=True):
-                if cell.id not in wanted:
-                    continue
                 record = records[cell.id]
+                if cell.id not in wanted or cell.attempt != record["attempt"]:
+                    continue
                 write_atomically(target / "stimuli" / cell.filename, stimulus.png)
                 changed = _differences(environments.get(record["env_id"], {}), environment)
                 recorded = store.path / "stimuli" / cell.filename
@@ -147,15 +147,17 @@ def _batches(
     wanted: Sequence[str], records: Mapping[str, Record], cells: Mapping[str, Cell], *, alone: bool
 ) -> Iterator[tuple[list[Cell], str]]:
     """The batches to compute. One whose company is not complete any more is computed cell by cell."""
-    companies: dict[str, list[Record]] = {}
-    for record in records.values():
-        companies.setdefault(record["batch_id"], []).append(record)
+    companies: dict[str, dict[int, Cell]] = {}  # by batch and place in it
+    for one, record in records.items():
+        for number, attempt in enumerate(record["attempts"], 1):
+            companies.setdefault(attempt["batch_id"], {})[attempt["batch_slot"]] = cells[one].at_attempt(number)
     for batch_id in dict.fromkeys(records[one]["batch_id"] for one in wanted):
-        company = sorted(companies[batch_id], key=lambda record: record["batch_slot"])
-        if not alone and len(company) == company[0]["batch_size"]:
-            yield [cells[record["stimulus_id"]] for record in company], "recorded"
+        mine = [one for one in wanted if records[one]["batch_id"] == batch_id]
+        company = companies[batch_id]
+        if not alone and len(company) == records[mine[0]]["batch_size"]:
+            yield [company[slot] for slot in sorted(company)], "recorded"
         else:
-            yield from (([cells[one]], "alone") for one in wanted if records[one]["batch_id"] == batch_id)
+            yield from (([cells[one].at_attempt(records[one]["attempt"])], "alone") for one in mine)
 
 
 def _compare(

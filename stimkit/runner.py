@@ -15,10 +15,10 @@ from stimkit.batch import Assembly
 from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
 from stimkit.errors import DeviceError
-from stimkit.inputs import PlanInputs
+from stimkit.inputs import PlanInputs, input_files
 from stimkit.layers import deepest
 from stimkit.precision import check_precision, choose_device, determinism
-from stimkit.record import Execution, Record, make_record
+from stimkit.record import Attempt, Execution, Record, judged, make_record
 from stimkit.search import Progress
 from stimkit.settings import Settings
 from stimkit.stimulus import Stimulus, finish
@@ -59,6 +59,7 @@ class RunSummary:
     planned: int
     made: int
     done_before: int
+    rejected: tuple[str, ...]
     failed: tuple[str, ...]
     stop_reasons: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -73,12 +74,14 @@ def run(
     batch_size: int | None = None,
     retry_failed: bool = False,
     deterministic: bool = False,
+    keep_inputs: bool = False,
     on_event: OnEvent | None = None,
 ) -> RunSummary:
     """Make every pending cell of a plan in the run folder `out`, then its tables and contact sheet.
 
-    Cells that the folder already holds are left alone. `deterministic`: the same batches on the same
-    machine give the same bits, see docs/speed.md for what it costs. Raises `ProtocolError` where inputs are missing,
+    Cells that the folder already holds are left alone, but judged by the rules of `[accept]` as they are now.
+    `deterministic`: the same batches on the same machine give the same bits, see docs/speed.md for what it costs.
+    `keep_inputs`: copy images and weights into the run folder. Raises `ProtocolError` where inputs are missing,
     `DeviceError` for a device that is not there, `RunFolderError` for a folder that is not this plan's,
     `StorageError` where it cannot be written. Whatever ends the run early, also an exception raised by
     `on_event`, complete cells are kept and tables written.
@@ -90,13 +93,12 @@ def run(
     store = RunStore.create(out, plan)
     began = time.perf_counter()
     with store.writing():
-        done = store.completed()
-        if retry_failed:
-            done -= {record["stimulus_id"] for record in store.records() if record["status"] == "failed"}
-        pending = [cell for cell in plan.cells if cell.id not in done]
+        pending, attempts = _pending(store, plan, retry_failed=retry_failed)
         env_id = store.describe(plan, describe_environment(where, deterministic=deterministic))
         store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
-        worker = _Worker(plan, store, where, env_id, batch_size, on_event, len(plan.cells) - len(pending))
+        if keep_inputs:
+            store.keep_inputs(input_files(plan, PlanInputs(plan)))
+        worker = _Worker(plan, store, where, env_id, batch_size, on_event, attempts, len(plan.cells) - len(pending))
         try:
             with determinism(deterministic):
                 worker.run(pending)
@@ -107,11 +109,37 @@ def run(
         planned=len(plan.cells),
         made=worker.made,
         done_before=len(plan.cells) - len(pending),
+        rejected=tuple(record["stimulus_id"] for record in records if record["status"] == "rejected"),
         failed=tuple(record["stimulus_id"] for record in records if record["status"] == "failed"),
         stop_reasons=_count(record["stop_reason"] for record in records),
         seconds=time.perf_counter() - began,
         device=f"{where} ({device_name(where)})",
     )
+
+
+def _pending(store: RunStore, plan: Plan, *, retry_failed: bool) -> tuple[list[Cell], dict[str, list[Attempt]]]:
+    """The cells to make, each at its next attempt, and the attempts before that.
+
+    Complete stimuli are judged by the rules as they are now: one whose status changes gets a new record,
+    one that is not accepted and has tries left is made again.
+    """
+    pending, attempts = [], {}
+    complete = store.completed()
+    for cell in plan.cells:
+        if cell.id not in complete:
+            pending.append(cell)
+            continue
+        record = store.record(cell.id)
+        status = record if record["status"] == "failed" else {**record, **judged(record, plan)}
+        if status != record:
+            store.rewrite(status)
+        tried = len(record["attempts"])
+        if status["status"] != "accepted" and tried <= plan.protocol.accept.retries:
+            pending.append(cell.at_attempt(tried + 1))
+            attempts[cell.id] = record["attempts"]
+        elif retry_failed and status["status"] == "failed":
+            pending.append(cell)
+    return pending, attempts
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:
@@ -149,10 +177,12 @@ class _Worker:
         env_id: str,
         batch_size: int | None,
         on_event: OnEvent | None,
+        attempts: dict[str, list[Attempt]],
         done: int,
     ) -> None:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._batch_size, self._on_event, self._done = batch_size, on_event, done
+        self._attempts = attempts  # those before the next one, of cells that were tried already
         self._assembly = Assembly(PlanInputs(plan), device)
         self.made = 0
 
@@ -166,11 +196,15 @@ class _Worker:
             ) from error
 
     def _run_group(self, pending: list[Cell], size: int) -> None:
-        """Run cells in batches; where the device has too little memory for one, in smaller ones from then on."""
+        """Run cells in batches; where the device has too little memory for one, in smaller ones from then on.
+
+        Cells that are not accepted and have tries left join the next batch.
+        """
         while pending:
             batch = pending[:size]
-            if self._fits(batch):
-                pending = pending[len(batch) :]
+            again = self._tried(batch)
+            if again is not None:
+                pending = [*again, *pending[len(batch) :]]
             elif len(batch) > 1:
                 size = (len(batch) + 1) // 2
             else:
@@ -180,23 +214,22 @@ class _Worker:
                     " use a smaller size or --device cpu"
                 )
 
-    def _fits(self, batch: list[Cell]) -> bool:
-        """Run a batch, unless the device has too little memory for it."""
+    def _tried(self, batch: list[Cell]) -> list[Cell] | None:
+        """Run a batch and return the cells to try again; None if the device has too little memory for it."""
         try:
-            self._run_batch(batch)
-            return True
+            return self._run_batch(batch)
         except torch.OutOfMemoryError:
             pass
         torch.cuda.empty_cache()  # only now: the exception held on to the tensors
-        return False
+        return None
 
-    def _run_batch(self, batch: list[Cell]) -> None:
+    def _run_batch(self, batch: list[Cell]) -> list[Cell]:
         assembled = self._assembly.batch(batch)
         began = time.perf_counter()
         results = synthesize_batch(assembled, self._report(len(batch)))
         self._remember_rate(batch, results, time.perf_counter() - began)
         digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in assembled.initial]
-        self._commit(batch, results, finish(results, assembled), digests)
+        return self._commit(batch, results, finish(results, assembled), digests)
 
     def _commit(
         self,
@@ -204,16 +237,25 @@ class _Worker:
         results: Sequence[Synthesis],
         stimuli: Sequence[Stimulus],
         digests: list[str],
-    ) -> None:
-        batch_id = "b" + hashlib.sha256("".join(cell.id for cell in batch).encode()).hexdigest()[:8]
+    ) -> list[Cell]:
+        """Commit the cells of a batch, but for those to try again, which are returned at their next attempt."""
+        again = []
+        names = "".join(cell.id if cell.attempt == 1 else f"{cell.id}.{cell.attempt}" for cell in batch)
+        batch_id = "b" + hashlib.sha256(names.encode()).hexdigest()[:8]
         for slot, (cell, synthesis, stimulus) in enumerate(zip(batch, results, stimuli, strict=True)):
             execution = Execution(
                 str(self._device), batch_id, len(batch), slot, __version__, torch.__version__, self._env_id
             )
-            record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution)
+            earlier = self._attempts.pop(cell.id, [])
+            record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution, earlier)
+            if record["status"] != "accepted" and cell.attempt <= self._plan.protocol.accept.retries:
+                self._attempts[cell.id] = record["attempts"]
+                again.append(cell.at_attempt(cell.attempt + 1))
+                continue
             self._store.commit(record, stimulus.png, synthesis.trace)
             self._done, self.made = self._done + 1, self.made + 1
             self._emit(Event(self._done, len(self._plan.cells), record=record, batch_size=len(batch)))
+        return again
 
     def _report(self, size: int) -> Callable[[Progress], None]:
         return lambda progress: self._emit(Event(self._done, len(self._plan.cells), progress=progress, batch_size=size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ from stimkit.lbfgs import LBFGS, Adam, BatchOptimizer
 from stimkit.losses import Losses
 from stimkit.precision import network_arithmetic
 from stimkit.precondition import preconditioner
-from stimkit.settings import Settings
+from stimkit.settings import Settings, StopReason
 
 SYNC_INTERVAL = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
 COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
 
-STOP_REASONS = ("max_evaluations", "rtol", "target_style", "target_content", "zero_loss", "stalled", "non_finite")
+STOP_REASONS: tuple[StopReason, ...] = get_args(StopReason)
 """Why a cell stopped. stalled: no step lowers the loss any more; zero_loss: there was nothing to do."""
 _RUNNING = -1
-_CODE = {reason: code for code, reason in enumerate(STOP_REASONS)}
+_CODE: dict[str, int] = {reason: code for code, reason in enumerate(STOP_REASONS)}
 
 Trace = NDArray[np.float32]  # (evaluations, 3): content, style, total loss at every point that was evaluated
 

@@ -17,6 +17,7 @@ Convention = Literal["paper", "mean"]
 Optimizer = Literal["lbfgs", "adam"]
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 Pooling = Literal["average", "max"]
+StopReason = Literal["max_evaluations", "rtol", "target_style", "target_content", "zero_loss", "stalled", "non_finite"]
 
 
 def _size(value: Any) -> tuple[int, int]:

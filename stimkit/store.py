@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from stimkit.atomic import write_atomically
+from stimkit import migrations
+from stimkit.atomic import remove, write_atomically
 from stimkit.cells import Plan
-from stimkit.errors import RunFolderError, StorageError
+from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.lock import Lock, lock_of, read_lock
-from stimkit.record import RECORD_SCHEMA, Record
+from stimkit.record import KEYS, Record
 
 FOLDERS = ("stimuli", "traces", "records")
 INPUTS = "inputs"  # copies of images and weights, where there are any
@@ -46,6 +47,7 @@ class RunState:
 
     planned: int
     done: tuple[str, ...]
+    rejected: tuple[str, ...]
     failed: tuple[str, ...]
     pending: tuple[str, ...]
     writer: str | None
@@ -119,8 +121,23 @@ class RunStore:
         return self.path / (self.lock_contents().get("origin") or ".")
 
     def input_folders(self, given: Iterable[str | Path] = ()) -> list[Path]:
-        """Folders that may hold inputs: that of the run folder itself, then those given, where they are there."""
-        return [folder for folder in (self.path / INPUTS, *map(Path, given)) if folder.is_dir()]
+        """Folders that may hold inputs: that of the run folder itself, where there is one, then those given.
+
+        Raises `UsageError` where one that is given is no folder.
+        """
+        folders = [Path(folder) for folder in given]
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}, where inputs are to be looked for, is not a folder")
+        own = self.path / INPUTS
+        return [own, *folders] if own.is_dir() else folders
+
+    def keep_inputs(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write copies of inputs into the run folder."""
+        with storage_errors(self.path):
+            (self.path / INPUTS).mkdir(exist_ok=True)
+        for name, data in files:
+            self.write(f"{INPUTS}/{name}", data)
 
     def environments(self) -> dict[str, Any]:
         """Return every environment that cells were made in, by the id in their records."""
@@ -141,13 +158,14 @@ class RunStore:
         return read_lock(self.lock_file)
 
     def state(self, cells: Iterable[str] | None = None) -> RunState:
-        """Say which cells (by default those of the lock) are done, failed and pending, and who is writing."""
+        """Say which cells (by default those of the lock) are in which state, and who is writing."""
         planned = list(self.lock_contents()["cells"] if cells is None else cells)
         done = self.completed()
         statuses = {one: self.record(one)["status"] for one in planned if one in done}
         return RunState(
             planned=len(planned),
-            done=tuple(one for one, status in statuses.items() if status != "failed"),
+            done=tuple(one for one, status in statuses.items() if status == "accepted"),
+            rejected=tuple(one for one, status in statuses.items() if status == "rejected"),
             failed=tuple(one for one, status in statuses.items() if status == "failed"),
             pending=tuple(one for one in planned if one not in done),
             writer=self._writer(),
@@ -202,14 +220,26 @@ class RunStore:
             )
 
     def commit(self, record: Record, png: bytes, trace: np.ndarray[Any, Any]) -> None:
-        """Write a cell: stimulus and trace, then the record that makes it complete."""
+        """Write a cell: stimulus and trace, then the record that makes it complete.
+
+        A cell that was complete before is not until its new record is there.
+        """
         buffer = io.BytesIO()
         np.save(buffer, trace, allow_pickle=False)
         with storage_errors(self.path):
+            remove(self._record_path(record["stimulus_id"]))
             if record["status"] != "failed":
                 write_atomically(self.path / "stimuli" / record["filename"], png)
             write_atomically(self.path / "traces" / f"{record['stimulus_id']}.npy", buffer.getvalue())
-            write_atomically(self.path / "records" / f"{record['stimulus_id']}.json", _json(record))
+            write_atomically(self._record_path(record["stimulus_id"]), _json(record))
+
+    def rewrite(self, record: Record) -> None:
+        """Write the record of a complete cell anew; its stimulus and trace stay."""
+        with storage_errors(self.path):
+            write_atomically(self._record_path(record["stimulus_id"]), _json(record))
+
+    def _record_path(self, stimulus_id: str) -> Path:
+        return self.path / "records" / f"{stimulus_id}.json"
 
     def completed(self) -> set[str]:
         """Ids of the cells that have a record."""
@@ -217,13 +247,14 @@ class RunStore:
 
     def record(self, stimulus_id: str) -> Record:
         """Read the record of one cell."""
-        path = self.path / "records" / f"{stimulus_id}.json"
+        path = self._record_path(stimulus_id)
         try:
             record = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{path} cannot be read: {error}") from error
-        if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
-            raise RunFolderError(f"{path} is not a record of schema {RECORD_SCHEMA}, which this stimkit reads")
+        record = migrations.RECORD.read(record, str(path))
+        if absent := KEYS - record.keys():
+            raise RunFolderError(f"{path} lacks {', '.join(sorted(absent))}")
         return record
 
     def records(self) -> list[Record]:
@@ -241,7 +272,7 @@ class RunStore:
         return trace
 
     def write(self, name: str, data: bytes) -> None:
-        """Write one of the derived files."""
+        """Write a file of the run folder, other than those of a cell."""
         with storage_errors(self.path):
             write_atomically(self.path / name, data)
 

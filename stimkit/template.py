@@ -48,6 +48,11 @@ max_evaluations = 150
 # init = "noise"                # or "content", "style"
 # loss = "paper"                # or "mean", the convention of most later code
 # precision = "float32"         # or "bfloat16", "tf32", "float64"
+
+# [accept]                      # stimuli that break one of these are kept, but marked as rejected
+# relative_style_loss = 0.1     # of the file / of the initial image
+# clipping = 0.05               # part of the channel values that had to be clipped
+# retries = 2                   # tries from other noise before a cell is given up
 """
 
 

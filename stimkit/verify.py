@@ -12,15 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
+from stimkit import weights
 from stimkit.cells import Plan
-from stimkit.errors import ImageError, RunFolderError
+from stimkit.errors import ImageError, RunFolderError, UsageError
 from stimkit.images import decode, pixel_digest
 from stimkit.lock import plan_of
-from stimkit.manifest import dataset, losses_csv, manifest_csv, netcdf_bytes
-from stimkit.record import Record, request, trace_digest
-from stimkit.store import DERIVED, FOLDERS, RunStore
+from stimkit.manifest import LATER_COLUMNS, dataset, losses_csv, manifest_csv, netcdf_bytes
+from stimkit.record import Record, judged, request, trace_digest
+from stimkit.store import DERIVED, FOLDERS, INPUTS, RunStore
 
 KINDS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
@@ -32,6 +34,7 @@ KINDS = {
     "stimulus_swapped": "a stimulus file holds another cell's stimulus",
     "trace_missing": "a complete cell has no trace",
     "trace_altered": "a trace is not the one that was committed",
+    "input_altered": "a kept input is not the one that the run was made from",
     "extra_file": "a file that no cell accounts for",
     "table_missing": "a derived table is not there; running the protocol again rebuilds it",
     "table_altered": "a derived table differs from the records; running the protocol again rebuilds it",
@@ -69,7 +72,8 @@ def verify(path: str | Path, on_progress: OnProgress | None = None) -> Verificat
     is no run folder or its lock cannot be read.
     """
     check = _Check(RunStore.open(path))
-    findings = [*check.protocol(), *check.records(), *check.cells(on_progress), *check.extra_files(), *check.tables()]
+    findings = [*check.protocol(), *check.records(), *check.cells(on_progress)]
+    findings += [*check.inputs(), *check.extra_files(), *check.tables()]
     order = list(KINDS)
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.path))
     return Verification(len(check.planned), len(check.sound), tuple(findings))
@@ -118,17 +122,37 @@ class _Check:
                 yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
 
     def _contradictions(self, stimulus_id: str, record: Record, environments: Mapping[str, Any]) -> Iterator[str]:
-        if record.get("stimulus_id") != stimulus_id:
-            yield f"it is the record of {record.get('stimulus_id')}"
-        if record.get("env_id") not in environments:
-            yield f"its environment {record.get('env_id')} is not in environment.json"
+        if record["stimulus_id"] != stimulus_id:
+            yield f"it is the record of {record['stimulus_id']}"
+            return
+        if record["env_id"] not in environments:
+            yield f"its environment {record['env_id']} is not in environment.json"
         if isinstance(self._plan, str) or stimulus_id not in self._plan.by_id:
             return
-        cell = self._plan.by_id[stimulus_id]
-        size = {"height_px": cell.settings.height, "width_px": cell.settings.width}
-        for key, expected in {"filename": cell.filename, **size, **request(cell, self._plan)}.items():
+        try:
+            known = self._follows(record, self._plan)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            yield f"it has not the form of a record ({type(error).__name__}: {error})"
+            return
+        for key, expected in known.items():
             if record.get(key) != expected:
                 yield f"{key} is {record.get(key)!r}, the resolved protocol says {expected!r}"
+
+    @staticmethod
+    def _follows(record: Record, plan: Plan) -> Record:
+        """What a record must say, by the resolved protocol and by the rest of itself."""
+        first = plan.by_id[record["stimulus_id"]]
+        cells = [first.at_attempt(number) for number in range(1, len(record["attempts"]) + 1)]
+        last = cells[-1]
+        return {
+            "filename": last.filename,
+            "attempt": last.attempt,
+            "attempts": [{**one, "seed": cell.seed} for one, cell in zip(record["attempts"], cells, strict=True)],
+            "height_px": last.settings.height,
+            "width_px": last.settings.width,
+            **request(last, plan),
+            **({} if record["status"] == "failed" else judged(record, plan)),
+        }
 
     def cells(self, on_progress: OnProgress | None) -> Iterator[Finding]:
         """Stimuli and traces; decoding runs on all cores."""
@@ -183,6 +207,24 @@ class _Check:
         if not same:
             yield Finding("trace_altered", path, "its values differ", stimulus_id)
 
+    def inputs(self) -> Iterator[Finding]:
+        """Copies of inputs that the run folder keeps under the names that stimkit gives them."""
+        if isinstance(self._plan, str):
+            return
+        images = {f"{one.kind}-{one.name}.png": one.pixel_sha256 for one in self._plan.inputs}
+        networks = {f"weights-{one.digest[:12]}.safetensors": one.digest for one in self._plan.weights.values()}
+        for name, digest in {**images, **networks}.items():
+            path = self._store.path / INPUTS / name
+            if not path.is_file():
+                continue
+            try:
+                found = weights.read(path).digest if name in networks else pixel_digest(decode(path.read_bytes(), name))
+                detail = "" if found == digest else "its digest is another one"
+            except (OSError, UsageError) as error:
+                detail = str(error)
+            if detail:
+                yield Finding("input_altered", f"{INPUTS}/{name}", detail)
+
     def extra_files(self) -> Iterator[Finding]:
         complete = self.sound.keys() | self._damaged.keys()
         expected: dict[str, set[Any]] = {
@@ -208,16 +250,33 @@ class _Check:
                 yield Finding("table_altered", name, "it differs from the records")
 
     def _agrees(self, name: str, path: Path, records: list[Record]) -> bool:
+        """Whether a table holds the values of the records; one of an earlier stimkit may lack later columns."""
         try:
+            data = path.read_bytes()
             if name == "manifest.csv":
-                return path.read_bytes() == manifest_csv(records)
+                return _csv_agrees(data, manifest_csv(records))
             if name == "losses.csv":
-                return path.read_bytes() == losses_csv(records)
+                return _csv_agrees(data, losses_csv(records))
             if name == "manifest.nc":
-                return _load(path.read_bytes()).identical(_load(netcdf_bytes(dataset(self._store, records))))
+                return _netcdf_agrees(_load(data), _load(netcdf_bytes(dataset(self._store, records))))
         except (OSError, ValueError, KeyError, TypeError, RunFolderError):
             return False
         return True
+
+
+def _csv_agrees(data: bytes, expected: bytes) -> bool:
+    if data == expected:
+        return True
+    table, whole = (pd.read_csv(io.BytesIO(one), dtype=str, keep_default_na=False) for one in (data, expected))
+    later = whole.columns.difference(table.columns)
+    return LATER_COLUMNS.issuperset(later) and table.equals(whole.drop(columns=later))
+
+
+def _netcdf_agrees(table: xr.Dataset, whole: xr.Dataset) -> bool:
+    """Attributes are compared but for words about the variables, which may change from version to version."""
+    later = set(whole.variables) - set(table.variables)
+    same_attributes = table.attrs | {"manifest_schema": 0} == whole.attrs | {"manifest_schema": 0}
+    return same_attributes and LATER_COLUMNS.issuperset(map(str, later)) and table.equals(whole.drop_vars(later))
 
 
 def _load(data: bytes) -> xr.Dataset:

@@ -27,6 +27,7 @@ from stimkit.layers import CONVOLUTIONS
 
 Preprocessing = Literal["torchvision", "caffe"]
 Tensors = dict[str, NDArray[np.float32]]
+SUFFIXES = (".safetensors", ".pth", ".pt")
 FORMAT = "1"
 
 
@@ -181,12 +182,12 @@ def read(path: Path, *, name: str | None = None) -> Weights:
     latter kind is taken for Gatys' `vgg_conv.pth`, which wants caffe preprocessing.
     """
     metadata: dict[str, str] = {}
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"{path}: weights are read from {', '.join(SUFFIXES)} files")
     if path.suffix == ".safetensors":
         raw, metadata = _read_safetensors(path)
-    elif path.suffix in (".pth", ".pt"):
-        raw = _read_state_dict(path)
     else:
-        raise WeightsError(f"{path}: weights are read from .safetensors, .pth or .pt files")
+        raw = _read_state_dict(path)
     preprocessing = metadata.get("preprocessing") or ("torchvision" if "features.0.weight" in raw else "caffe")
     if preprocessing not in ("torchvision", "caffe"):
         raise WeightsError(f'{path}: unknown preprocessing "{preprocessing}"; it can be torchvision or caffe')
@@ -275,8 +276,8 @@ def tensor_digest(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def save_file(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
-    """Write weights as safetensors; `packed` gives them in the sign-pair layout instead."""
+def to_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+    """Weights as a safetensors file; `packed` gives them in the sign-pair layout instead."""
     metadata = {
         "stimkit_format": FORMAT,
         "preprocessing": weights.preprocessing,
@@ -287,8 +288,13 @@ def save_file(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] |
         metadata["unit_mean_pooling"] = weights.unit_mean_pooling
     if packed is not None:
         metadata["layout"] = "sign-pairs"
+    return save(dict(packed if packed is not None else weights.tensors), metadata)
+
+
+def save_file(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """Write weights as a safetensors file, in the layout that `to_bytes` gives them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_atomically(path, save(dict(packed if packed is not None else weights.tensors), metadata))
+        write_atomically(path, to_bytes(weights, packed))
     except OSError as error:
         raise StorageError(f"{path} could not be written: {error.strerror or error}") from error

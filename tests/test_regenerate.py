@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from stimkit.images import encode_png
 from stimkit.regenerate import TIERS, Comparison, regenerate, similarity
 from stimkit.results import Results
 from stimkit.store import RunStore
+from stimkit.verify import verify
 from stimkit.weights import load, save_file
-from tests.conftest import document
+from tests.conftest import ROOT, document
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -32,12 +34,14 @@ def run_of_files(folder: Path) -> Path:
         pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         (place / f"{name}.png").write_bytes(encode_png(pixels))
     save_file(load("pca"), place / "w.safetensors")
-    images = {"content": {"a": "content.png"}, "style": {"b": "style.png"}}
-    protocol = stimkit.Protocol.from_dict(
-        document(images=images, model={"weights": "w.safetensors"}, factors={"ratio": [1e-5]}), base=place
-    )
-    stimkit.run(stimkit.plan(protocol), folder / "run", device="cpu")
+    stimkit.run(stimkit.plan(protocol_of_files(folder)), folder / "run", device="cpu")
     return folder / "run"
+
+
+def protocol_of_files(folder: Path) -> stimkit.Protocol:
+    images = {"content": {"a": "content.png"}, "style": {"b": "style.png"}}
+    small = document(images=images, model={"weights": "w.safetensors"}, factors={"ratio": [1e-5]})
+    return stimkit.Protocol.from_dict(small, base=folder / "protocol")
 
 
 def tiers(comparisons: list[Comparison]) -> list[str]:
@@ -137,11 +141,38 @@ def test_inputs_are_found_at_their_place_or_by_digest(tmp_path: Path) -> None:
     with pytest.raises((ImageError, WeightsError), match=r"not found.*--inputs"):
         regenerate(moved, tmp_path / "fails", device="cpu")
     made = regenerate(moved, tmp_path / "found", inputs=[tmp_path / "store"], device="cpu")
+    with pytest.raises(UsageError, match="nowhere, where inputs are to be looked for, is not a folder"):
+        regenerate(moved, tmp_path / "no", inputs=[tmp_path / "nowhere"], device="cpu")
     assert set(tiers(made)) == {"identical_file"}
 
     # Copies inside the run folder are found without being told.
     shutil.copytree(store, moved / "inputs")
     assert set(tiers(regenerate(moved, tmp_path / "inside", device="cpu"))) == {"identical_file"}
+
+
+def test_a_run_that_keeps_its_inputs_needs_nothing_else(tmp_path: Path, command: Command) -> None:
+    run = run_of_files(tmp_path)
+    stimkit.run(stimkit.plan(protocol_of_files(tmp_path)), run, device="cpu", keep_inputs=True)
+    assert sorted(path.name.split("-")[0] for path in (run / "inputs").iterdir()) == ["content", "style", "weights"]
+    shutil.rmtree(tmp_path / "protocol")
+    made = regenerate(run, tmp_path / "again", device="cpu")
+    assert tiers(made) == ["identical_file"] * 2
+    kept = run / "inputs" / "content-a.png"
+    kept.write_bytes(encode_png(np.zeros((40, 40, 3), np.uint8)))
+    assert [(one.kind, one.path) for one in verify(run).findings] == [("input_altered", "inputs/content-a.png")]
+    with pytest.raises(ImageError, match="was not found"):
+        regenerate(run, tmp_path / "not", device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "protocols").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_bundled_protocol_is_made_again_with_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    """Smaller and shorter than the protocol says, but with all of its cells."""
+    small = tomllib.loads(path.read_text())
+    small["synthesis"] |= {"size": 64, "max_evaluations": 8}
+    plan = stimkit.plan(stimkit.Protocol.from_dict(small, base=path.parent))
+    stimkit.run(plan, tmp_path / "run", device="cpu", deterministic=True)
+    assert set(tiers(regenerate(tmp_path / "run", tmp_path / "again", device="cpu"))) == {"identical_file"}
 
 
 def test_mistakes_are_told_before_anything_is_made(small_run: Results, tmp_path: Path, command: Command) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ from stimkit.record import COLUMNS, image_statistics
 from stimkit.results import Results
 from stimkit.runner import Event
 from stimkit.store import RunStore
+from stimkit.verify import verify
 from tests.conftest import ROOT, document, small_plan
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 def test_folder_holds_what_the_design_says(small_run: Results) -> None:
@@ -299,6 +303,18 @@ def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
     assert store.completed() == {"s1"}
 
 
+def test_a_folder_that_is_only_for_reading(small_run: Results, small_disk: Path, command: Command) -> None:
+    run = small_disk / "run"
+    shutil.copytree(small_run.path, run)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StorageError, match="cannot be"):
+        stimkit.run(small_plan(), run, device="cpu")
+    with pytest.raises(StorageError, match="cannot be written"):
+        stimkit.run(small_plan(), small_disk / "other", device="cpu")
+    assert verify(run).findings == ()
+    assert "4 of 4 stimuli done" in command("status", run)[1]
+
+
 def write_slow_protocol(folder: Path) -> Path:
     """A protocol file whose cells take long enough to be interrupted."""
     import tomli_w
@@ -319,20 +335,7 @@ def wait_for_records(run: Path, count: int) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_signals_keep_what_is_complete(number: int, code: int, tmp_path: Path) -> None:
     run, protocol = tmp_path / "run", write_slow_protocol(tmp_path)
-    arguments = [
-        sys.executable,
-        "-m",
-        "stimkit.cli",
-        "run",
-        protocol,
-        "--out",
-        run,
-        "--device",
-        "cpu",
-        "--batch-size",
-        "2",
-    ]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    process = start(protocol, run, "--batch-size", "2")
     wait_for_records(run, 2)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
@@ -350,6 +353,30 @@ def test_signals_keep_what_is_complete(number: int, code: int, tmp_path: Path) -
     with pytest.raises(Stop):
         stimkit.run(plan, run, device="cpu", batch_size=2, on_event=stop_after(len(done) + 2))
     assert len(RunStore.open(run).completed()) > len(done)
+
+
+def start(protocol: Path, run: Path, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stimkit.cli", "run", protocol, "--out", run, "--device", "cpu", *arguments]
+    return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+
+
+def test_a_second_driver_is_refused_and_a_second_signal_stops_at_once(tmp_path: Path, command: Command) -> None:
+    run, protocol = tmp_path / "run", write_slow_protocol(tmp_path)
+    process = start(protocol, run, "--batch-size", "2")
+    wait_for_records(run, 2)
+    code, _, err = command("run", protocol, "--out", run, "--device", "cpu")
+    assert code == 2 and f"is being written by process {process.pid} on " in err
+    assert f"being written by process {process.pid}" in command("status", run)[1]
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    while "stopping" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGTERM
+    # Files of a cell without a record, tables that are rebuilt at the end: what was on its way may be there.
+    assert {finding.kind for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
+    assert "nobody is writing it" in command("status", run)[1]
 
 
 def test_interrupted_carries_its_exit_code() -> None:

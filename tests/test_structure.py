@@ -14,9 +14,11 @@ from tests.conftest import ROOT
 # From the bottom up: a module imports only from rows above its own.
 ORDER = [
     ["errors", "atomic", "graph"],
+    ["migrations"],
     ["layers"],
     ["settings", "toml_lines"],
     ["protocol_rules", "images", "weights", "template"],
+    ["limits"],
     ["protocol", "noise", "cost"],
     ["winograd"],
     ["vgg"],
@@ -29,6 +31,7 @@ ORDER = [
     ["search"],
     ["synthesis"],
     ["stimulus", "single"],
+    ["accept"],
     ["record"],
     ["store", "contact_sheet", "doctor"],
     ["manifest"],

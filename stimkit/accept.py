@@ -1,0 +1,43 @@
+"""Whether a stimulus meets the rules of `[accept]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from stimkit.limits import Accept
+
+if TYPE_CHECKING:  # which is made with this module
+    from stimkit.record import Record
+
+
+def objections(record: Record, rules: Accept) -> str:
+    """The rules that a stimulus breaks, in words; empty where it is accepted."""
+    return "; ".join(_broken(record, rules))
+
+
+def _broken(record: Record, rules: Accept) -> Iterator[str]:
+    losses = record["losses"]
+    for term in ("content", "style", "total"):
+        limit = getattr(rules, f"relative_{term}_loss")
+        share = _quotient(losses["file"][term], losses["initial"][term])
+        if limit is not None and share is not None and share > limit:
+            yield f"relative {term} loss {share:.3g} > {limit:g}"
+    if rules.loss_increase is not None:
+        share = _quotient(losses["file"]["total"], losses["optimized"]["total"])
+        if share is not None and share - 1 > rules.loss_increase:
+            yield f"clipping and rounding increased the total loss by {share - 1:.3g} > {rules.loss_increase:g}"
+    clipped = record["clip_low_frac"] + record["clip_high_frac"]
+    if rules.clipping is not None and clipped > rules.clipping:
+        yield f"clipping {clipped:.3g} > {rules.clipping:g}"
+    if rules.stop_reason is not None and record["stop_reason"] not in rules.stop_reason:
+        yield f"stop reason {record['stop_reason']} is not among {', '.join(rules.stop_reason)}"
+    for name in ("mean_luminance", "rms_contrast"):
+        limits = getattr(rules, name)
+        if limits is not None and not limits[0] <= record[name] <= limits[1]:
+            yield f"{name} {record[name]:.3g} is outside of {limits[0]:g} to {limits[1]:g}"
+
+
+def _quotient(value: Any, reference: Any) -> float | None:
+    """value / reference, where both are there and the reference is not zero."""
+    return None if value is None or not reference else float(value / reference)

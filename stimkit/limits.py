@@ -1,0 +1,49 @@
+"""What stimuli may be: `[accept]` decides about each one, `[audit]` about the set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from stimkit.settings import Frozen, StopReason
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise PydanticCustomError("range", "must be [lowest, highest]")
+    return value
+
+
+_Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Range = Annotated[tuple[_Bound, _Bound], AfterValidator(_ordered)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Accept(Frozen):
+    """`[accept]`: rules that a stimulus must meet; one that is not named does not hold for anything."""
+
+    relative_content_loss: Annotated[
+        Positive | None, Field(description="largest content loss of the file / of the initial image")
+    ] = None
+    relative_style_loss: Annotated[
+        Positive | None, Field(description="largest style loss of the file / of the initial image")
+    ] = None
+    relative_total_loss: Annotated[
+        Positive | None, Field(description="largest total loss of the file / of the initial image")
+    ] = None
+    loss_increase: Annotated[
+        _Bound | None,
+        Field(description="largest relative increase of the total loss by clipping and rounding"),
+    ] = None
+    clipping: Annotated[
+        Share | None, Field(description="largest part of the channel values that were outside of 0 to 1")
+    ] = None
+    stop_reason: Annotated[tuple[StopReason, ...] | None, Field(description="reasons that are accepted")] = None
+    mean_luminance: Annotated[Range | None, Field(description="[lowest, highest], linear light, 0 to 1")] = None
+    rms_contrast: Annotated[Range | None, Field(description="[lowest, highest]")] = None
+    retries: Annotated[
+        int, Field(ge=0, le=100, description="how often a cell that is not accepted is tried again from other noise")
+    ] = 0

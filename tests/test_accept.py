@@ -1,0 +1,206 @@
+"""Rules of acceptance: what they say about a stimulus, and what a run does with one that breaks them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import stimkit
+from stimkit.accept import objections
+from stimkit.cells import Plan
+from stimkit.errors import ProtocolError
+from stimkit.limits import Accept
+from stimkit.record import Record
+from stimkit.regenerate import regenerate
+from stimkit.results import Results
+from stimkit.store import RunStore
+from stimkit.verify import verify
+from tests.conftest import document, small_plan
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def record(small_run: Results) -> Record:
+    """The record of a stimulus, with round numbers where rules look."""
+    found = copy.deepcopy(next(iter(small_run.records.values())))
+    found |= {"clip_low_frac": 0.02, "clip_high_frac": 0.01, "mean_luminance": 0.3, "rms_contrast": 0.5}
+    found["stop_reason"] = "rtol"
+    for stage, losses in (("initial", (8, 4, 10)), ("optimized", (1.9, 0.9, 2.0)), ("file", (2, 1, 2.5))):
+        found["losses"][stage] |= dict(zip(("content", "style", "total"), losses, strict=True))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rules", "objection"),
+    [
+        ({}, ""),
+        ({"relative_content_loss": 0.25, "relative_style_loss": 0.25, "relative_total_loss": 0.25}, ""),
+        ({"relative_content_loss": 0.2}, "relative content loss 0.25 > 0.2"),
+        ({"relative_style_loss": 0.24}, "relative style loss 0.25 > 0.24"),
+        ({"relative_total_loss": 0.1}, "relative total loss 0.25 > 0.1"),
+        ({"loss_increase": 0.25}, ""),
+        ({"loss_increase": 0.2}, "clipping and rounding increased the total loss by 0.25 > 0.2"),
+        ({"clipping": 0.031}, ""),
+        ({"clipping": 0.02}, "clipping 0.03 > 0.02"),
+        ({"stop_reason": ["rtol", "target_style"]}, ""),
+        ({"stop_reason": ["target_style"]}, "stop reason rtol is not among target_style"),
+        ({"mean_luminance": [0.3, 0.4], "rms_contrast": [0.1, 0.5]}, ""),
+        ({"mean_luminance": [0.31, 0.4]}, "mean_luminance 0.3 is outside of 0.31 to 0.4"),
+        ({"rms_contrast": [0, 0.4], "clipping": 0}, "clipping 0.03 > 0; rms_contrast 0.5 is outside of 0 to 0.4"),
+    ],
+)
+def test_every_rule(record: Record, rules: dict[str, Any], objection: str) -> None:
+    assert objections(record, Accept.model_validate_json(json.dumps(rules))) == objection
+
+
+def test_a_term_that_a_cell_does_not_have_breaks_no_rule(record: Record) -> None:
+    for stage in record["losses"].values():
+        stage["content"] = None
+    assert objections(record, Accept(relative_content_loss=0.01)) == ""
+
+
+@pytest.mark.parametrize(
+    ("accept", "message"),
+    [
+        ({"clippping": 0.1}, 'accept.clippping: unknown key (did you mean "clipping"?)'),
+        ({"clipping": 2}, "accept.clipping: must be <= 1 (got 2)"),
+        ({"relative_style_loss": 0}, "accept.relative_style_loss: must be > 0 (got 0)"),
+        ({"mean_luminance": [0.5, 0.2]}, "accept.mean_luminance: must be [lowest, highest] (got [0.5, 0.2])"),
+        ({"stop_reason": ["converged"]}, "accept.stop_reason[0]: must be "),
+        ({"retries": -1}, "accept.retries: must be >= 0 (got -1)"),
+    ],
+)
+def test_mistakes_in_rules_are_told(accept: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        small_plan(accept=accept)
+    assert message in str(caught.value)
+
+
+def test_retries_need_noise() -> None:
+    with pytest.raises(ProtocolError, match='another try differs in its noise, and init = "content" has none'):
+        small_plan(accept={"retries": 1}, synthesis={"init": "content"})
+
+
+def test_rules_and_labels_change_no_id() -> None:
+    before = small_plan()
+    after = small_plan(accept={"clipping": 0.1, "retries": 3}, images={"licence": {"cat": "CC0-1.0"}})
+    described = stimkit.plan(stimkit.Protocol.from_dict({**document(), "description": "words", "name": "renamed"}))
+    assert before.by_id.keys() == after.by_id.keys() == described.by_id.keys()
+
+
+def test_attempts_have_seeds_of_their_own() -> None:
+    cell = small_plan().cells[0]
+    attempts = [cell.at_attempt(number) for number in (1, 2, 3)]
+    assert attempts[0] == cell and len({one.seed for one in attempts}) == 3
+    assert attempts[1].at_attempt(3) == attempts[2] and {one.id for one in attempts} == {cell.id}
+    assert all(one.seed < 2**48 for one in attempts)
+
+
+# --- runs ----------------------------------------------------------------------------------------------------
+
+
+def strict_plan(limit: float, retries: int) -> Plan:
+    """Eight cells, some of which break a rule on luminance, which the noise decides in so few evaluations."""
+    return small_plan(
+        accept={"mean_luminance": [limit, 1.0], "retries": retries},
+        factors={"replicate": 4, "ratio": [1e-5], "style_layers": ["one", "two"]},
+        synthesis={"max_evaluations": 2, "init_contrast": 1.0},
+    )
+
+
+@pytest.fixture(scope="module")
+def limit(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """The median luminance of the cells without a rule."""
+    folder = tmp_path_factory.mktemp("free") / "run"
+    stimkit.run(strict_plan(0.0, 0), folder, device="cpu")
+    luminance = stimkit.open_run(folder).dataset["mean_luminance"]
+    assert luminance.std() > 0
+    return float(luminance.median())
+
+
+def test_rejected_stimuli_stay_with_status_and_reason(limit: float, tmp_path: Path, command: Command) -> None:
+    summary = stimkit.run(strict_plan(limit, 0), tmp_path / "run", device="cpu")
+    assert len(summary.rejected) == 4 and summary.made == 8 and not summary.failed
+    table = pd.read_csv(tmp_path / "run" / "manifest.csv")
+    rejected = table[table["status"] == "rejected"]
+    assert sorted(rejected["stimulus_id"]) == sorted(summary.rejected)
+    assert rejected["status_reason"].str.startswith("mean_luminance ").all()
+    assert (rejected["mean_luminance"] < limit).all() and (table["attempt"] == 1).all()
+    assert all((tmp_path / "run" / "stimuli" / name).is_file() for name in rejected["filename"])
+    code, out, _ = command("status", tmp_path / "run")
+    assert code == 0 and "4 of 8 stimuli done, 0 pending, 4 rejected, 0 failed" in out
+    assert verify(tmp_path / "run").findings == ()
+
+
+def test_retries_are_recorded_and_can_be_made_again(limit: float, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    plan = strict_plan(limit, 3)
+    stimkit.run(plan, run, device="cpu", batch_size=3)
+    records = RunStore.open(run).records()
+    tried = [record for record in records if record["attempt"] > 1]
+    assert tried, "some cell was not accepted at once"
+    for record in records:
+        reasons = [attempt["status_reason"] for attempt in record["attempts"]]
+        assert len(reasons) == record["attempt"] <= 4
+        assert all(reasons[:-1]) and (record["status"] == "rejected") == bool(reasons[-1])
+        assert record["seed"] == plan.by_id[record["stimulus_id"]].at_attempt(record["attempt"]).seed
+        assert record["seed"] == record["attempts"][-1]["seed"]
+    assert verify(run).findings == ()
+    made = regenerate(run, tmp_path / "again", device="cpu")
+    assert {(one.tier, one.batch) for one in made} == {("identical_file", "recorded")}
+
+
+def test_rules_that_change_judge_what_is_there(limit: float, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stimkit.run(strict_plan(0.0, 0), run, device="cpu")
+    files = {path.name: path.stat().st_mtime_ns for path in (run / "stimuli").iterdir()}
+    stricter = stimkit.run(strict_plan(limit, 0), run, device="cpu")
+    assert stricter.made == 0 and len(stricter.rejected) == 4 and verify(run).findings == ()
+    assert {path.name: path.stat().st_mtime_ns for path in (run / "stimuli").iterdir()} == files
+    retried = stimkit.run(strict_plan(limit, 1), run, device="cpu")
+    assert retried.made == 4 and verify(run).findings == ()
+    attempts = {record["stimulus_id"]: record["attempt"] for record in RunStore.open(run).records()}
+    assert {one for one, attempt in attempts.items() if attempt == 2} == set(stricter.rejected)
+    lenient = stimkit.run(strict_plan(0.0, 0), run, device="cpu")
+    assert lenient.made == 0 and lenient.rejected == () and verify(run).findings == ()
+
+
+def test_a_forged_status_is_found(limit: float, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    rejected = stimkit.run(strict_plan(limit, 0), run, device="cpu").rejected[0]
+    path = run / "records" / f"{rejected}.json"
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**record, "status": "accepted", "status_reason": ""}))
+    found = [finding for finding in verify(run).findings if finding.kind == "record_altered"]
+    assert {finding.stimulus_id for finding in found} == {rejected} and "status is 'accepted'" in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (lambda record: record["attempts"].append(record["attempts"][0]), "attempt is 1"),
+        (lambda record: record["attempts"][0].update(seed=1), "attempts is"),
+        (lambda record: record.update(attempts=[]), "form of a record"),
+        (lambda record: record.update(attempts="many"), "form of a record"),
+    ],
+)
+def test_forged_attempts_are_found(
+    small_run: Results, tmp_path: Path, change: Callable[[Record], Any], detail: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run.path, run)
+    path = next((run / "records").glob("s*.json"))
+    record = json.loads(path.read_bytes())
+    change(record)
+    path.write_text(json.dumps(record))
+    found = [finding for finding in verify(run).findings if finding.kind == "record_altered"]
+    assert found and detail in " ".join(finding.detail for finding in found)
+    assert {finding.stimulus_id for finding in found} == {path.stem}

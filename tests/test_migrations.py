@@ -1,0 +1,84 @@
+"""Run folders of older schemas are read, newer ones are refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import stimkit
+from stimkit import migrations
+from stimkit.errors import RunFolderError
+from stimkit.regenerate import regenerate
+from stimkit.verify import verify
+from tests.conftest import ROOT
+
+FROZEN = ROOT / "tests" / "frozen"
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Path:
+    """A run folder with records of schema 1, as they were written then."""
+    with zipfile.ZipFile(FROZEN / "record-schema-1.zip") as archive:
+        archive.extractall(tmp_path)
+    return tmp_path / "run"
+
+
+def raw_record(run: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads(next((run / "records").glob("s*.json")).read_bytes())
+    return record
+
+
+def test_every_older_schema_has_a_frozen_example() -> None:
+    kept = {path.stem for path in FROZEN.glob("*.zip")}
+    older = {f"record-schema-{number}" for number in range(1, migrations.RECORD.current)}
+    assert kept == older and migrations.LOCK.current == 1
+
+
+def test_a_record_of_schema_1_gets_its_only_attempt(old_run: Path) -> None:
+    before = raw_record(old_run)
+    frozen = json.dumps(before)
+    after = migrations.RECORD.read(before, "it")
+    assert json.dumps(before) == frozen, "a step changes nothing that it is given"
+    assert after["schema"] == migrations.RECORD.current and after["attempt"] == 1
+    assert [attempt["seed"] for attempt in after["attempts"]] == [before["seed"]]
+    assert {key: after[key] for key in before if key != "schema"} == {
+        key: value for key, value in before.items() if key != "schema"
+    }
+
+
+def test_an_old_run_is_sound_and_its_tables_may_lack_later_columns(old_run: Path) -> None:
+    assert "attempt" not in pd.read_csv(old_run / "manifest.csv").columns
+    assert verify(old_run).findings == ()
+    table = pd.read_csv(old_run / "manifest.csv", dtype=str, keep_default_na=False)
+    table.drop(columns="alpha").to_csv(old_run / "manifest.csv", index=False)
+    assert [finding.kind for finding in verify(old_run).findings] == ["table_altered"]
+
+
+def test_an_old_run_is_made_again_and_continued(
+    old_run: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    made = regenerate(old_run, tmp_path / "again", device="cpu")
+    assert {one.batch for one in made} == {"recorded"}
+    assert all(one.loss_again == pytest.approx(one.loss_recorded, rel=0.01) for one in made)
+    protocol = tmp_path / "more.toml"
+    protocol.write_text((old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]"))
+    code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")
+    assert code == 0 and "2 of 4 stimuli made" in out, err
+    assert verify(old_run).findings == ()
+    assert stimkit.open_run(old_run).dataset["attempt"].values.tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("schema", [None, 0, -1, True, "2", 1.0, [2]])
+def test_what_has_no_known_schema_is_refused(schema: object) -> None:
+    with pytest.raises(RunFolderError, match="that file is not a record"):
+        migrations.RECORD.read({"schema": schema}, "that file")
+
+
+def test_a_later_schema_is_refused_with_the_version_that_reads_it() -> None:
+    with pytest.raises(RunFolderError, match=r"of schema 9, written by stimkit 3\.2\.1; this one reads"):
+        migrations.RECORD.read({"schema": 9, "stimkit_version": "3.2.1"}, "that file")
