@@ -11,8 +11,8 @@ import torch
 from arithmetic import quickstart
 from harness import Section, Workshop, table
 
+from stimkit.measures import similarity
 from stimkit.precision import determinism
-from stimkit.regenerate import similarity
 from stimkit.stimulus import Stimulus, finish
 from stimkit.synthesis import synthesize_batch
 

@@ -32,8 +32,8 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
     from stimkit import display
     from stimkit.verify import verify as check
 
-    with display.counting("verifying") as count:
-        result = check(run, count)
+    with display.phases() as show:
+        result = check(run, lambda done, total: show("verifying files", done, total))
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=1))
     else:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from stimkit.audit import Audit
     from stimkit.regenerate import Comparison
     from stimkit.runner import Event, OnEvent, RunSummary
     from stimkit.store import RunState
     from stimkit.verify import Verification
+
+SHOWN = 5  # findings of a kind
+LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -113,14 +121,20 @@ def show_run_summary(summary: RunSummary) -> None:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback for `done, total`: a bar on a terminal, nothing elsewhere."""
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback for `phase, done, total`: a bar for each phase on a terminal, nothing elsewhere."""
     if not err.is_terminal:
-        yield lambda done, total: None
+        yield lambda phase, done, total: None
         return
     with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), console=err, transient=True) as progress:
-        task = progress.add_task(what)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase)
+            progress.update(tasks[phase], completed=done, total=total)
+
+        yield show
 
 
 def show_state(run: Path, state: RunState) -> None:
@@ -145,6 +159,38 @@ def show_verification(run: Path, result: Verification) -> None:
         out.print(f"{finding.kind:<16}  {finding.path}: {finding.detail}", markup=False)
     verdict = f"{len(result.findings)} findings" if result.findings else "everything is as it was committed"
     out.print(f"{run}: {result.complete} of {result.planned} stimuli checked, {verdict}")
+
+
+def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
+    """Print the findings of an audit by severity, and which factors explain much."""
+    from stimkit.findings import FINDINGS, SEVERITIES
+
+    for (severity, name), group in groupby(found.findings, lambda one: (one.severity, one.name)):
+        findings = list(group)
+        out.print(f"{severity:<8} {name} ({len(findings)}): {FINDINGS[name]}", markup=False)
+        for one in findings[:SHOWN]:
+            out.print(f"           {' '.join(filter(None, (one.stimulus_id, one.path, one.detail)))}", markup=False)
+        if len(findings) > SHOWN:
+            out.print(f"           and {len(findings) - SHOWN} more", markup=False)
+    show_effects(found.effects)
+    counts = Counter(one.severity for one in found.findings)
+    verdict = ", ".join(f"{severity}s {counts[severity]}" for severity in SEVERITIES if counts[severity])
+    out.print(f"{run}: {found.complete} of {found.planned} stimuli audited: {verdict or 'nothing to object to'}")
+    if folder is not None:
+        out.print(f"tables   {folder}")
+
+
+def show_effects(effects: pd.DataFrame) -> None:
+    """Print the factors that explain much of a variable's variance."""
+    if effects.empty:
+        return
+    large = effects[(effects["model"] == "alone") & (effects["omega_squared"] > LARGE_EFFECT)]
+    table = Table(box=None, pad_edge=False, header_style="bold", title="variance explained by a factor alone (ω²)")
+    for header in ("variable", "factor", "ω²", "p"):
+        table.add_column(header)
+    for row in large.sort_values("omega_squared", ascending=False).to_dict("records"):
+        table.add_row(row["variable"], row["factor"], f"{row['omega_squared']:.2f}", f"{row['p']:.2g}")
+    out.print(table)
 
 
 def show_comparison(one: Comparison, done: int, total: int) -> None:

@@ -11,7 +11,8 @@
     └── Interrupted         130 or 143: a signal stopped the run after what was complete was kept
 
 Further exit codes that no error stands for: 0 done, 3 cells are pending (`plan --check`),
-4 some cells failed or were rejected, 5 a verification found something. Every message says what is wrong, where, and what to do next.
+4 some cells failed or were rejected, 5 a check found something. Every message says what is wrong, where, and
+what to do next.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+Confound = Share | dict[str, Share]
+
+
 class Accept(Frozen):
     """`[accept]`: rules that a stimulus must meet; one that is not named does not hold for anything."""
 
@@ -47,3 +50,32 @@ class Accept(Frozen):
     retries: Annotated[
         int, Field(ge=0, le=100, description="how often a cell that is not accepted is tried again from other noise")
     ] = 0
+
+
+class AuditLimits(Frozen):
+    """`[audit]`: what makes `stimkit audit` fail. A limit that is not named has a default that only warns."""
+
+    loss_tolerance: Annotated[
+        Positive, Field(description="largest relative difference of a loss that is computed again")
+    ] = 1e-3
+    clipping: Annotated[
+        Share | None, Field(description="largest part of the channel values that were outside of 0 to 1")
+    ] = None
+    loss_increase: Annotated[
+        _Bound | None, Field(description="largest relative increase of the total loss by clipping and rounding")
+    ] = None
+    still_falling: Annotated[
+        Share | None,
+        Field(description="largest relative decrease of the total loss over the last `window` evaluations"),
+    ] = None
+    outlier: Annotated[
+        Positive | None, Field(description="largest robust z among replicates, or from what the factors predict")
+    ] = None
+    confounds: Annotated[
+        dict[str, Confound],
+        Field(description="largest part of a variable's variance (omega squared) that a factor may explain"),
+    ] = Field(default_factory=dict)
+
+
+DEFAULT_LIMITS = {"clipping": 0.05, "loss_increase": 0.1, "still_falling": 0.05, "outlier": 5.0}
+"""Limits of `[audit]` that are not named."""

@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, create_model
 
 from stimkit.errors import Problem, ProtocolError
-from stimkit.limits import Accept
+from stimkit.limits import Accept, AuditLimits
 from stimkit.protocol_rules import DEFAULT_SET, check, dotted, syntax_problem, translate
 from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Frozen, ModelSettings, Settings, SynthesisSettings
 from stimkit.toml_lines import line_map, nearest_line
@@ -113,6 +113,7 @@ class Protocol(Frozen):
     model: ModelSettings = ModelSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
     accept: Accept = Accept()
+    audit: AuditLimits = AuditLimits()
     factors: Factors
 
     _text: str = PrivateAttr("")

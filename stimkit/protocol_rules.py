@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from stimkit.errors import Problem, did_you_mean
 from stimkit.layers import LAYERS, explain_unknown
+from stimkit.measures import CONFOUNDS
 from stimkit.toml_lines import nearest_line
 
 SCHEMA = 1
@@ -116,6 +117,7 @@ def check(document: dict[str, Any]) -> Iterator[_Finding]:
     yield from _check_levels(_table(document, "factors"))
     yield from _check_weights_of_terms(document)
     yield from _check_retries(document)
+    yield from _check_confounds(document)
 
 
 def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[_Finding]:
@@ -196,3 +198,14 @@ def _check_retries(document: dict[str, Any]) -> Iterator[_Finding]:
     other = next((init for init in inits if init in ("content", "style")), None)
     if _table(document, "accept").get("retries") and other:
         yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'
+
+
+def _check_confounds(document: dict[str, Any]) -> Iterator[_Finding]:
+    factors = ["content", "style", "content_layers", "style_layers", *_table(document, "factors")]
+    for variable, limit in _table(document, "audit", "confounds").items():
+        path = ("audit", "confounds", variable)
+        if variable not in CONFOUNDS:
+            yield path, f'"{variable}" is not measured{did_you_mean(variable, CONFOUNDS)}'
+        for factor in _table(limit):
+            if factor not in factors:
+                yield (*path, factor), f'"{factor}" is no factor of this protocol{did_you_mean(factor, factors)}'

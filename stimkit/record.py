@@ -9,15 +9,16 @@ from __future__ import annotations
 import datetime
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stimkit import accept, migrations
 from stimkit.cells import Cell, Plan
-from stimkit.images import Pixels, pixel_digest
+from stimkit.images import pixel_digest
+from stimkit.measures import BASIC, MEASURES, Column, basic_measures
 
 if TYPE_CHECKING:  # which would load torch
     from stimkit.search import Trace
@@ -28,14 +29,6 @@ STAGES = ("initial", "optimized", "file")
 
 Record = dict[str, Any]
 Attempt = dict[str, Any]  # `migrations.ATTEMPT_KEYS` of a record
-
-
-class Column(NamedTuple):
-    """One column of the manifest."""
-
-    name: str
-    units: str
-    long_name: str
 
 
 COLUMNS = (
@@ -93,11 +86,7 @@ COLUMNS = (
     Column("loss_total_file", "1", "total loss of the stimulus as decoded from its file"),
     Column("height_px", "pixel", "height of the stimulus"),
     Column("width_px", "pixel", "width of the stimulus"),
-    Column("mean_luminance", "1", "mean relative luminance (linear light, sRGB, 0 to 1)"),
-    Column("rms_contrast", "1", "standard deviation of luminance / mean luminance"),
-    Column("mean_r", "1", "mean of the red channel (sRGB encoding, 0 to 1)"),
-    Column("mean_g", "1", "mean of the green channel (sRGB encoding, 0 to 1)"),
-    Column("mean_b", "1", "mean of the blue channel (sRGB encoding, 0 to 1)"),
+    *(column for column in MEASURES if column.name in BASIC),
     Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
     Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
     Column("file_sha256", "", "digest of the stimulus file"),
@@ -159,7 +148,7 @@ def make_record(
         "losses": {stage: _losses(measured, cell) for stage, measured in stages.items()},
         "height_px": cell.settings.height,
         "width_px": cell.settings.width,
-        **image_statistics(stimulus.pixels),
+        **basic_measures(stimulus.pixels),
         "clip_low_frac": stimulus.clipped[0],
         "clip_high_frac": stimulus.clipped[1],
         "file_sha256": stimulus.file_sha256,
@@ -235,25 +224,6 @@ def _losses(measured: Measured, cell: Cell) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def image_statistics(pixels: Pixels) -> Mapping[str, float]:
-    """Luminance and colour of 8-bit sRGB pixels (height, width, 3).
-
-    Luminance is relative (0 to 1), in linear light: IEC 61966-2-1 decoding, ITU-R BT.709 weights.
-    """
-    encoded = pixels.reshape(-1, 3) / 255.0
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
-    mean = float(luminance.mean())
-    red, green, blue = encoded.mean(0).tolist()
-    return {
-        "mean_luminance": mean,
-        "rms_contrast": float(luminance.std() / mean) if mean > 0 else 0.0,
-        "mean_r": red,
-        "mean_g": green,
-        "mean_b": blue,
-    }
 
 
 def flatten(record: Record) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from stimkit.images import Pixels, decode
 from stimkit.inputs import FoundInputs
 from stimkit.lock import plan_of
 from stimkit.manifest import table
+from stimkit.measures import similarity
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
 from stimkit.stimulus import Stimulus, finish
@@ -190,15 +191,6 @@ def _compare(
         batch=kind,
         environment_differs=changed,
     )
-
-
-def similarity(first: Pixels, second: Pixels) -> float | None:
-    """SSIM of two images (Wang et al. 2004, as scikit-image computes it); None for less than 7 pixels a side."""
-    from skimage.metrics import structural_similarity
-
-    if min(first.shape[:2]) < 7:
-        return None
-    return float(structural_similarity(first, second, channel_axis=2, data_range=255))  # type: ignore[no-untyped-call]
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from PIL import Image
 import stimkit
 from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
 from stimkit.images import encode_png
-from stimkit.regenerate import TIERS, Comparison, regenerate, similarity
+from stimkit.measures import similarity
+from stimkit.regenerate import TIERS, Comparison, regenerate
 from stimkit.results import Results
 from stimkit.store import RunStore
 from stimkit.verify import verify

@@ -28,7 +28,8 @@ from safetensors.numpy import load_file
 import stimkit
 from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderError, StorageError
 from stimkit.manifest import to_grid
-from stimkit.record import COLUMNS, image_statistics
+from stimkit.measures import basic_measures
+from stimkit.record import COLUMNS
 from stimkit.results import Results
 from stimkit.runner import Event
 from stimkit.store import RunStore
@@ -387,12 +388,12 @@ def test_interrupted_carries_its_exit_code() -> None:
 
 
 def test_luminance_statistics_against_known_answers() -> None:
-    grey = image_statistics(np.full((4, 4, 3), 188, np.uint8))
+    grey = basic_measures(np.full((4, 4, 3), 188, np.uint8))
     assert grey["mean_luminance"] == pytest.approx(0.5029, abs=1e-4)  # IEC 61966-2-1
     assert grey["rms_contrast"] == pytest.approx(0, abs=1e-12)
     half = np.zeros((2, 2, 3), np.uint8)
     half[0] = 255
-    assert image_statistics(half) == pytest.approx(
+    assert basic_measures(half) == pytest.approx(
         {"mean_luminance": 0.5, "rms_contrast": 1.0, "mean_r": 0.5, "mean_g": 0.5, "mean_b": 0.5}
     )
 

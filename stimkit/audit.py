@@ -1,0 +1,210 @@
+"""Audit a run: is every stimulus what the manifest says, did it converge, does a nuisance follow a factor?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stimkit.atomic import write_atomically
+from stimkit.audit_losses import inconsistent, losses_again
+from stimkit.cells import Plan
+from stimkit.effects import effects
+from stimkit.errors import ImageError, RunFolderError, WeightsError
+from stimkit.findings import Finding, confounds, of_stimuli, ranked
+from stimkit.images import Pixels, fit
+from stimkit.inputs import FoundInputs, Inputs
+from stimkit.lock import plan_of
+from stimkit.manifest import factor_names, table
+from stimkit.measures import BASIC, CONFOUNDS, measure_files
+from stimkit.precision import choose_device
+from stimkit.record import Record
+from stimkit.remeasure import Remeasurement
+from stimkit.store import RunStore, storage_errors
+from stimkit.verify import verify
+
+STATISTIC_TOLERANCE = 1e-9
+AUDIT_SCHEMA = 1
+FOLDER = "audit"  # in the run folder
+OnPhase = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found."""
+
+    planned: int
+    complete: int
+    findings: tuple[Finding, ...]
+    """The gravest first."""
+    stimuli: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row a stimulus: manifest, image statistics, losses computed again, percentiles among unrelated images."""
+    effects: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """How much variance of each variable every factor explains, as `stimkit.effects.effects` gives it."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything exceeds a limit of the protocol, or is not what the records say."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def audit(
+    run: str | Path,
+    *,
+    inputs: Sequence[str | Path] = (),
+    device: str = "auto",
+    losses: bool = True,
+    on_phase: OnPhase | None = None,
+) -> Audit:
+    """Audit a run folder; nothing in it is changed.
+
+    Files are verified; image statistics and (with `losses`) the losses of all files and initial images are computed
+    again, for which input images and weights are found as `regenerate` finds them. `on_phase` is called with a
+    phase, what is done of it, and how much there is. Raises `RunFolderError` where the folder is no run folder or
+    its lock cannot be read, `DeviceError` for a device that is not there.
+    """
+    report = on_phase or (lambda phase, done, total: None)
+    place, store = choose_device(device), RunStore.open(run)
+    checked = verify(run, partial(report, "verifying files"))
+    found = [Finding(one.kind, "error", one.stimulus_id, one.detail, path=one.path) for one in checked.findings]
+    try:
+        plan = plan_of(store.lock_contents(), base=store.origin())
+    except RunFolderError:  # which is among the findings: without the lock, a record means nothing
+        return Audit(checked.planned, checked.complete, tuple(ranked(found)))
+    found += _pending(plan, store)
+    damaged = {finding.stimulus_id for finding in found}
+    records = [record for record in _readable(store, plan) if record["stimulus_id"] not in damaged]
+    if not records:
+        return Audit(checked.planned, checked.complete, tuple(ranked(found)))
+    made = [record for record in records if record["status"] != "failed"]
+    source = FoundInputs(plan, store.input_folders(inputs))
+    paths = [store.path / "stimuli" / plan.by_id[record["stimulus_id"]].filename for record in made]
+    measured = measure_files(paths, _references(plan, made, source), partial(report, "image statistics"))
+    rows = {record["stimulus_id"]: row for record, row in zip(made, measured, strict=True)}
+    for record in made:
+        found += _statistic_mismatch(record, rows[record["stimulus_id"]])
+    for record in records:
+        cell, tolerance = plan.by_id[record["stimulus_id"]], plan.protocol.audit.loss_tolerance
+        found += inconsistent(record, cell, store.trace(cell.id), tolerance)
+    if losses:
+        again = Remeasurement(plan, source, place)
+        try:
+            for stimulus_id, row, wrong in losses_again(made, paths, again, partial(report, "losses again")):
+                rows[stimulus_id] |= row
+                found += wrong
+        except (ImageError, WeightsError) as error:
+            found.append(Finding("losses_not_checked", "warning", "", str(error)))
+    stimuli = _table(store, records, rows)
+    factors = factor_names(records)
+    found += of_stimuli(stimuli, plan.protocol.audit, factors)
+    report("effects of factors", 0, 1)
+    explained = explain(stimuli[stimuli["status"] == "accepted"], factors, CONFOUNDS)
+    report("effects of factors", 1, 1)
+    found += confounds(explained, plan.protocol.audit.confounds)
+    return Audit(checked.planned, checked.complete, tuple(ranked(found)), stimuli, explained)
+
+
+def _readable(store: RunStore, plan: Plan) -> Iterator[Record]:
+    """Records that can be read, in the order of the plan; the others are among the findings of `verify`."""
+    complete = store.completed()
+    for cell in plan.cells:
+        if cell.id in complete:
+            try:
+                yield store.record(cell.id)
+            except RunFolderError:
+                continue
+
+
+def _pending(plan: Plan, store: RunStore) -> list[Finding]:
+    complete = store.completed()
+    words = "the cell has no complete stimulus; run the protocol again"
+    return [Finding("pending", "warning", cell.id, words) for cell in plan.cells if cell.id not in complete]
+
+
+def _references(plan: Plan, records: Sequence[Record], inputs: Inputs) -> list[Pixels | None]:
+    """For each stimulus its content image in the stimulus's size, where there is one and it is found."""
+    known: dict[tuple[Any, ...], Pixels | None] = {}
+
+    def reference(name: str | None, size: tuple[int, int], how: str) -> Pixels | None:
+        key = (name, size, how)
+        if name is not None and key not in known:
+            try:
+                known[key] = fit(inputs.image("content", name), size, how)
+            except ImageError:  # the audit of the losses says so
+                known[key] = None
+        return known.get(key)
+
+    cells = [plan.by_id[record["stimulus_id"]] for record in records]
+    return [reference(cell.content, cell.settings.size, cell.settings.fit) for cell in cells]
+
+
+def _statistic_mismatch(record: Record, found: Mapping[str, Any]) -> Iterator[Finding]:
+    for name in BASIC:
+        error = abs(record[name] - found[name])
+        if not error <= STATISTIC_TOLERANCE:
+            detail = f"{name} is {found[name]:.6g}, recorded is {record[name]:.6g}"
+            yield Finding(
+                "statistic_mismatch", "error", record["stimulus_id"], detail, float(error), STATISTIC_TOLERANCE
+            )
+
+
+def _table(store: RunStore, records: Sequence[Record], rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The manifest with what was measured, and with what follows from records and traces."""
+    frame = table(records)
+    measured = pd.DataFrame([{"stimulus_id": one, **row} for one, row in rows.items()])
+    known = [name for name in measured if name in frame and name != "stimulus_id"]
+    frame = frame.merge(measured.drop(columns=known), on="stimulus_id", how="left")
+    frame["clipped"] = frame["clip_low_frac"] + frame["clip_high_frac"]
+    frame["loss_increase"] = frame["loss_total_file"] / frame["loss_total_optimized"] - 1
+    frame["still_falling"] = [_falling(store, record) for record in records]
+    for term in ("content", "style", "total"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            frame[f"log_loss_{term}"] = np.log10(pd.to_numeric(frame[f"loss_{term}_file"]).to_numpy(float))
+    return frame
+
+
+def _falling(store: RunStore, record: Record) -> float:
+    """Relative decrease of the lowest total loss over the last `window` evaluations."""
+    totals = store.trace(record["stimulus_id"])[:, 2]
+    totals = totals[np.isfinite(totals)]
+    if len(totals) < 2:
+        return float("nan")
+    lowest = np.minimum.accumulate(totals)
+    before = lowest[max(0, len(lowest) - 1 - record["window"])]
+    return float(1 - lowest[-1] / before) if before > 0 else 0.0
+
+
+def explain(stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str]) -> pd.DataFrame:
+    """Effects of all factors but the replicate on those variables that the table has."""
+    design = [name for name in factors if name != "replicate"]
+    return effects(stimuli, design, [name for name in variables if name in stimuli])
+
+
+def save(found: Audit, folder: Path) -> Path:
+    """Write findings.csv, stimuli.csv, effects.csv and audit.json into a folder, and return it."""
+    findings = pd.DataFrame([asdict(one) for one in found.findings], columns=[one.name for one in fields(Finding)])
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in (("findings", findings), ("stimuli", found.stimuli), ("effects", found.effects)):
+            write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+        write_atomically(folder / "audit.json", (json.dumps(as_json(found), indent=1) + "\n").encode())
+    return folder
+
+
+def as_json(found: Audit) -> dict[str, Any]:
+    """An audit as JSON values; what is not a number there is null."""
+    return {
+        "schema": AUDIT_SCHEMA,
+        "planned": found.planned,
+        "complete": found.complete,
+        "failed": found.failed,
+        "findings": [asdict(one) for one in found.findings],
+        "effects": json.loads(found.effects.to_json(orient="records")),
+        "stimuli": json.loads(found.stimuli.to_json(orient="records")),
+    }

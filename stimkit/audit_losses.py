@@ -1,0 +1,149 @@
+"""Recorded losses against losses computed again from the files, from the initial images, and from unrelated ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stimkit.cells import Cell
+from stimkit.findings import Finding
+from stimkit.images import FloatImage, decode, fit, to_float
+from stimkit.inputs import Inputs
+from stimkit.noise import white_noise
+from stimkit.record import STAGES, Record
+from stimkit.remeasure import Remeasured, Remeasurement
+
+TERMS = ("content", "style", "total")
+ROUNDING = 4e-6  # relative error of feature maps and Gram matrices in float32
+CHUNK = 64  # images that are in memory at a time
+
+Row = dict[str, Any]
+
+
+def losses_again(
+    records: Sequence[Record], paths: Sequence[Path], again: Remeasurement, on_count: Callable[[int, int], None]
+) -> Iterator[tuple[str, Row, list[Finding]]]:
+    """Measure stimuli in their files again: yield each id, a row of numbers, and what differs from its record.
+
+    Raises `ImageError` or `WeightsError` where an input is not found.
+    """
+    plan = again.plan
+    known = {record["stimulus_id"]: (record, path) for record, path in zip(records, paths, strict=True)}
+    cells = [plan.by_id[record["stimulus_id"]].at_attempt(record["attempt"]) for record in records]
+    done = 0
+    for batch in _batches(cells):
+        files = [to_float(decode(known[cell.id][1].read_bytes(), cell.filename)) for cell in batch]
+        starts = [_initial(cell, again.inputs) for cell in batch]
+        measured = zip(again.losses(batch, files), again.losses(batch, starts), strict=True)
+        for cell, (file, start) in zip(batch, measured, strict=True):
+            wrong = _mismatches(known[cell.id][0], file, start, plan.protocol.audit.loss_tolerance)
+            yield cell.id, _row(cell, file, again), list(wrong)
+            done += 1
+            on_count(done, len(cells))
+
+
+def _batches(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Cells of equal settings, those of one content image side by side."""
+    order = {settings: index for index, settings in enumerate(dict.fromkeys(cell.settings for cell in cells))}
+    arranged = sorted(cells, key=lambda cell: (order[cell.settings], cell.content or "", cell.style or ""))
+    for _, group in groupby(arranged, key=lambda cell: cell.settings):
+        members = list(group)
+        yield from (members[start : start + CHUNK] for start in range(0, len(members), CHUNK))
+
+
+def _initial(cell: Cell, inputs: Inputs) -> FloatImage:
+    settings = cell.settings
+    if settings.init == "noise":
+        return white_noise(cell.seed, settings.height, settings.width, settings.init_contrast)
+    name = cell.content if settings.init == "content" else cell.style
+    assert name is not None
+    return to_float(fit(inputs.image(settings.init, name), settings.size, settings.fit))
+
+
+def _row(cell: Cell, file: Remeasured, again: Remeasurement) -> Row:
+    row: Row = {"stimulus_id": cell.id, "loss_total_again": file.total}
+    for term in ("content", "style"):
+        if getattr(cell, term) is None:
+            continue
+        loss = row[f"loss_{term}_again"] = getattr(file, term)
+        chance = again.chance(term, cell)
+        row[f"{term}_unrelated"] = len(chance.values) if chance else 0
+        if chance:
+            row[f"{term}_chance_percentile"] = chance.percentile(loss)
+            row[f"{term}_chance_relative"] = chance.relative(loss)
+    return row
+
+
+def _mismatches(record: Record, file: Remeasured, start: Remeasured, tolerance: float) -> Iterator[Finding]:
+    scales = _flat(start.content_layers, start.style_layers, start.content, start.style, start.total)
+    for stage, again in (("file", file), ("initial", start)):
+        found = _flat(again.content_layers, again.style_layers, again.content, again.style, again.total)
+        wrong: dict[str, float] = {}
+        for name, recorded in _recorded(record["losses"][stage]).items():
+            error = abs(recorded - found[name])
+            if not error <= tolerance * found[name] + ROUNDING * math.sqrt(found[name] * scales[name]):
+                wrong[name] = error / found[name] if found[name] else math.inf
+        if wrong:
+            first = next(iter(wrong))
+            known = _recorded(record["losses"][stage])[first]
+            others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            detail = f"{stage}: the {first} loss is {found[first]:.6g}, recorded is {known:.6g}{others}"
+            yield Finding("loss_mismatch", "error", record["stimulus_id"], detail, max(wrong.values()), tolerance)
+
+
+def _flat(
+    content_layers: Mapping[str, float], style_layers: Mapping[str, float], content: Any, style: Any, total: Any
+) -> dict[str, float]:
+    """Losses of a stage by their names in words: the sums, then those of the layers."""
+    return {
+        "content": content,
+        "style": style,
+        "total": total,
+        **{f"{name} content": value for name, value in content_layers.items()},
+        **{f"{name} style": value for name, value in style_layers.items()},
+    }
+
+
+def _recorded(losses: Mapping[str, Any]) -> dict[str, float]:
+    """The losses of a recorded stage; what was not finite is NaN, a term that the cell does not have is left out."""
+    flat = _flat(losses["content_layers"], losses["style_layers"], *(losses[term] for term in TERMS))
+    absent = {term for term in ("content", "style") if not losses[f"{term}_layers"]}
+    return {name: math.nan if value is None else value for name, value in flat.items() if name not in absent}
+
+
+def inconsistent(record: Record, cell: Cell, trace: NDArray[Any], tolerance: float) -> Iterator[Finding]:
+    """Recorded losses that contradict each other, or the trace: nothing but the record and the trace is needed."""
+    problems = []
+    for stage in STAGES:
+        losses = record["losses"][stage]
+        sums = {
+            term: sum(weight * (losses[f"{term}_layers"].get(name) or 0.0) for name, weight in layers)
+            for term, layers in (("content", cell.content_layers), ("style", cell.style_layers))
+        }
+        sums["total"] = cell.alpha * (losses["content"] or 0.0) + cell.beta * (losses["style"] or 0.0)
+        for term in TERMS:
+            if losses[term] is not None and not math.isclose(losses[term], sums[term], rel_tol=1e-4, abs_tol=1e-12):
+                problems.append(f"{stage}: the {term} loss is {losses[term]:.6g}, its parts give {sums[term]:.6g}")
+    if len(trace) != record["evaluations"] and record["status"] != "failed":
+        problems.append(f"the trace has {len(trace)} evaluations, the record {record['evaluations']}")
+    ends = {"initial": trace[0] if len(trace) else None, "optimized": _best(trace)}
+    for stage, point in ends.items():
+        total = record["losses"][stage]["total"]
+        if record["precision"] in ("float32", "float64") and point is not None and total is not None:
+            error = abs(float(point[2]) - total)
+            if error > tolerance * total + ROUNDING * math.sqrt(total * float(trace[0, 2])):
+                problems.append(f"{stage}: the total loss is {total:.6g}, the trace says {float(point[2]):.6g}")
+    if problems:
+        others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        yield Finding("loss_inconsistent", "error", record["stimulus_id"], problems[0] + others)
+
+
+def _best(trace: NDArray[Any]) -> NDArray[Any] | None:
+    finite = trace[np.isfinite(trace[:, 2])] if len(trace) else trace
+    return finite[np.argmin(finite[:, 2])] if len(finite) else None

@@ -1,0 +1,187 @@
+"""Findings of an audit: their names and severities, and the rules that find them in a table of stimuli."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stimkit.limits import DEFAULT_LIMITS, AuditLimits, Confound
+from stimkit.verify import KINDS
+
+SEVERITIES = ("error", "warning", "notice")
+FINDINGS = {
+    **KINDS,
+    "loss_mismatch": "a recorded loss is not the one that is computed again from the image",
+    "loss_inconsistent": "recorded losses do not add up, or contradict the trace",
+    "statistic_mismatch": "a recorded image statistic is not that of the file",
+    "confound": "a variable follows a factor that it must not follow",
+    "failed": "no usable image was found",
+    "unreadable": "an image cannot be read",
+    "pending": "a cell has no complete stimulus",
+    "losses_not_checked": "losses could not be computed again",
+    "not_converged": "the total loss was still falling when the optimization ended",
+    "stalled": "no step lowered the loss any more",
+    "rolled_back": "evaluations were taken back because they were not finite",
+    "clipping": "many channel values were outside of 0 to 1",
+    "loss_increase": "clipping and rounding increased the total loss",
+    "outlier": "a value is far from those of its replicates, or from what the factors predict",
+    "other_size": "an image has not the size of most",
+    "duplicate": "two files hold the same pixels",
+    "file_without_factors": "a file that the factors do not account for",
+    "factors_without_file": "a row of the factors has no file",
+    "rejected": "a rule of [accept] does not hold",
+    "no_better_than_chance": "unrelated images of the set are as close to a target as the stimulus",
+}
+"""Names of findings, the gravest first, and what they mean. Those of `stimkit.verify` are errors."""
+OUTLYING = ("log_loss_content", "log_loss_style", "evaluations", "mean_luminance", "rms_contrast", "clipped")
+MIN_REPLICATES = 5  # fewer have no robust spread
+CHANCE_PERCENTILE = 5.0
+MIN_UNRELATED = 10  # unrelated images that a percentile needs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    name: str
+    """One of `FINDINGS`."""
+    severity: str
+    """One of `SEVERITIES`; errors fail the audit."""
+    stimulus_id: str
+    """Empty for a finding about the set."""
+    detail: str
+    value: float | None = None
+    limit: float | None = None
+    path: str = ""
+    """The file, relative to the run folder, where it is about one."""
+
+
+def ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """The gravest first; within a severity and name, the furthest beyond its limit."""
+    names = list(FINDINGS)
+
+    def key(finding: Finding) -> tuple[Any, ...]:
+        excess = abs(finding.value or 0.0) / finding.limit if finding.limit else 0.0
+        place = names.index(finding.name)
+        return SEVERITIES.index(finding.severity), place, -excess, finding.path, finding.stimulus_id
+
+    return sorted(findings, key=key)
+
+
+def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -> Iterator[Finding]:
+    """Findings about single stimuli: one row of the table for each, as `stimkit.audit.Audit.stimuli` has it."""
+    for name, severity in (("failed", "error"), ("rejected", "notice")):
+        for row in _rows(stimuli[stimuli["status"] == name]):
+            yield Finding(name, severity, row.stimulus_id, row.status_reason)
+    made = stimuli[stimuli["status"] != "failed"]
+    yield from _beyond(made, "clipped", "clipping", limits, "{} % of the channel values were clipped")
+    words = "clipping and rounding increased the total loss by {} %"
+    yield from _beyond(made, "loss_increase", "loss_increase", limits, words)
+    unfinished = made[made["stop_reason"] == "max_evaluations"]
+    words = "the total loss fell by {} % over the last evaluations before max_evaluations"
+    yield from _beyond(unfinished, "still_falling", "not_converged", limits, words, "still_falling")
+    for row in _rows(made[made["stop_reason"] == "stalled"]):
+        yield Finding("stalled", "notice", row.stimulus_id, f"stopped after {row.evaluations} evaluations")
+    for row in _rows(made[made["rollbacks"] > 0]):
+        yield Finding("rolled_back", "warning", row.stimulus_id, f"{row.rollbacks} evaluations", float(row.rollbacks))
+    yield from outliers(made, limits, factors)
+    yield from _chance(made)
+
+
+def _rows(table: pd.DataFrame) -> Iterator[Any]:
+    return iter(table.itertuples())
+
+
+def _limit(limits: AuditLimits, name: str) -> tuple[float, str]:
+    """A limit, and the severity of exceeding it: only a limit that the protocol names fails the audit."""
+    given: float | None = getattr(limits, name)
+    return (DEFAULT_LIMITS[name], "warning") if given is None else (given, "error")
+
+
+def _beyond(
+    table: pd.DataFrame, column: str, name: str, limits: AuditLimits, words: str, limit_name: str = ""
+) -> Iterator[Finding]:
+    limit, severity = _limit(limits, limit_name or name)
+    for row in _rows(table[table[column] > limit]):
+        value = float(getattr(row, column))
+        yield Finding(name, severity, row.stimulus_id, words.format(f"{100 * value:.3g}"), value, limit)
+
+
+def outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -> Iterator[Finding]:
+    """Stimuli that are far from their replicates, or from the additive effects of the factors (robust z)."""
+    limit, severity = _limit(limits, "outlier")
+    varied = [name for name in factors if name != "replicate" and 1 < table[name].nunique() < len(table)]
+    for variable in (name for name in OUTLYING if name in table):
+        known = table[np.isfinite(table[variable])]
+        groups = known.groupby(varied) if varied else [((), known)]
+        among = [(group, group[variable].to_numpy(float)) for _, group in groups if len(group) >= MIN_REPLICATES]
+        yield from _far("among its replicates", variable, among, limit, severity)
+        residuals = _residuals(known, variable, varied)
+        if residuals is not None:
+            yield from _far("from what its factors predict", variable, [(known, residuals)], limit, severity)
+
+
+def _far(
+    words: str, variable: str, groups: Iterable[tuple[pd.DataFrame, NDArray[np.float64]]], limit: float, severity: str
+) -> Iterator[Finding]:
+    for rows, values in groups:
+        for row, z in zip(_rows(rows), robust_z(values), strict=True):
+            if abs(z) > limit:
+                value = getattr(row, variable)
+                detail = f"{variable} is {value:.4g}, robust z {z:+.1f} {words}"
+                yield Finding("outlier", severity, row.stimulus_id, detail, abs(float(z)), limit)
+
+
+def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(x - median) / (1.4826 MAD), the modified z of Iglewicz & Hoaglin (1993); zeros where half the values are equal.
+
+    What is closer to the median than a millionth of it is rounding, and no spread.
+    """
+    deviations = values - np.median(values)
+    spread = 1.4826 * float(np.median(np.abs(deviations)))
+    if spread <= 1e-6 * float(np.abs(np.median(values))) or spread <= 1e-12:
+        return np.zeros_like(values)
+    return deviations / spread
+
+
+def _residuals(table: pd.DataFrame, variable: str, factors: Sequence[str]) -> NDArray[np.float64] | None:
+    """What is left of a variable when every factor has its additive effect; None where too little would be."""
+    if not factors:
+        return None
+    design = pd.get_dummies(table[list(factors)].astype(str), drop_first=True, dtype=float).to_numpy()
+    design = np.column_stack([np.ones(len(design)), design])
+    if len(design) < 2 * design.shape[1] or len(design) < 10:
+        return None
+    values = table[variable].to_numpy(float)
+    found: NDArray[np.float64] = values - design @ np.linalg.lstsq(design, values)[0]
+    return found
+
+
+def _chance(table: pd.DataFrame) -> Iterator[Finding]:
+    for term in ("content", "style"):
+        column = f"{term}_chance_percentile"
+        if column not in table:
+            continue
+        enough = table[table[f"{term}_unrelated"] >= MIN_UNRELATED]
+        for row in _rows(enough[enough[column] > CHANCE_PERCENTILE]):
+            value = float(getattr(row, column))
+            detail = f"{value:.3g} % of unrelated images are as close to its {term} target"
+            yield Finding("no_better_than_chance", "notice", row.stimulus_id, detail, value, CHANCE_PERCENTILE)
+
+
+def confounds(effects: pd.DataFrame, limits: Mapping[str, Confound]) -> Iterator[Finding]:
+    """Variables that follow a factor more than is allowed, by omega squared of that factor alone."""
+    rows = effects[effects["model"] == "alone"]
+    for row in _rows(rows):
+        allowed = limits.get(row.variable)
+        limit = allowed.get(row.factor) if isinstance(allowed, dict) else allowed
+        share = row.eta_squared if math.isnan(row.omega_squared) else row.omega_squared
+        if limit is not None and share > limit:
+            detail = f"{row.factor} explains {100 * share:.1f} % of the variance of {row.variable}"
+            yield Finding("confound", "error", "", detail, float(share), limit)

@@ -1,0 +1,193 @@
+"""Image statistics and effect sizes against known answers and other libraries."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import skimage.color
+import skimage.data
+import skimage.measure
+
+from stimkit.effects import effects
+from stimkit.images import Pixels, fit
+from stimkit.measures import (
+    BASIC,
+    LUMA_WEIGHTS,
+    MEASURES,
+    basic_measures,
+    colourfulness,
+    edge_density,
+    image_measures,
+    luminance,
+    spectral_slope,
+)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Pixels:
+    return fit(skimage.data.astronaut(), (64, 48), "crop")
+
+
+def grey(values: np.ndarray) -> Pixels:
+    return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_every_measure_is_given_and_described(photograph: Pixels) -> None:
+    found = image_measures(photograph)
+    assert list(found) == [measure.name for measure in MEASURES]
+    assert all(math.isfinite(value) for value in found.values())
+    assert basic_measures(photograph) == {name: found[name] for name in BASIC}
+
+
+def test_luminance_is_y_of_xyz(photograph: Pixels) -> None:
+    expected = skimage.color.rgb2xyz(photograph)[..., 1]
+    assert np.allclose(luminance(photograph), expected, atol=3e-4)  # whose matrix is rounded otherwise
+    found = basic_measures(photograph)
+    assert found["mean_luminance"] == pytest.approx(expected.mean(), abs=3e-4)
+    assert found["rms_contrast"] == pytest.approx(expected.std() / expected.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_uniform_image(value: int) -> None:
+    found = image_measures(grey(np.full((32, 32), value)))
+    assert found["saturated_frac"] == 1 and found["entropy"] == 0 and found["colourfulness"] == 0
+    assert found["michelson"] == found["rms_contrast"] == found["edge_density"] == 0
+    assert math.isnan(found["spectral_slope"])
+
+
+def test_michelson_of_two_levels() -> None:
+    values = np.full((16, 16), 100)
+    values[:, 8:] = 200
+    low, high = (((level / 255 + 0.055) / 1.055) ** 2.4 for level in (100, 200))
+    assert image_measures(grey(values))["michelson"] == pytest.approx((high - low) / (high + low))
+
+
+def test_colourfulness_of_two_colours() -> None:
+    """Half red, half green: rg is ±255, yb is 127.5 everywhere."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4, :, 0] = pixels[4:, :, 1] = 255
+    assert colourfulness(pixels) == pytest.approx(255 + 0.3 * 127.5)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("shape", [(128, 128), (96, 128)])
+def test_spectral_slope_of_noise_with_a_known_spectrum(exponent: float, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
+    frequency[0, 0] = 1
+    spectra = [np.fft.fft2(rng.normal(size=shape)) / frequency**exponent for _ in range(20)]
+    slopes = [spectral_slope(np.fft.ifft2(spectrum).real) for spectrum in spectra]
+    assert np.mean(slopes) == pytest.approx(-exponent, abs=0.06)
+
+
+def test_spectral_slope_does_not_depend_on_contrast_or_mean(photograph: Pixels) -> None:
+    light = luminance(photograph)
+    assert spectral_slope(0.25 * light + 0.3) == pytest.approx(spectral_slope(light), abs=1e-9)
+
+
+def test_edge_density_of_one_edge() -> None:
+    values = np.zeros((40, 50))
+    values[:, 25:] = 200.0
+    # One column of edge pixels; the detector leaves out the border of the image.
+    assert edge_density(values) == pytest.approx(1 / 50, rel=0.15)
+
+
+def test_entropy_is_that_of_scikit_image(photograph: Pixels) -> None:
+    luma = np.rint(photograph @ LUMA_WEIGHTS).astype(np.uint8)
+    assert image_measures(photograph)["entropy"] == pytest.approx(skimage.measure.shannon_entropy(luma), abs=1e-9)
+    assert image_measures(grey(np.arange(256).reshape(16, 16)))["entropy"] == pytest.approx(8)
+
+
+def test_a_tiny_image_has_no_spectrum() -> None:
+    assert math.isnan(image_measures(grey(np.arange(16).reshape(4, 4)))["spectral_slope"])
+
+
+# --- effects ---------------------------------------------------------------------------------------------------
+
+
+def crossed(levels: tuple[int, int] = (3, 4), repeats: int = 5, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    a, b, _ = np.meshgrid(range(levels[0]), range(levels[1]), range(repeats), indexing="ij")
+    table = pd.DataFrame({"a": [f"a{x}" for x in a.ravel()], "b": b.ravel()})
+    table["y"] = 2.0 * a.ravel() + (a * b).ravel() + rng.normal(size=a.size)
+    return table
+
+
+def row(found: pd.DataFrame, factor: str, model: str) -> pd.Series:
+    (index,) = found.index[(found["factor"] == factor) & (found["model"] == model)]
+    return found.loc[index]
+
+
+def test_effects_of_a_balanced_design_follow_the_textbook() -> None:
+    """Sums of squares of a balanced two-way table by its means; omega squared by Hays' formula."""
+    table = crossed()
+    cube = table["y"].to_numpy().reshape(3, 4, 5)
+    grand = cube.mean()
+    squares = {
+        "a": 20 * ((cube.mean((1, 2)) - grand) ** 2).sum(),
+        "b": 15 * ((cube.mean((0, 2)) - grand) ** 2).sum(),
+        "a:b": 5 * ((cube.mean(2) - cube.mean((1, 2))[:, None] - cube.mean((0, 2))[None] + grand) ** 2).sum(),
+    }
+    total = ((cube - grand) ** 2).sum()
+    error = ((cube - cube.mean(2, keepdims=True)) ** 2).sum() / 48
+    found = effects(table, ["a", "b"], ["y"])
+    for (factor, expected), df in zip(squares.items(), (2, 3, 6), strict=True):
+        together = row(found, factor, "together")
+        assert together["eta_squared"] == pytest.approx(expected / total)
+        assert together["omega_squared"] == pytest.approx((expected - df * error) / (total + error))
+        assert together["df"] == df and together["df_residual"] == 48
+        assert together["f"] == pytest.approx(expected / df / error)
+    rest = total - squares["a"]
+    alone = row(found, "a", "alone")
+    assert alone["eta_squared"] == pytest.approx(squares["a"] / total)
+    assert alone["f"] == pytest.approx(squares["a"] / 2 / (rest / 57)) and alone["df_residual"] == 57
+
+
+def test_effects_do_not_depend_on_order_names_or_scale() -> None:
+    table = crossed()
+    base = effects(table, ["a", "b"], ["y"])
+    other = table.sample(frac=1, random_state=1)
+    other["a"], other["y"] = other["a"].str.replace("a", "level (x) "), 1e-6 * other["y"] - 3
+    again = effects(other, ["a", "b"], ["y"])
+    assert np.allclose(base.iloc[:, 3:].astype(float), again.iloc[:, 3:].astype(float), rtol=1e-6, atol=1e-9)
+
+
+def test_what_chance_explains_is_no_effect() -> None:
+    rng = np.random.default_rng(3)
+    omegas = []
+    for _ in range(40):
+        table = pd.DataFrame({"a": np.arange(60) % 20, "y": rng.normal(size=60)})
+        found = effects(table, ["a"], ["y"]).iloc[0]
+        assert found["eta_squared"] > 0.1, "twenty levels explain a part of sixty values by chance"
+        omegas.append(found["omega_squared"])
+    assert abs(np.mean(omegas)) < 0.05
+
+
+def test_nested_factors_are_analysed_alone() -> None:
+    table = crossed()
+    table["group"] = table["a"].map({"a0": "x", "a1": "x", "a2": "y"})
+    found = effects(table, ["a", "group"], ["y"])
+    assert set(found["model"]) == {"alone"} and list(found["factor"]) == ["a", "group"]
+
+
+def test_incomplete_designs_have_no_interaction() -> None:
+    table = crossed()
+    table = table[~((table["a"] == "a0") & (table["b"] == 0))]
+    found = effects(table, ["a", "b"], ["y"])
+    assert set(found[found["model"] == "together"]["factor"]) == {"a", "b"}
+
+
+def test_constant_missing_and_single_values() -> None:
+    table = crossed()
+    table["constant"], table["missing"], table["id"] = 0.3, np.nan, range(len(table))
+    assert effects(table, ["a"], ["constant", "missing"]).empty
+    single = effects(table, ["id"], ["y"]).iloc[0]
+    assert single["eta_squared"] == 1 and math.isnan(single["omega_squared"])
+    table["steps"] = table["b"].astype(float)
+    perfect = row(effects(table, ["b"], ["steps"]), "b", "alone")
+    assert perfect["eta_squared"] == 1 and perfect["omega_squared"] == 1 and perfect["p"] == 0
+    table.loc[3, "y"] = np.inf
+    assert row(effects(table, ["a"], ["y"]), "a", "alone")["df_residual"] == len(table) - 1 - 3
