@@ -79,7 +79,7 @@ def audit(
         return Audit(checked.planned, checked.complete, tuple(ranked(found)))
     found += _pending(plan, store)
     damaged = {finding.stimulus_id for finding in found}
-    records = [record for record in _readable(store, plan) if record["stimulus_id"] not in damaged]
+    records = [record for record in store.readable(plan.by_id) if record["stimulus_id"] not in damaged]
     if not records:
         return Audit(checked.planned, checked.complete, tuple(ranked(found)))
     made = [record for record in records if record["status"] != "failed"]
@@ -108,17 +108,6 @@ def audit(
     report("effects of factors", 1, 1)
     found += confounds(explained, plan.protocol.audit.confounds)
     return Audit(checked.planned, checked.complete, tuple(ranked(found)), stimuli, explained)
-
-
-def _readable(store: RunStore, plan: Plan) -> Iterator[Record]:
-    """Records that can be read, in the order of the plan; the others are among the findings of `verify`."""
-    complete = store.completed()
-    for cell in plan.cells:
-        if cell.id in complete:
-            try:
-                yield store.record(cell.id)
-            except RunFolderError:
-                continue
 
 
 def _pending(plan: Plan, store: RunStore) -> list[Finding]:

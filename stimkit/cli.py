@@ -184,6 +184,7 @@ app.command()(cli_runs.verify)
 app.command()(cli_runs.regenerate)
 app.command()(cli_runs.bundle)
 app.command()(cli_audit.audit)
+app.command()(cli_audit.report)
 app.command("audit-images")(cli_audit.audit_images)
 
 

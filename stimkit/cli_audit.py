@@ -41,6 +41,25 @@ def audit(
         raise typer.Exit(5)
 
 
+def report(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="File to write; default RUN/report.html.")] = None,
+    inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    losses: Annotated[bool, typer.Option("--losses/--no-losses", help="Compute all losses again.")] = True,
+) -> None:
+    """Audit a run and write one HTML file about it: contact sheet, findings, losses, confounds, methods.
+
+    Example: stimkit report runs/quickstart
+    """
+    from stimkit import display
+    from stimkit.report import report as write
+
+    with display.phases() as show:
+        path = write(run, out, inputs=inputs or (), device=device, losses=losses, on_phase=show)
+    typer.echo(f"{path}: {display.size(path.stat().st_size)}")
+
+
 def audit_images(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.", show_default=False)],
     factors: Annotated[

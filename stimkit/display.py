@@ -174,7 +174,11 @@ def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
             out.print(f"           and {len(findings) - SHOWN} more", markup=False)
     show_effects(found.effects)
     counts = Counter(one.severity for one in found.findings)
-    verdict = ", ".join(f"{severity}s {counts[severity]}" for severity in SEVERITIES if counts[severity])
+    verdict = ", ".join(
+        f"{counts[severity]} {severity}{'s' if counts[severity] > 1 else ''}"
+        for severity in SEVERITIES
+        if counts[severity]
+    )
     out.print(f"{run}: {found.complete} of {found.planned} stimuli audited: {verdict or 'nothing to object to'}")
     if folder is not None:
         out.print(f"tables   {folder}")

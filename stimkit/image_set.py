@@ -83,7 +83,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
     found = list(PLACEHOLDER.finditer(pattern))
     for index, one in enumerate(found):
         parts.append(re.escape(pattern[end : one.start()]))
-        follows = index > 0 and one.start() == end
+        follows = index > 0 and one.start() == end and not found[index - 1][2]
         precedes = index + 1 < len(found) and found[index + 1].start() == one.end()
         what = r"\d+" if one[2] or follows else r"[^\d/]+?" if precedes else r"[^/]+?"
         parts.append(f"(?P<{one[1]}>{what})")

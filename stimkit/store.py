@@ -18,7 +18,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,15 @@ class RunStore:
         """Read all records, in the order of the plan."""
         done = self.completed()
         return [self.record(stimulus_id) for stimulus_id in self.lock_contents()["cells"] if stimulus_id in done]
+
+    def readable(self, planned: Iterable[str]) -> list[Record]:
+        """Those records of planned cells that can be read."""
+        done, found = self.completed(), []
+        for stimulus_id in planned:
+            if stimulus_id in done:
+                with suppress(RunFolderError):
+                    found.append(self.record(stimulus_id))
+        return found
 
     def trace(self, stimulus_id: str) -> np.ndarray[Any, Any]:
         """Read content, style and total loss over evaluations, (evaluations, 3)."""

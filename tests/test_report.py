@@ -1,0 +1,236 @@
+"""The report: what it holds, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import stimkit
+from stimkit.errors import RunFolderError
+from stimkit.report import report
+from stimkit.report_data import MIN_THUMBNAIL, THUMBNAIL_BUDGET, _thumbnail_side
+from stimkit.results import Results
+from stimkit.store import RunStore
+from tests.conftest import document
+
+Command = Callable[..., tuple[int, str, str]]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, small_run: Results) -> Path:
+    """A run with a description that tries to become a part of the page."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    plan = stimkit.plan(stimkit.Protocol.from_dict({**document(), "description": HOSTILE}))
+    shutil.copytree(small_run.path, folder)
+    stimkit.run(plan, folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page_file(run: Path) -> Path:
+    return report(run, device="cpu")
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_the_page_holds_the_run(run: Path, page_file: Path) -> None:
+    data = data_of(page_file)
+    records = stimkit.open_run(run).records
+    assert [one["id"] for one in data["stimuli"]] == list(records)
+    index = [variable["name"] for variable in data["variables"]].index("mean_luminance")
+    for one in data["stimuli"]:
+        record = records[one["id"]]
+        assert one["losses"] == record["losses"] and one["levels"] == record["levels"]
+        assert one["values"][index] == record["mean_luminance"]
+        with Image.open(io.BytesIO(base64.b64decode(one["image"].split(",")[1]))) as image:
+            assert np.array_equal(np.asarray(image), stimkit.open_run(run).image(one["id"])), "small ones as they are"
+        assert one["trace"]["evaluation"] == list(range(1, record["evaluations"] + 1))
+    assert {one["name"] for one in data["findings"]} >= {"not_converged"}
+    assert data["effects"] and data["factors"] == {"content": ["cat"], "style": ["cup"], **data["factors"]}
+
+
+def test_nothing_is_fetched_and_nothing_hostile_is_markup(page_file: Path) -> None:
+    text = page_file.read_text()
+    assert HOSTILE not in text and "default-src 'none'" in text
+    own = text[: text.index("<script>")]  # in front of the plotting library, which names addresses in its text
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", own)
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 224), (100, 224), (1280, 216)])
+def test_thumbnails_stay_within_the_budget(count: int, side: int) -> None:
+    found = _thumbnail_side([{"height_px": 224, "width_px": 200}] * count)
+    assert found == side and count * 0.5 * found**2 <= THUMBNAIL_BUDGET
+    assert _thumbnail_side([{"height_px": 512, "width_px": 512}] * 10**6) == MIN_THUMBNAIL
+
+
+def test_large_stimuli_become_small_pictures(small_run: Results, tmp_path: Path) -> None:
+    from stimkit.report_data import _thumbnail
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    uri = _thumbnail(tmp_path / "a.png", 128)
+    assert uri is not None and uri.startswith("data:image/webp;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
+        assert image.size == (128, 64)
+    assert _thumbnail(tmp_path / "nowhere.png", 128) is None
+
+
+def test_command_and_mistakes(run: Path, tmp_path: Path, command: Command) -> None:
+    code, out, err = command("report", run, "--out", tmp_path / "one.html", "--no-losses")
+    assert code == 0 and "one.html: " in out, err
+    assert "Losses were not computed again" in (tmp_path / "one.html").read_text()
+    assert command("report", tmp_path)[0] == 2
+    RunStore.create(tmp_path / "new", stimkit.plan(stimkit.Protocol.from_dict(document())))
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        report(tmp_path / "new")
+
+
+def test_a_damaged_run_has_a_report_with_its_findings_first(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    store = RunStore.open(tmp_path / "run")
+    first, second, *_ = store.records()
+    (tmp_path / "run" / "stimuli" / first["filename"]).unlink()
+    (tmp_path / "run" / "records" / f"{second['stimulus_id']}.json").write_text("{")
+    data = data_of(report(tmp_path / "run", device="cpu", losses=False))
+    assert [one["id"] for one in data["stimuli"]] == [
+        one["stimulus_id"] for one in store.readable(store.lock_contents()["cells"])
+    ]
+    assert data["stimuli"][0]["image"] is None and data["stimuli"][0]["values"] == [None] * len(data["variables"])
+    assert {one["name"] for one in data["findings"][:2]} == {"record_damaged", "stimulus_missing"}
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any, page_file: Path) -> Iterator[Any]:
+    """The report, opened from disk without a network; at the end nothing was asked for and nothing went wrong."""
+    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
+    one = context.new_page()
+    trouble: list[str] = []
+    one.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
+    one.on("pageerror", lambda error: trouble.append(str(error)))
+    one.on("request", lambda request: trouble.append(request.url) if request.url.startswith("http") else None)
+    one.goto(page_file.as_uri())
+    one.wait_for_selector("button.thumb")
+    yield one
+    assert trouble == [] and one.title() == "small – stimkit report"
+    context.close()
+
+
+def shown(page: Any) -> list[str]:
+    return [thumb.get_attribute("data-id") for thumb in page.query_selector_all("#sheet button.thumb")]
+
+
+def test_filters_and_axes(page: Any, run: Path) -> None:
+    records = stimkit.open_run(run).records
+    assert len(shown(page)) == 4 and page.inner_text("#count") == "4 of 4 stimuli"
+    page.get_by_label("style_layers", exact=True).select_option("two")
+    assert set(shown(page)) == {one for one, record in records.items() if record["levels"]["style_layers"] == "two"}
+    assert page.inner_text("#count") == "2 of 4 stimuli"
+    page.get_by_label("rows", exact=True).select_option("ratio")
+    page.get_by_label("columns", exact=True).select_option("style_layers")
+    assert page.locator("#sheet tbody th").all_inner_texts() == ["1e-05", "0.0001"]
+    page.get_by_label("style_layers", exact=True).select_option("")
+    assert page.locator("#sheet thead th").all_inner_texts() == ["ratio \\ style_layers", "one", "two"]
+    page.get_by_label("finding", exact=True).select_option("not_converged")
+    assert 0 < len(shown(page)) <= 4
+
+
+def test_a_click_shows_a_stimulus_and_keys_move_on(page: Any, run: Path) -> None:
+    records = stimkit.open_run(run).records
+    order = shown(page)
+    page.locator("#sheet button.thumb").first.click()
+    assert page.locator("#detail").is_visible() and order[0] in page.inner_text("#detail-title")
+    body = page.inner_text("#detail-body")
+    total = records[order[0]]["losses"]["file"]["total"]
+    assert f"{total:#.4g}" in body and "Neighbours in the design" in body and "mean_luminance" in body
+    assert page.locator("#detail-trace .scatterlayer .trace").count() == 3
+    page.keyboard.press("ArrowRight")
+    assert order[1] in page.inner_text("#detail-title")
+    page.keyboard.press("ArrowLeft")
+    page.locator("#detail .neighbours button.thumb").first.click()
+    assert order[0] not in page.inner_text("#detail-title")
+    page.keyboard.press("Escape")
+    assert not page.locator("#detail").is_visible()
+
+
+def test_the_sheet_is_walked_with_the_keyboard(page: Any) -> None:
+    order = shown(page)
+    focused = "document.activeElement.dataset.id"
+    page.locator("#sheet button.thumb").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == order[1]
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate(focused)
+    assert below not in order[:2]
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(focused) == order[1]
+    page.keyboard.press("Enter")
+    assert order[1] in page.inner_text("#detail-title")
+    page.keyboard.press("Escape")
+    assert page.evaluate(focused) == order[1], "the focus goes back to where it was"
+
+
+def test_a_finding_leads_to_its_stimulus(page: Any) -> None:
+    assert "warning" in page.inner_text("#verdict")
+    page.locator("#finding-list summary", has_text="not_converged").click()
+    link = page.locator("#finding-list button.link").first
+    link.click()
+    assert link.inner_text() in page.inner_text("#detail-title")
+    assert "not_converged" in page.inner_text("#detail-body")
+
+
+def test_plots_follow_their_controls(page: Any) -> None:
+    assert page.locator("#trace-plot .scatterlayer .trace").count() == 3, "two ends of a band and its median"
+    page.get_by_label("by", exact=True).select_option("ratio")
+    assert page.locator("#trace-plot .scatterlayer .trace").count() == 6
+    page.get_by_label("variable", exact=True).select_option(label="entropy")
+    page.get_by_label("factor", exact=True).select_option("ratio")
+    assert page.locator("#distribution-plot .boxlayer .trace").count() == 2
+    assert "entropy" in page.inner_text("#effect-table")
+
+
+def test_a_dark_room_and_paper(page: Any) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.get_by_label("Theme").select_option("dark")
+    dark = page.evaluate(background)
+    assert light != dark and max(map(int, re.findall(r"\d+", dark))) < 20
+    page.emulate_media(media="print")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    assert not page.locator("#controls").is_visible() and page.locator("#sheet").is_visible()
+    assert page.evaluate("getComputedStyle(document.getElementById('sheet')).maxHeight") == "none"
+
+
+def test_the_methods_can_be_copied(page: Any) -> None:
+    page.locator("#copy").click()
+    assert page.evaluate("getSelection().toString()").startswith("4 stimuli (32 × 32 px)")
