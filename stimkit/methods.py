@@ -34,6 +34,7 @@ def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mappi
         f" {_listed(str(one.max_evaluations) for one in settings)} evaluations, from"
         f" {_listed(_start(record) for record in records)}, in {_listed(one.precision for one in settings)}.",
         _outcome(accepted),
+        _acceptance(plan, records),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -121,3 +122,23 @@ def _outcome(accepted: Sequence[Record]) -> str:
         if values
     ]
     return f"The median {'; the median '.join(parts)}." if parts else ""
+
+
+def _acceptance(plan: Plan, records: Sequence[Record]) -> str:
+    """Which rules decided about the stimuli, and how many did not meet them."""
+    rules = plan.protocol.accept.model_dump(exclude_none=True, exclude={"retries"})
+    lost = [record for record in records if record["status"] != "accepted"]
+    again = sum(record["attempt"] > 1 for record in records)
+    named = ", ".join(f"{name} {_rule(value)}" for name, value in rules.items())
+    sentences = [f"Stimuli were accepted by the rules: {named}."] if rules else []
+    if lost:
+        sentences.append(f"{len(lost)} of {len(records)} were not accepted.")
+    if again:
+        sentences.append(f"{again} were made from other noise after an attempt that was not accepted.")
+    return " ".join(sentences)
+
+
+def _rule(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(f"{one:g}" for one in value) if isinstance(value[0], float) else " or ".join(value)
+    return f"≤ {value:g}"

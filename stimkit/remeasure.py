@@ -31,14 +31,19 @@ Layered = dict[str, Tensor]
 
 def content_term(features: Tensor, target: Tensor, convention: Convention) -> float:
     """Content loss of one layer from feature maps F, P (N, height, width): ½ Σ (F − P)², or its mean square."""
-    squares = (features - target).double().square()
+    squares = _exact(features - target).square()
     return float(squares.sum() / 2 if convention == "paper" else squares.mean())
 
 
 def style_term(gram: Tensor, target: Tensor, convention: Convention) -> float:
     """E_l of one layer from Gram matrices G/M, A/M (N, N): Σ (G − A)² / (4 N² M²), or the mean square of G/M − A/M."""
-    squares = (gram - target).double().square().sum() / gram.shape[0] ** 2
+    squares = _exact(gram - target).square().sum() / gram.shape[0] ** 2
     return float(squares / 4 if convention == "paper" else squares)
+
+
+def _exact(difference: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return (difference.cpu() if difference.device.type == "mps" else difference).double()
 
 
 def gram(features: Tensor) -> Tensor:

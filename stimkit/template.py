@@ -53,6 +53,10 @@ max_evaluations = 150
 # relative_style_loss = 0.1     # of the file / of the initial image
 # clipping = 0.05               # part of the channel values that had to be clipped
 # retries = 2                   # tries from other noise before a cell is given up
+
+# [audit]                       # `stimkit audit` fails beyond these; without them it only warns
+# clipping = 0.1
+# confounds = {{ mean_luminance = 0.2 }}   # part of the variance that a factor may explain at most
 """
 
 

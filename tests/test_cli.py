@@ -45,7 +45,7 @@ def test_plan_as_json_and_cells(command: Command, protocol: Path) -> None:
 
 def test_plan_check_says_done_and_pending(command: Command, protocol: Path, small_run: Results, tmp_path: Path) -> None:
     code, out, _ = command("plan", protocol, "--check", small_run.path)
-    assert (code, "4 done, 0 failed, 0 pending" in out) == (0, True)
+    assert (code, "4 done, 0 rejected, 0 failed, 0 pending" in out) == (0, True)
     more = tmp_path / "more.toml"
     more.write_text(tomli_w.dumps(document(factors={"replicate": 3})))
     code, out, _ = command("plan", more, "--check", small_run.path)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import stimkit
+from stimkit.audit import audit
 from stimkit.batch import Assembly
 from stimkit.inputs import PlanInputs
 from stimkit.losses import gram_matrix
@@ -71,6 +72,13 @@ def test_gram_products_of_bfloat16_maps_are_summed_in_float32() -> None:
     product = gram_matrix(maps.cuda())
     assert product.dtype == torch.float32
     assert torch.allclose(product.cpu(), gram_matrix(maps.double()).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_losses_are_found_again_on_a_gpu(small_run: Results) -> None:
+    on_gpu, on_cpu = (audit(small_run.path, device=device) for device in ("cuda", "cpu"))
+    assert not on_gpu.failed
+    for name in ("loss_total_again", "style_chance_relative"):
+        assert np.allclose(on_gpu.stimuli[name], on_cpu.stimuli[name], rtol=1e-4, equal_nan=True)
 
 
 def test_batch_size_fits_the_memory() -> None:
