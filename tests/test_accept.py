@@ -17,6 +17,7 @@ from stimkit.accept import objections
 from stimkit.cells import Plan
 from stimkit.errors import ProtocolError
 from stimkit.limits import Accept
+from stimkit.methods import methods_paragraph
 from stimkit.record import Record
 from stimkit.regenerate import regenerate
 from stimkit.results import Results
@@ -181,6 +182,15 @@ def test_a_forged_status_is_found(limit: float, tmp_path: Path) -> None:
     path.write_text(json.dumps({**record, "status": "accepted", "status_reason": ""}))
     found = [finding for finding in verify(run).findings if finding.kind == "record_altered"]
     assert {finding.stimulus_id for finding in found} == {rejected} and "status is 'accepted'" in found[0].detail
+
+
+def test_the_methods_name_the_rules(limit: float, tmp_path: Path) -> None:
+    plan = strict_plan(limit, 0)
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    store = RunStore.open(tmp_path / "run")
+    text = methods_paragraph(plan, store.records(), store.environments())
+    assert f"Stimuli were accepted by the rules: mean_luminance {limit:g} to 1. 4 of 8 were not accepted." in text
+    assert "accepted by" not in methods_paragraph(small_plan(), store.records()[:1], {})
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_plan_check_says_done_and_pending(command: Command, protocol: Path, smal
     more = tmp_path / "more.toml"
     more.write_text(tomli_w.dumps(document(factors={"replicate": 3})))
     code, out, _ = command("plan", more, "--check", small_run.path)
-    assert (code, "4 done, 0 failed, 8 pending" in out) == (3, True)
+    assert (code, "4 done, 0 rejected, 0 failed, 8 pending" in out) == (3, True)
     other = tmp_path / "other.toml"
     other.write_text(tomli_w.dumps(document(synthesis={"size": 40})))
     code, _, err = command("plan", other, "--check", small_run.path)
