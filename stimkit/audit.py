@@ -32,6 +32,8 @@ from stimkit.verify import verify
 STATISTIC_TOLERANCE = 1e-9
 AUDIT_SCHEMA = 1
 FOLDER = "audit"  # in the run folder
+Rows = dict[str, dict[str, Any]]  # numbers about a stimulus, by its id
+OnCount = Callable[[int, int], None]
 OnPhase = Callable[[str, int, int], None]
 
 
@@ -82,25 +84,23 @@ def audit(
     records = [record for record in store.readable(plan.by_id) if record["stimulus_id"] not in damaged]
     if not records:
         return Audit(checked.planned, checked.complete, tuple(ranked(found)))
-    made = [record for record in records if record["status"] != "failed"]
-    source = FoundInputs(plan, store.input_folders(inputs))
-    paths = [store.path / "stimuli" / plan.by_id[record["stimulus_id"]].filename for record in made]
-    measured = measure_files(paths, _references(plan, made, source), partial(report, "image statistics"))
-    rows = {record["stimulus_id"]: row for record, row in zip(made, measured, strict=True)}
-    for record in made:
-        found += _statistic_mismatch(record, rows[record["stimulus_id"]])
+    tolerance = plan.protocol.audit.loss_tolerance
     for record in records:
-        cell, tolerance = plan.by_id[record["stimulus_id"]], plan.protocol.audit.loss_tolerance
-        found += inconsistent(record, cell, store.trace(cell.id), tolerance)
+        stimulus_id = record["stimulus_id"]
+        found += inconsistent(record, plan.by_id[stimulus_id], store.trace(stimulus_id), tolerance)
+    made = {
+        store.path / "stimuli" / plan.by_id[record["stimulus_id"]].filename: record
+        for record in records
+        if record["status"] != "failed"
+    }
+    source = FoundInputs(plan, store.input_folders(inputs))
+    statistics, wrong = _statistics(made, plan, source, partial(report, "image statistics"))
+    found += wrong
+    again: Rows = {}
     if losses:
-        again = Remeasurement(plan, source, place)
-        try:
-            for stimulus_id, row, wrong in losses_again(made, paths, again, partial(report, "losses again")):
-                rows[stimulus_id] |= row
-                found += wrong
-        except (ImageError, WeightsError) as error:
-            found.append(Finding("losses_not_checked", "warning", "", str(error)))
-    stimuli = _table(store, records, rows)
+        again, wrong = _losses(made, Remeasurement(plan, source, place), partial(report, "losses again"))
+        found += wrong
+    stimuli = _table(store, records, statistics, again)
     factors = factor_names(records)
     found += of_stimuli(stimuli, plan.protocol.audit, factors)
     report("effects of factors", 0, 1)
@@ -114,6 +114,29 @@ def _pending(plan: Plan, store: RunStore) -> list[Finding]:
     complete = store.completed()
     words = "the cell has no complete stimulus; run the protocol again"
     return [Finding("pending", "warning", cell.id, words) for cell in plan.cells if cell.id not in complete]
+
+
+def _statistics(
+    made: Mapping[Path, Record], plan: Plan, inputs: Inputs, on_count: OnCount
+) -> tuple[Rows, list[Finding]]:
+    """Statistics of the stimuli by id, and those that are not what their records say."""
+    measured = measure_files(list(made), _references(plan, list(made.values()), inputs), on_count)
+    rows = {record["stimulus_id"]: row for record, row in zip(made.values(), measured, strict=True)}
+    wrong = [one for record in made.values() for one in _statistic_mismatch(record, rows[record["stimulus_id"]])]
+    return rows, wrong
+
+
+def _losses(made: Mapping[Path, Record], again: Remeasurement, on_count: OnCount) -> tuple[Rows, list[Finding]]:
+    """Losses of the stimuli, computed again, by id; and those that are not what their records say."""
+    rows: Rows = {}
+    findings: list[Finding] = []
+    try:
+        for stimulus_id, row, wrong in losses_again(made, again, on_count):
+            rows[stimulus_id] = row
+            findings += wrong
+    except (ImageError, WeightsError) as error:
+        findings.append(Finding("losses_not_checked", "warning", "", str(error)))
+    return rows, findings
 
 
 def _references(plan: Plan, records: Sequence[Record], inputs: Inputs) -> list[Pixels | None]:
@@ -143,12 +166,13 @@ def _statistic_mismatch(record: Record, found: Mapping[str, Any]) -> Iterator[Fi
             )
 
 
-def _table(store: RunStore, records: Sequence[Record], rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def _table(store: RunStore, records: Sequence[Record], *measured: Rows) -> pd.DataFrame:
     """The manifest with what was measured, and with what follows from records and traces."""
     frame = table(records)
-    measured = pd.DataFrame([{"stimulus_id": one, **row} for one, row in rows.items()])
-    known = [name for name in measured if name in frame and name != "stimulus_id"]
-    frame = frame.merge(measured.drop(columns=known), on="stimulus_id", how="left")
+    for rows in filter(None, measured):
+        further = pd.DataFrame.from_dict(rows, orient="index").rename_axis("stimulus_id").reset_index()
+        known = [name for name in further if name in frame and name != "stimulus_id"]
+        frame = frame.merge(further.drop(columns=known), on="stimulus_id", how="left")
     frame["clipped"] = frame["clip_low_frac"] + frame["clip_high_frac"]
     frame["loss_increase"] = frame["loss_total_file"] / frame["loss_total_optimized"] - 1
     frame["still_falling"] = [_falling(store, record) for record in records]

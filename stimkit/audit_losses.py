@@ -27,15 +27,15 @@ Row = dict[str, Any]
 
 
 def losses_again(
-    records: Sequence[Record], paths: Sequence[Path], again: Remeasurement, on_count: Callable[[int, int], None]
+    made: Mapping[Path, Record], again: Remeasurement, on_count: Callable[[int, int], None]
 ) -> Iterator[tuple[str, Row, list[Finding]]]:
     """Measure stimuli in their files again: yield each id, a row of numbers, and what differs from its record.
 
     Raises `ImageError` or `WeightsError` where an input is not found.
     """
     plan = again.plan
-    known = {record["stimulus_id"]: (record, path) for record, path in zip(records, paths, strict=True)}
-    cells = [plan.by_id[record["stimulus_id"]].at_attempt(record["attempt"]) for record in records]
+    known = {record["stimulus_id"]: (record, path) for path, record in made.items()}
+    cells = [plan.by_id[record["stimulus_id"]].at_attempt(record["attempt"]) for record in made.values()]
     done = 0
     for batch in _batches(cells):
         files = [to_float(decode(known[cell.id][1].read_bytes(), cell.filename)) for cell in batch]
@@ -67,7 +67,7 @@ def _initial(cell: Cell, inputs: Inputs) -> FloatImage:
 
 
 def _row(cell: Cell, file: Remeasured, again: Remeasurement) -> Row:
-    row: Row = {"stimulus_id": cell.id, "loss_total_again": file.total}
+    row: Row = {"loss_total_again": file.total}
     for term in ("content", "style"):
         if getattr(cell, term) is None:
             continue
