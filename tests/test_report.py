@@ -227,6 +227,12 @@ def test_a_dark_room_and_paper(page: Any) -> None:
     assert light != dark and max(map(int, re.findall(r"\d+", dark))) < 20
     page.emulate_media(media="print")
     assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#finding-list li").first.is_visible()
+    assert page.locator("#trace-plot .main-svg").first.bounding_box()["width"] == 680
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert not page.locator("#finding-list li").first.is_visible()
     assert not page.locator("#controls").is_visible() and page.locator("#sheet").is_visible()
     assert page.evaluate("getComputedStyle(document.getElementById('sheet')).maxHeight") == "none"
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -273,16 +273,13 @@ def test_an_image_that_changes_after_planning_is_noticed(tmp_path: Path, photogr
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A file system of 1 MB, where this process may mount one."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 1 MB (or as many as a test asks for), where this process may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
+    options = f"size={getattr(request, 'param', 1)}m"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a file system")
     yield folder
     subprocess.run(["umount", folder], check=True)
@@ -378,6 +375,27 @@ def test_a_second_driver_is_refused_and_a_second_signal_stops_at_once(tmp_path: 
     # Files of a cell without a record, tables that are rebuilt at the end: what was on its way may be there.
     assert {finding.kind for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
     assert "nobody is writing it" in command("status", run)[1]
+
+
+@pytest.mark.parametrize("small_disk", [60], indirect=True)
+def test_a_disk_that_fills_up_during_a_run(small_disk: Path, tmp_path: Path) -> None:
+    run, protocol = small_disk / "run", write_slow_protocol(tmp_path)
+    process = start(protocol, run, "--batch-size", "2")
+    wait_for_records(run, 2)
+    with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError, match="No space left"):
+        while True:
+            filler.write(b"x" * 65536)
+            filler.flush()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 6 and "is full; complete stimuli are intact" in errors, errors
+    assert {finding.kind for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
+    done = RunStore.open(run).completed()
+    (small_disk / "filler").unlink()
+    with pytest.raises(Stop):
+        plan = stimkit.plan(stimkit.Protocol.load(protocol))
+        stimkit.run(plan, run, device="cpu", batch_size=2, on_event=stop_after(len(done) + 2))
+    assert done < RunStore.open(run).completed()
+    assert not [finding for finding in verify(run).findings if finding.kind != "extra_file"]
 
 
 def test_interrupted_carries_its_exit_code() -> None:

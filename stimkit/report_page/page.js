@@ -8,6 +8,7 @@ const VARIED = FACTORS.filter((name) => DATA.factors[name].length > 1);
 const SEVERITIES = ["error", "warning", "notice"];
 const PALETTE = ["#3b78b8", "#d0772f", "#4a9a5b", "#b5504f", "#8467b0", "#8c6d46", "#c76fa9", "#7a8079", "#a8a034", "#3fa3b0"];
 const MAX_COLOURS = PALETTE.length;
+const PAPER_WIDTH = 680; // pixels
 const FINDINGS_OF = new Map();
 for (const finding of DATA.findings) {
   if (finding.stimulus_id) FINDINGS_OF.set(finding.stimulus_id, [...(FINDINGS_OF.get(finding.stimulus_id) ?? []), finding]);
@@ -237,7 +238,7 @@ function layout(changes) {
   const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), automargin: true };
   const { xaxis, yaxis, ...rest } = changes;
   return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--ink"), size: 12 }, margin: { t: 12, r: 12, b: 44, l: 60 },
-    hovermode: "closest", xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+    hovermode: "closest", xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, width: state.width, ...rest };
 }
 
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
@@ -332,6 +333,16 @@ function drawPlots() {
   if (state.open && $("detail").open) drawTrace(BY_ID.get(state.open));
 }
 
+// Paper is white, has no folded findings, and is as wide as it is.
+function forPaper(on) {
+  const root = document.documentElement;
+  if (on) state.screen = { theme: root.dataset.theme, folded: [...document.querySelectorAll("details.finding:not([open])")] };
+  for (const finding of state.screen.folded) finding.open = on;
+  root.dataset.theme = on ? "light" : state.screen.theme;
+  state.width = on ? PAPER_WIDTH : undefined;
+  drawPlots();
+}
+
 // --- start ------------------------------------------------------------------------------------------------------
 
 const facing = VARIED.filter((name) => name !== "replicate");
@@ -347,6 +358,8 @@ drawPlots();
 
 $("theme").addEventListener("change", (event) => { document.documentElement.dataset.theme = event.target.value; drawPlots(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPlots);
+addEventListener("beforeprint", () => forPaper(true));
+addEventListener("afterprint", () => forPaper(false));
 $("sheet").addEventListener("keydown", (event) => { if (event.key.startsWith("Arrow")) moveFocus(event); });
 $("previous").addEventListener("click", () => step(-1));
 $("next").addEventListener("click", () => step(1));
