@@ -17,7 +17,8 @@ from stimkit.images import FloatImage, decode, fit, to_float
 from stimkit.inputs import Inputs
 from stimkit.noise import white_noise
 from stimkit.record import STAGES, Record
-from stimkit.remeasure import Remeasured, Remeasurement
+from stimkit.remeasure import Remeasurement
+from stimkit.synthesis import Measured
 
 TERMS = ("content", "style", "total")
 ROUNDING = 4e-6  # relative error of feature maps and Gram matrices in float32
@@ -66,7 +67,7 @@ def _initial(cell: Cell, inputs: Inputs) -> FloatImage:
     return to_float(fit(inputs.image(settings.init, name), settings.size, settings.fit))
 
 
-def _row(cell: Cell, file: Remeasured, again: Remeasurement) -> Row:
+def _row(cell: Cell, file: Measured, again: Remeasurement) -> Row:
     row: Row = {"loss_total_again": file.total}
     for term in ("content", "style"):
         if getattr(cell, term) is None:
@@ -80,7 +81,7 @@ def _row(cell: Cell, file: Remeasured, again: Remeasurement) -> Row:
     return row
 
 
-def _mismatches(record: Record, file: Remeasured, start: Remeasured, tolerance: float) -> Iterator[Finding]:
+def _mismatches(record: Record, file: Measured, start: Measured, tolerance: float) -> Iterator[Finding]:
     scales = _flat(start.content_layers, start.style_layers, start.content, start.style, start.total)
     for stage, again in (("file", file), ("initial", start)):
         found = _flat(again.content_layers, again.style_layers, again.content, again.style, again.total)

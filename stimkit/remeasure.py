@@ -20,6 +20,7 @@ from stimkit.cells import Cell, Input, LayerWeights, Plan
 from stimkit.inputs import Inputs
 from stimkit.precision import network_arithmetic
 from stimkit.settings import Convention, Settings
+from stimkit.synthesis import Measured
 
 BATCH_PIXELS = {"cpu": 4 * 256 * 256, "cuda": 64 * 256 * 256, "mps": 16 * 256 * 256}
 POOL_IMAGES = 100  # unrelated images that a target is compared with, at most
@@ -53,17 +54,6 @@ def gram(features: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Remeasured:
-    """Unweighted losses of one image for one cell."""
-
-    content_layers: dict[str, float]
-    style_layers: dict[str, float]
-    content: float
-    style: float
-    total: float
-
-
-@dataclass(frozen=True)
 class Chance:
     """Losses of unrelated images to the target of a cell's term."""
 
@@ -88,7 +78,7 @@ class Remeasurement:
         self._chance: dict[tuple[object, ...], dict[str, NDArray[np.float64]]] = {}
         self._pools: dict[tuple[object, ...], tuple[list[Input], list[Layered], list[Layered]]] = {}
 
-    def losses(self, cells: Sequence[Cell], pixels: Sequence[NDArray[np.float32]]) -> Iterator[Remeasured]:
+    def losses(self, cells: Sequence[Cell], pixels: Sequence[NDArray[np.float32]]) -> Iterator[Measured]:
         """Losses of images (3, height, width), one for each cell. All cells have the same settings."""
         settings = cells[0].settings
         layers = sorted({name for cell in cells for name in cell.layers})
@@ -98,7 +88,7 @@ class Remeasurement:
             for row, cell in enumerate(cells[start : start + step]):
                 yield self._of_cell(cell, {name: one[row] for name, one in maps.items()})
 
-    def _of_cell(self, cell: Cell, maps: Mapping[str, Tensor]) -> Remeasured:
+    def _of_cell(self, cell: Cell, maps: Mapping[str, Tensor]) -> Measured:
         convention = cell.settings.loss
         content: dict[str, float] = {}
         style: dict[str, float] = {}
@@ -110,7 +100,7 @@ class Remeasurement:
             style = {name: style_term(gram(maps[name]), target[name], convention) for name, _ in cell.style_layers}
         content_sum = sum(weight * content[name] for name, weight in cell.content_layers)
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
-        return Remeasured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
+        return Measured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
 
     def chance(self, term: str, cell: Cell) -> Chance | None:
         """Losses of unrelated images of the set for one term of a cell; None where there are none."""
