@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from stimkit.limits import Accept
 
-if TYPE_CHECKING:  # which is made with this module
-    from stimkit.record import Record
 
-
-def objections(record: Record, rules: Accept) -> str:
-    """The rules that a stimulus breaks, in words; empty where it is accepted."""
+def objections(record: Mapping[str, Any], rules: Accept) -> str:
+    """The rules that the stimulus of a record breaks, in words; empty where it is accepted."""
     return "; ".join(_broken(record, rules))
 
 
-def _broken(record: Record, rules: Accept) -> Iterator[str]:
+def _broken(record: Mapping[str, Any], rules: Accept) -> Iterator[str]:
     losses = record["losses"]
     for term in ("content", "style", "total"):
         limit = getattr(rules, f"relative_{term}_loss")

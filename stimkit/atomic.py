@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from stimkit.errors import StorageError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -41,3 +46,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Say plainly what the operating system means."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"the disk of {path} is full; complete stimuli are intact: make room and run the same command again"
+            ) from error
+        raise StorageError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error

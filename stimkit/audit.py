@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stimkit.atomic import write_atomically
+from stimkit.atomic import storage_errors, write_atomically
 from stimkit.audit_losses import inconsistent, losses_again
 from stimkit.cells import Plan
 from stimkit.effects import effects
@@ -26,7 +26,7 @@ from stimkit.measures import BASIC, CONFOUNDS, measure_files
 from stimkit.precision import choose_device
 from stimkit.record import Record
 from stimkit.remeasure import Remeasurement
-from stimkit.store import RunStore, storage_errors
+from stimkit.store import RunStore
 from stimkit.verify import verify
 
 STATISTIC_TOLERANCE = 1e-9

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stimkit.atomic import write_atomically
+from stimkit.atomic import storage_errors, write_atomically
 from stimkit.errors import RunFolderError, UsageError
 from stimkit.inputs import FoundInputs, input_files
 from stimkit.lock import plan_of
 from stimkit.methods import archive_readme, methods_paragraph
-from stimkit.store import DERIVED, FOLDERS, INPUTS, RunStore, storage_errors
+from stimkit.store import DERIVED, FOLDERS, INPUTS, RunStore
 from stimkit.verify import verify
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive, so that equal runs give equal archives

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stimkit.atomic import write_atomically
+from stimkit.atomic import storage_errors, write_atomically
 from stimkit.batch import Assembly
 from stimkit.cells import Cell
 from stimkit.environment import describe_environment
@@ -24,7 +24,7 @@ from stimkit.measures import similarity
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
 from stimkit.stimulus import Stimulus, finish
-from stimkit.store import RunStore, storage_errors
+from stimkit.store import RunStore
 from stimkit.synthesis import synthesize_batch
 
 TIERS = ("identical_file", "identical_pixels", "pixels_within", "losses_within", "differs")

@@ -13,13 +13,13 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from stimkit import __version__
-from stimkit.atomic import write_atomically
+from stimkit.atomic import storage_errors, write_atomically
 from stimkit.audit import OnPhase, audit
 from stimkit.errors import RunFolderError
 from stimkit.lock import plan_of
 from stimkit.methods import methods_paragraph
 from stimkit.report_data import report_data
-from stimkit.store import RunStore, storage_errors
+from stimkit.store import RunStore
 
 FILE = "report.html"
 

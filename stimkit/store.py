@@ -9,14 +9,12 @@ A record is written last and is the proof that its cell is complete.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from stimkit import migrations
-from stimkit.atomic import remove, write_atomically
+from stimkit import migrations, writer
+from stimkit.atomic import remove, storage_errors, write_atomically
 from stimkit.cells import Plan
 from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.lock import Lock, lock_of, read_lock
@@ -168,20 +165,8 @@ class RunStore:
             rejected=tuple(one for one, status in statuses.items() if status == "rejected"),
             failed=tuple(one for one, status in statuses.items() if status == "failed"),
             pending=tuple(one for one in planned if one not in done),
-            writer=self._writer(),
+            writer=writer.current_writer(self.path),
         )
-
-    def _writer(self) -> str | None:
-        """Who is writing this folder, if somebody is."""
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return _describe_holder(self.path / ".lock-holder.json")
-        except OSError:  # a folder that cannot be written has no writer
-            return None
-        lock.release()
-        return None
 
     def planned_ids(self) -> set[str]:
         return set(self.lock_contents()["cells"])
@@ -189,26 +174,12 @@ class RunStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer of this folder. Raises `RunFolderError` naming the holder if there is another."""
-        lock = FileLock(self.path / ".lock")
-        holder = self.path / ".lock-holder.json"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunFolderError(
-                f"{self.path} is being written by {_describe_holder(holder)}; wait for it or stop it"
-            ) from None
-        except OSError as error:
-            raise StorageError(f"{self.path} cannot be locked for writing: {error.strerror or error}") from error
-        try:
+        with writer.only_writer(self.path):
             with storage_errors(self.path):
-                write_atomically(holder, _json({"host": socket.gethostname(), "pid": os.getpid()}))
                 for folder in (".", *FOLDERS):
                     for torn in (self.path / folder).glob(".*.tmp"):
                         torn.unlink(missing_ok=True)
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     def check_space(self, needed: float) -> None:
         """Raise `StorageError` if the disk has no room for that many bytes more."""
@@ -284,27 +255,6 @@ class RunStore:
         """Write a file of the run folder, other than those of a cell."""
         with storage_errors(self.path):
             write_atomically(self.path / name, data)
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Say plainly what the operating system means."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"the disk of {path} is full; complete stimuli are intact: make room and run the same command again"
-            ) from error
-        raise StorageError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
-
-
-def _describe_holder(holder: Path) -> str:
-    try:
-        who = json.loads(holder.read_bytes())
-        return f"process {who['pid']} on {who['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def _json(value: Any) -> bytes:

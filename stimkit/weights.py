@@ -21,8 +21,8 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from stimkit.atomic import write_atomically
-from stimkit.errors import StorageError, WeightsError, did_you_mean
+from stimkit.atomic import storage_errors, write_atomically
+from stimkit.errors import WeightsError, did_you_mean
 from stimkit.layers import CONVOLUTIONS
 
 Preprocessing = Literal["torchvision", "caffe"]
@@ -293,8 +293,6 @@ def to_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None)
 
 def save_file(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
     """Write weights as a safetensors file, in the layout that `to_bytes` gives them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, to_bytes(weights, packed))
-    except OSError as error:
-        raise StorageError(f"{path} could not be written: {error.strerror or error}") from error
