@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 
 import arithmetic
+import auditing
 import cost
 import equality
 import optimizers
@@ -25,6 +25,15 @@ from harness import HERE, store
 
 from stimkit.precision import choose_device
 
+PARTS = {
+    "cost": cost.measure,
+    "race": race.measure,
+    "scale": scale.measure,
+    "arithmetic": arithmetic.measure,
+    "equality": equality.measure,
+    "optimizers": optimizers.measure,
+    "audit": auditing.measure,
+}
 KINDS = {"cpu": "CPU", "cuda": "GPU"}
 INTRODUCTION = """# Measured results
 
@@ -70,21 +79,14 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=["cost", "race", "scale", "arithmetic", "equality", "optimizers"])
+    parser.add_argument("--only", nargs="+", choices=list(PARTS))
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    parts = {
-        "cost": cost.measure,
-        "race": partial(race.measure, peer_path=arguments.peer),
-        "scale": scale.measure,
-        "arithmetic": arithmetic.measure,
-        "equality": equality.measure,
-        "optimizers": optimizers.measure,
-    }
-    for name, measure in parts.items():
+    for name, measure in PARTS.items():
         if arguments.only and name not in arguments.only:
             continue
-        section = measure(device, quick=arguments.quick)
+        extra = {"peer_path": arguments.peer} if name == "race" else {}
+        section = measure(device, quick=arguments.quick, **extra)
         print(f"\n## {section.title}\n\n{section.text}\n", flush=True)
         if not arguments.quick:
             store(device.type, device, section)

@@ -143,7 +143,8 @@ def test_killed_at_every_write(
         assert killed
         complete.append(check_killed(folder))
         check_resumed(server, folder, complete[-1], expected)
-    assert complete == sorted(complete) and complete[0] == 0 and complete[-1] == len(expected)
+    # Not monotonic: a slow batch also writes down the speed of the machine, so that calls shift from run to run.
+    assert set(complete) == set(range(len(expected) + 1)) and complete[0] == 0
 
 
 @pytest.mark.slow
