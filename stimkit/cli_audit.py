@@ -11,7 +11,7 @@ import typer
 
 from stimkit.cli_runs import AsJson, RunPath
 from stimkit.errors import UsageError
-from stimkit.limits import Confound
+from stimkit.limits import EVERY
 
 
 def audit(
@@ -116,16 +116,12 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _limits(texts: Iterable[str]) -> dict[str, Confound]:
-    limits: dict[str, Confound] = {}
+def _limits(texts: Iterable[str]) -> dict[str, dict[str, float]]:
+    limits: dict[str, dict[str, float]] = {}
     for name, value in map(_assignment, texts):
         variable, _, factor = name.partition(":")
         try:
-            share = float(value)
+            limits.setdefault(variable, {})[factor or EVERY] = float(value)
         except ValueError:
             raise UsageError(f'--limit: "{value}" is no number') from None
-        by_factor = limits.setdefault(variable, {}) if factor else share
-        if isinstance(by_factor, dict):
-            by_factor[factor] = share
-        limits[variable] = by_factor
     return limits

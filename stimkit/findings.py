@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimkit.limits import DEFAULT_LIMITS, AuditLimits, Confound
+from stimkit.limits import DEFAULT_LIMITS, EVERY, AuditLimits
 from stimkit.verify import KINDS
 
 SEVERITIES = ("error", "warning", "notice")
@@ -175,12 +175,12 @@ def _chance(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding("no_better_than_chance", "notice", row.stimulus_id, detail, value, CHANCE_PERCENTILE)
 
 
-def confounds(effects: pd.DataFrame, limits: Mapping[str, Confound]) -> Iterator[Finding]:
+def confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
     """Variables that follow a factor more than is allowed, by omega squared of that factor alone."""
     rows = effects[effects["model"] == "alone"]
     for row in _rows(rows):
-        allowed = limits.get(row.variable)
-        limit = allowed.get(row.factor) if isinstance(allowed, dict) else allowed
+        allowed = limits.get(row.variable, {})
+        limit = allowed.get(row.factor, allowed.get(EVERY))
         share = row.eta_squared if math.isnan(row.omega_squared) else row.omega_squared
         if limit is not None and share > limit:
             detail = f"{row.factor} explains {100 * share:.1f} % of the variance of {row.variable}"

@@ -13,7 +13,7 @@ from stimkit.audit import Audit, explain
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.findings import Finding, confounds, outliers, ranked
 from stimkit.images import image_files
-from stimkit.limits import AuditLimits, Confound
+from stimkit.limits import EVERY, AuditLimits
 from stimkit.measures import MEASURES, measure_files
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)(:d)?\}")
@@ -26,7 +26,7 @@ def audit_images(
     table: str | Path | None = None,
     pattern: str | None = None,
     combine: Mapping[str, Sequence[str]] = {},
-    limits: Mapping[str, Confound] = {},
+    limits: Mapping[str, Mapping[str, float]] = {},
     on_count: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
     """Measure all images in and below a folder and say how much of each statistic the factors explain.
@@ -34,8 +34,8 @@ def audit_images(
     Factors come from a `table` (CSV with a column `filename`, relative to the folder), or from the names of the files
     by a `pattern` such as `{shape}{i}-{texture}{j}.png`; see `parse`. `combine` makes factors of others:
     `{"style": ("texture", "j")}`. `limits` are the largest parts of a statistic's variance (ω²) that a factor may
-    explain, for every factor or by factor. Raises `UsageError` for a folder without images, a table that does not
-    fit, a pattern that no file matches, an unknown statistic or factor.
+    explain, by factor, or for every one as `{"mean_luminance": {"*": 0.2}}`. Raises `UsageError` for a folder without
+    images, a table that does not fit, a pattern that no file matches, an unknown statistic or factor.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -125,12 +125,12 @@ def _combined(factors: pd.DataFrame, combine: Mapping[str, Sequence[str]]) -> pd
     return factors
 
 
-def _check_limits(limits: Mapping[str, Confound], factors: Sequence[str]) -> None:
+def _check_limits(limits: Mapping[str, Mapping[str, float]], factors: Sequence[str]) -> None:
     for variable, limit in limits.items():
         if variable not in NAMES:
             raise UsageError(f'"{variable}" is not measured{did_you_mean(variable, NAMES)}')
-        for factor in limit if isinstance(limit, dict) else ():
-            if factor not in factors:
+        for factor in limit:
+            if factor not in (EVERY, *factors):
                 raise UsageError(f'"{factor}" is no factor{did_you_mean(factor, factors)}')
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from stimkit.settings import Frozen, StopReason
@@ -22,7 +22,20 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-Confound = Share | dict[str, Share]
+EVERY = "*"  # stands for every factor
+
+
+def _by_factor(value: Any) -> Any:
+    """Let a number stand for a limit of every factor."""
+    return {EVERY: value} if isinstance(value, int | float) else value
+
+
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+Confound = Annotated[
+    dict[str, Share],
+    BeforeValidator(_by_factor),
+    WithJsonSchema({"anyOf": [_SHARE, {"type": "object", "additionalProperties": _SHARE}]}),
+]
 
 
 class Accept(Frozen):

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from stimkit.errors import Problem, did_you_mean
 from stimkit.layers import LAYERS, explain_unknown
+from stimkit.limits import EVERY
 from stimkit.measures import CONFOUNDS
 from stimkit.toml_lines import nearest_line
 
@@ -58,7 +59,8 @@ _RULES = {
 
 def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Problem:
     """Turn one error of pydantic, met while validating a `model`, into a problem with line, key, rule and value."""
-    path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx", {})
+    path = tuple(part for part in error["loc"] if part != EVERY)  # which a number stands for
+    kind, context = error["type"], error.get("ctx", {})
     line = nearest_line(lines, path)
     if kind == "missing":
         return Problem(dotted(path), "is required", nearest_line(lines, path[:-1]))
@@ -207,5 +209,5 @@ def _check_confounds(document: dict[str, Any]) -> Iterator[_Finding]:
         if variable not in CONFOUNDS:
             yield path, f'"{variable}" is not measured{did_you_mean(variable, CONFOUNDS)}'
         for factor in _table(limit):
-            if factor not in factors:
+            if factor not in (EVERY, *factors):
                 yield (*path, factor), f'"{factor}" is no factor of this protocol{did_you_mean(factor, factors)}'

@@ -232,7 +232,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     [
         ({"confounds": {"luminance": 0.1}}, '"luminance" is not measured (did you mean "mean_luminance"?)'),
         ({"confounds": {"entropy": {"styles": 0.1}}}, '"styles" is no factor of this protocol (did you mean "style"?)'),
-        ({"confounds": {"entropy": 2}}, "audit.confounds.entropy"),
+        ({"confounds": {"entropy": 2}}, "audit.confounds.entropy: must be <= 1 (got 2)"),
+        ({"confounds": {"entropy": {"style": "x"}}}, 'audit.confounds.entropy.style: must be a number (got "x")'),
         ({"outlier": 0}, "audit.outlier: must be > 0 (got 0)"),
     ],
 )
@@ -386,9 +387,10 @@ def test_confounds_are_judged_by_omega_squared_alone() -> None:
     def found(**limits: Any) -> list[tuple[float | None, float | None]]:
         return [(one.value, one.limit) for one in confounds(effects, limits)]
 
-    assert found() == found(entropy=1.0) == found(mean_luminance=0.0) == []
-    assert found(entropy=0.45) == [(1.0, 0.45)], "without an error term, eta squared counts"
+    assert found() == found(entropy={"*": 1.0}) == found(mean_luminance={"*": 0.0}) == []
+    assert found(entropy={"*": 0.45}) == [(1.0, 0.45)], "without an error term, eta squared counts"
     assert found(entropy={"style": 0.3}) == [(0.4, 0.3)]
+    assert found(entropy={"*": 0.1, "style": 0.5, "content": 1.0}) == []
 
 
 def test_ranking() -> None:

@@ -82,7 +82,10 @@ def test_combined_factors_find_the_single_image(tmp_path: Path) -> None:
         level = 60 + 45 * ((int(exemplar) + path.stem.count("cat")) % 2)
         Image.fromarray(np.random.default_rng(1).integers(level, level + 40, (24, 24, 3)).astype(np.uint8)).save(path)
     found = audit_images(
-        folder, pattern=PATTERN, combine={"style": ("texture", "j")}, limits={"mean_luminance": {"style": 0.5}}
+        folder,
+        pattern=PATTERN,
+        combine={"style": ("texture", "j")},
+        limits={"mean_luminance": {"style": 0.5, "*": 1.0}},
     )
     assert [(one.name, one.detail.split()[0]) for one in found.findings if one.severity == "error"] == [
         ("confound", "style")
