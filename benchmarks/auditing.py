@@ -81,7 +81,7 @@ def section(plan: Plan, run: Path, device: torch.device) -> Section:
         "decoding": seconds(decode_all),
         "image statistics": seconds(lambda: measure_files(paths, [None] * len(paths), silent)),
         "bare network, two images a stimulus": seconds(lambda: forward(plan, paths, device)),
-        "losses again": seconds(lambda: list(losses_again(made, again, silent))),
+        "losses again": seconds(lambda: list(losses_again(made, stimkit.open_run(run).trace, again, silent))),
         "`stimkit audit`": seconds(lambda: audit(run, device=str(device))),
         "`stimkit report --no-losses`": seconds(lambda: report(run, device=str(device), losses=False)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -84,10 +85,8 @@ def audit(
     records = [record for record in store.readable(plan.by_id) if record["stimulus_id"] not in damaged]
     if not records:
         return Audit(checked.planned, checked.complete, tuple(ranked(found)))
-    tolerance = plan.protocol.audit.loss_tolerance
     for record in records:
-        stimulus_id = record["stimulus_id"]
-        found += inconsistent(record, plan.by_id[stimulus_id], store.trace(stimulus_id), tolerance)
+        found += inconsistent(record, plan.by_id[record["stimulus_id"]], store.trace(record["stimulus_id"]))
     made = {
         store.path / "stimuli" / plan.by_id[record["stimulus_id"]].filename: record
         for record in records
@@ -98,7 +97,7 @@ def audit(
     found += wrong
     again: Rows = {}
     if losses:
-        again, wrong = _losses(made, Remeasurement(plan, source, place), partial(report, "losses again"))
+        again, wrong = _losses(made, store, Remeasurement(plan, source, place), partial(report, "losses again"))
         found += wrong
     stimuli = _table(store, records, statistics, again)
     factors = factor_names(records)
@@ -126,12 +125,14 @@ def _statistics(
     return rows, wrong
 
 
-def _losses(made: Mapping[Path, Record], again: Remeasurement, on_count: OnCount) -> tuple[Rows, list[Finding]]:
+def _losses(
+    made: Mapping[Path, Record], store: RunStore, again: Remeasurement, on_count: OnCount
+) -> tuple[Rows, list[Finding]]:
     """Losses of the stimuli, computed again, by id; and those that are not what their records say."""
     rows: Rows = {}
     findings: list[Finding] = []
     try:
-        for stimulus_id, row, wrong in losses_again(made, again, on_count):
+        for stimulus_id, row, wrong in losses_again(made, store.trace, again, on_count):
             rows[stimulus_id] = row
             findings += wrong
     except (ImageError, WeightsError) as error:
@@ -217,7 +218,13 @@ def as_json(found: Audit) -> dict[str, Any]:
         "planned": found.planned,
         "complete": found.complete,
         "failed": found.failed,
-        "findings": [asdict(one) for one in found.findings],
-        "effects": json.loads(found.effects.to_json(orient="records")),
-        "stimuli": json.loads(found.stimuli.to_json(orient="records")),
+        "findings": [_plain(asdict(one)) for one in found.findings],
+        "effects": [_plain(row) for row in found.effects.to_dict("records")],
+        "stimuli": [_plain(row) for row in found.stimuli.to_dict("records")],
     }
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """JSON values of a row: numbers as they are, null for what is not finite."""
+    values = {str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+    return {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in values.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
@@ -179,9 +180,10 @@ def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
         for severity in SEVERITIES
         if counts[severity]
     )
-    out.print(f"{run}: {found.complete} of {found.planned} stimuli audited: {verdict or 'nothing to object to'}")
+    verdict = f"{found.complete} of {found.planned} stimuli audited: {verdict or 'nothing to object to'}"
+    out.print(f"{run}: {verdict}", markup=False)
     if folder is not None:
-        out.print(f"tables   {folder}")
+        out.print(f"tables   {folder}", markup=False)
 
 
 def show_effects(effects: pd.DataFrame) -> None:
@@ -193,7 +195,7 @@ def show_effects(effects: pd.DataFrame) -> None:
     for header in ("variable", "factor", "ω²", "p"):
         table.add_column(header)
     for row in large.sort_values("omega_squared", ascending=False).to_dict("records"):
-        table.add_row(row["variable"], row["factor"], f"{row['omega_squared']:.2f}", f"{row['p']:.2g}")
+        table.add_row(row["variable"], escape(row["factor"]), f"{row['omega_squared']:.2f}", f"{row['p']:.2g}")
     out.print(table)
 
 

@@ -29,10 +29,11 @@ def effects(table: pd.DataFrame, factors: Sequence[str], variables: Iterable[str
         frame = _coded(table, varied, variable)
         if len(frame) < 3 or np.ptp(frame["y"]) <= 1e-12 * np.abs(frame["y"]).max():
             continue
-        found = [("alone", factor, _one_way(frame, f"f{index}")) for index, factor in enumerate(varied)]
+        there = [index for index in range(len(varied)) if frame[f"f{index}"].nunique() > 1]
+        found = [("alone", varied[index], _one_way(frame, f"f{index}")) for index in there]
         key = tuple(frame.index)
         if key not in separable:
-            separable[key] = _separable(frame, len(varied)) if len(varied) > 1 else []
+            separable[key] = _separable(frame, there) if len(there) > 1 else []
         if terms := separable[key]:
             names = [":".join(varied[index] for index in term) for term in terms]
             found += [("together", *one) for one in zip(names, _together(frame, terms), strict=True)]
@@ -47,13 +48,13 @@ def _coded(table: pd.DataFrame, factors: Sequence[str], variable: str) -> pd.Dat
     return pd.DataFrame({"y": values, **columns}).dropna()
 
 
-def _separable(frame: pd.DataFrame, count: int) -> list[list[int]]:
+def _separable(frame: pd.DataFrame, factors: Sequence[int]) -> list[list[int]]:
     """The terms of the largest model whose effects can be told apart, with enough left for the error."""
-    levels = [frame[f"f{index}"].nunique() for index in range(count)]
-    main = [[index] for index in range(count)]
+    levels = {index: frame[f"f{index}"].nunique() for index in factors}
+    main = [[index] for index in factors]
     pairs = [
         [a, b]
-        for a, b in itertools.combinations(range(count), 2)
+        for a, b in itertools.combinations(factors, 2)
         if frame.groupby([f"f{a}", f"f{b}"], observed=True).ngroups == levels[a] * levels[b]
     ]
     for terms in ([*main, *pairs], main):

@@ -116,13 +116,13 @@ def _beyond(
 def outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -> Iterator[Finding]:
     """Stimuli that are far from their replicates, or from the additive effects of the factors (robust z)."""
     limit, severity = _limit(limits, "outlier")
-    varied = [name for name in factors if name != "replicate" and 1 < table[name].nunique() < len(table)]
+    varied = [name for name in factors if name != "replicate" and table[name].nunique() > 1]
     for variable in (name for name in OUTLYING if name in table):
         known = table[np.isfinite(table[variable])]
         groups = known.groupby(varied) if varied else [((), known)]
         among = [(group, group[variable].to_numpy(float)) for _, group in groups if len(group) >= MIN_REPLICATES]
         yield from _far("among its replicates", variable, among, limit, severity)
-        residuals = _residuals(known, variable, varied)
+        residuals = _residuals(known, variable, [name for name in varied if known[name].nunique() < len(known)])
         if residuals is not None:
             yield from _far("from what its factors predict", variable, [(known, residuals)], limit, severity)
 
@@ -131,21 +131,22 @@ def _far(
     words: str, variable: str, groups: Iterable[tuple[pd.DataFrame, NDArray[np.float64]]], limit: float, severity: str
 ) -> Iterator[Finding]:
     for rows, values in groups:
-        for row, z in zip(_rows(rows), robust_z(values), strict=True):
+        scale = float(np.abs(rows[variable].to_numpy(float)).max(initial=0.0))
+        for row, z in zip(_rows(rows), robust_z(values, scale), strict=True):
             if abs(z) > limit:
                 value = getattr(row, variable)
                 detail = f"{variable} is {value:.4g}, robust z {z:+.1f} {words}"
                 yield Finding("outlier", severity, row.stimulus_id, detail, abs(float(z)), limit)
 
 
-def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def robust_z(values: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """(x - median) / (1.4826 MAD), the modified z of Iglewicz & Hoaglin (1993); zeros where half the values are equal.
 
-    What is closer to the median than a millionth of it is rounding, and no spread.
+    A spread of less than a millionth of `scale`, the size of the variable, is rounding.
     """
     deviations = values - np.median(values)
     spread = 1.4826 * float(np.median(np.abs(deviations)))
-    if spread <= 1e-6 * float(np.abs(np.median(values))) or spread <= 1e-12:
+    if spread <= 1e-6 * scale:
         return np.zeros_like(values)
     return deviations / spread
 
@@ -181,7 +182,9 @@ def confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) 
     for row in _rows(rows):
         allowed = limits.get(row.variable, {})
         limit = allowed.get(row.factor, allowed.get(EVERY))
-        share = row.eta_squared if math.isnan(row.omega_squared) else row.omega_squared
-        if limit is not None and share > limit:
-            detail = f"{row.factor} explains {100 * share:.1f} % of the variance of {row.variable}"
-            yield Finding("confound", "error", "", detail, float(share), limit)
+        if limit is not None and limit < 1 and math.isnan(row.omega_squared):
+            detail = f"{row.factor} has a level for every stimulus, so that its part in {row.variable} is unknown"
+            yield Finding("confound", "warning", "", detail, None, limit)
+        elif limit is not None and row.omega_squared > limit:
+            detail = f"{row.factor} explains {100 * row.omega_squared:.1f} % of the variance of {row.variable}"
+            yield Finding("confound", "error", "", detail, float(row.omega_squared), limit)

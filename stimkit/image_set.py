@@ -11,13 +11,15 @@ import pandas as pd
 
 from stimkit.audit import Audit, explain
 from stimkit.errors import UsageError, did_you_mean
-from stimkit.findings import Finding, confounds, outliers, ranked
+from stimkit.findings import OUTLYING, Finding, confounds, outliers, ranked
 from stimkit.images import image_files
 from stimkit.limits import EVERY, AuditLimits
-from stimkit.measures import MEASURES, measure_files
+from stimkit.measures import MEASURES, SSIM_CONTENT, measure_files
 
+SIZE_AND_DIGEST = ("height_px", "width_px", "pixel_sha256")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)(:d)?\}")
 NAMES = tuple(measure.name for measure in MEASURES)
+RESERVED = {*NAMES, SSIM_CONTENT.name, *OUTLYING, "filename", "stimulus_id", "problem", *SIZE_AND_DIGEST}
 
 
 def audit_images(
@@ -49,7 +51,7 @@ def audit_images(
     factors = _read_table(Path(table)) if table is not None else parse(names, str(pattern))
     factors = _combined(factors, combine)
     design = [name for name in factors.columns if name != "filename"]
-    _check_limits(limits, design)
+    _check_limits(limits, [name for name in design if name != "replicate"])
     rows = measure_files(paths, [None] * len(paths), on_count)
     stimuli = pd.DataFrame([{"filename": name, **row} for name, row in zip(names, rows, strict=True)])
     found = list(_of_files(stimuli, factors))
@@ -72,6 +74,8 @@ def parse(names: Sequence[str], pattern: str) -> pd.DataFrame:
     """
     expression = _expression(pattern)
     matches = [(name, expression.fullmatch(name if "/" in pattern else name.rsplit("/", 1)[-1])) for name in names]
+    if "filename" in expression.groupindex:
+        raise UsageError("a placeholder cannot be called filename")
     rows = [{"filename": name, **match.groupdict()} for name, match in matches if match]
     if not rows:
         raise UsageError(f"no file matches the pattern {pattern}; the first file is {names[0]}")
@@ -119,7 +123,7 @@ def _combined(factors: pd.DataFrame, combine: Mapping[str, Sequence[str]]) -> pd
             if part not in factors:
                 raise UsageError(f'"{part}" is no factor{did_you_mean(part, factors.columns)}')
         factors[name] = factors[list(parts)].agg("-".join, axis=1)
-    clash = set(factors.columns) & {*NAMES, "stimulus_id", "problem", "height_px", "width_px", "pixel_sha256"}
+    clash = (set(factors.columns) - {"filename"} | ({"filename"} & combine.keys())) & RESERVED
     if clash:
         raise UsageError(f"a factor cannot be called {', '.join(sorted(clash))}: that is a column of the result")
     return factors

@@ -75,7 +75,7 @@ class FoundInputs:
         except WeightsError as error:
             known = self._plan.weights[settings.weights, settings.preprocessing]
             files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
-            for path in (path for path in files if path.suffix in weights_module.SUFFIXES):
+            for path in (path for path in files if path.suffix.lower() in weights_module.SUFFIXES and path.is_file()):
                 try:
                     found = weights_module.load(str(path.resolve()), preprocessing=settings.preprocessing)
                 except StimkitError:

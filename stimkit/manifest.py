@@ -42,10 +42,12 @@ def factor_names(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
+    """Labels as numbers, where they all are and stay distinct ("1" and "01" are two names)."""
     try:
-        return pd.to_numeric(labels)
+        numbers = pd.to_numeric(labels)
     except (ValueError, TypeError):
         return labels
+    return numbers if numbers.nunique() == labels.nunique() else labels
 
 
 def manifest_csv(records: Sequence[Record]) -> bytes:

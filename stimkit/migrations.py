@@ -44,8 +44,13 @@ def _with_attempts(record: Document) -> Document:
     return {**record, "attempt": 1, "attempts": [attempt]}
 
 
+def _without_rules(lock: Document) -> Document:
+    """Locks of schema 1 were made without `[accept]` and `[audit]`."""
+    return {**lock, "protocol": {**lock["protocol"], "accept": {}, "audit": {}}}
+
+
 ATTEMPT_KEYS = ("seed", "status_reason", "stop_reason", "evaluations", "batch_id", "batch_size", "batch_slot")
 """What a record keeps of each attempt at its cell."""
 
-LOCK = Schema("resolved protocol", 1, {})
+LOCK = Schema("resolved protocol", 2, {1: _without_rules})
 RECORD = Schema("record", 2, {1: _with_attempts})

@@ -118,7 +118,7 @@ def check(document: dict[str, Any]) -> Iterator[_Finding]:
             yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
     yield from _check_levels(_table(document, "factors"))
     yield from _check_weights_of_terms(document)
-    yield from _check_retries(document)
+    yield from _check_acceptance(document)
     yield from _check_confounds(document)
 
 
@@ -195,15 +195,22 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[_Finding]:
             yield ("synthesis", "init"), f'init = "{kind}" needs a {kind} image'
 
 
-def _check_retries(document: dict[str, Any]) -> Iterator[_Finding]:
+def _check_acceptance(document: dict[str, Any]) -> Iterator[_Finding]:
     inits = [*_list(_table(document, "factors").get("init")), _table(document, "synthesis").get("init", "noise")]
     other = next((init for init in inits if init in ("content", "style")), None)
-    if _table(document, "accept").get("retries") and other:
+    rules = _table(document, "accept")
+    if rules.get("retries") and other:
         yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'
+    if rules.get("retries") and document.get("seeds") == "shared":
+        yield ("accept", "retries"), 'another try has noise of its own, and seeds = "shared" asks for the same'
+    for term in ("content", "style"):
+        if rules.get(f"relative_{term}_loss") and term in inits:
+            message = f'the {term} loss of the initial image is zero with init = "{term}", so nothing is relative to it'
+            yield ("accept", f"relative_{term}_loss"), message
 
 
 def _check_confounds(document: dict[str, Any]) -> Iterator[_Finding]:
-    factors = ["content", "style", "content_layers", "style_layers", *_table(document, "factors")]
+    factors = {"content", "style", "content_layers", "style_layers", *_table(document, "factors")} - {"replicate"}
     for variable, limit in _table(document, "audit", "confounds").items():
         path = ("audit", "confounds", variable)
         if variable not in CONFOUNDS:

@@ -102,11 +102,6 @@ COLUMNS = (
     Column("created_utc", "", "time of the commit"),
 )
 
-KEYS = {"levels", "losses", "attempts", "trace_sha256"} | {
-    column.name for column in COLUMNS if column.name == "loss_convention" or not column.name.startswith("loss_")
-}
-"""What every record has."""
-
 
 @dataclass(frozen=True)
 class Execution:

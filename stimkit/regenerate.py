@@ -154,8 +154,10 @@ def _batches(
             companies.setdefault(attempt["batch_id"], {})[attempt["batch_slot"]] = cells[one].at_attempt(number)
     for batch_id in dict.fromkeys(records[one]["batch_id"] for one in wanted):
         mine = [one for one in wanted if records[one]["batch_id"] == batch_id]
-        company = companies[batch_id]
-        if not alone and len(company) == records[mine[0]]["batch_size"]:
+        company = companies.get(batch_id, {})
+        together = {(cell.id, cell.attempt) for cell in company.values()}
+        complete = len(company) == records[mine[0]]["batch_size"]
+        if not alone and complete and together >= {(one, records[one]["attempt"]) for one in mine}:
             yield [company[slot] for slot in sorted(company)], "recorded"
         else:
             yield from (([cells[one].at_attempt(records[one]["attempt"])], "alone") for one in mine)

@@ -102,6 +102,17 @@ class Remeasurement:
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
         return Measured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
 
+    def scale(self, cell: Cell) -> Measured:
+        """Losses of an image without any response: the size of the targets, to which rounding is relative."""
+        maps: Layered = {}
+        if cell.content:
+            maps |= self._target("content", cell.content, cell)
+        blank = {name: torch.zeros_like(one) for name, one in maps.items()}
+        if cell.style:
+            grams = self._target("style", cell.style, cell)
+            blank |= {name: one.new_zeros(one.shape[0], 1, 1) for name, one in grams.items() if name not in blank}
+        return self._of_cell(cell, blank)
+
     def chance(self, term: str, cell: Cell) -> Chance | None:
         """Losses of unrelated images of the set for one term of a cell; None where there are none."""
         name, weights = (cell.content, cell.content_layers) if term == "content" else (cell.style, cell.style_layers)

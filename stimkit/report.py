@@ -45,7 +45,7 @@ def report(
     if not records:
         raise RunFolderError(f"{run} has no complete stimulus yet")
     found = audit(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase)
-    environments = store.environments()
+    environments = _environments(store)
     html = _page(
         data=_script_safe(report_data(store, plan, records, found, partial(show, "thumbnails"))),
         plan=plan,
@@ -59,6 +59,13 @@ def report(
     with storage_errors(target):
         write_atomically(target, html.encode())
     return target
+
+
+def _environments(store: RunStore) -> dict[str, Any]:
+    try:
+        return store.environments()
+    except RunFolderError:  # which is among the findings
+        return {}
 
 
 def _page(**values: Any) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from stimkit.audit import Audit
-from stimkit.cells import Plan
+from stimkit.audit import Audit, as_json
+from stimkit.cells import Cell, Plan
+from stimkit.errors import RunFolderError
 from stimkit.findings import FINDINGS
 from stimkit.measures import MEASURES, OUTCOMES, SSIM_CONTENT, Column
 from stimkit.record import COLUMNS, STAGES, Record, flatten
@@ -25,6 +24,7 @@ THUMBNAIL_BUDGET = 30_000_000  # bytes of all thumbnails, as they stand in the f
 MAX_THUMBNAIL, MIN_THUMBNAIL = 384, 96  # pixels of the longer side
 BYTES_PER_PIXEL = 0.5  # of a WebP thumbnail of a texture, in base64
 TRACE_POINTS = 60
+Trace = Mapping[str, list[Any]]  # evaluations, and the losses there
 TERMS = ("content", "style", "total")
 FURTHER = (
     Column("clipped", "1", "fraction of channel values that were clipped"),
@@ -42,12 +42,19 @@ def report_data(
     store: RunStore, plan: Plan, records: Sequence[Record], found: Audit, on_count: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """Gather what the report of a run shows. Values that are not finite become null."""
-    measured = {row["stimulus_id"]: row for row in found.stimuli.to_dict("records")}
+    audited = as_json(found)
+    measured = {row["stimulus_id"]: row for row in audited["stimuli"]}
     known = [variable for variable in VARIABLES if variable.name in found.stimuli]
-    side = _thumbnail_side(records)
+    traces = _traces(store, records)
+    sizes = [plan.by_id[record["stimulus_id"]].settings.size for record in records]
+    side = _thumbnail_side(sizes)
     stimuli = []
     for record in records:
-        stimuli.append(_stimulus(store, record, measured.get(record["stimulus_id"], {}), known, side))
+        cell = plan.by_id[record["stimulus_id"]]
+        values = [measured.get(cell.id, {}).get(variable.name) for variable in known]
+        # The file is the one of the plan: a record could name any other.
+        image = None if record["status"] == "failed" else _thumbnail(store.path / "stimuli" / cell.filename, side)
+        stimuli.append(_stimulus(record, cell, values, traces[cell.id], image))
         on_count(len(stimuli), len(records))
     return {
         "name": plan.protocol.name,
@@ -56,35 +63,31 @@ def report_data(
         "columns": {column.name: column.long_name for column in COLUMNS},
         "stages": list(STAGES),
         "stimuli": stimuli,
-        "findings": [{**asdict(one), "meaning": FINDINGS[one.name]} for one in found.findings],
-        "effects": json.loads(found.effects.to_json(orient="records")),
+        "findings": [{**one, "meaning": FINDINGS[one["name"]]} for one in audited["findings"]],
+        "effects": audited["effects"],
     }
 
 
-def _stimulus(
-    store: RunStore, record: Record, measured: Mapping[Hashable, Any], variables: Sequence[Column], side: int
-) -> dict[str, Any]:
+def _stimulus(record: Record, cell: Cell, values: list[Any], trace: Trace, image: str | None) -> dict[str, Any]:
     parameters = {name: value for name, value in flatten(record).items() if not name.startswith("loss_")}
     return {
-        "id": record["stimulus_id"],
-        "file": f"stimuli/{record['filename']}",
+        "id": cell.id,
+        "file": f"stimuli/{cell.filename}",
         "status": record["status"],
-        "levels": record["levels"],
-        "size": [record["width_px"], record["height_px"]],
-        "image": _thumbnail(store.path / "stimuli" / record["filename"], side),
+        "levels": dict(cell.levels),
+        "image": image,
         "parameters": {name: value for name, value in parameters.items() if value not in (None, "")},
         "losses": record["losses"],
-        "values": [_finite(measured.get(variable.name)) for variable in variables],
-        "trace": _trace(store, record),
+        "values": values,
+        "trace": trace,
         "attempts": record["attempts"][:-1],
     }
 
 
-def _thumbnail_side(records: Sequence[Record]) -> int:
+def _thumbnail_side(sizes: Sequence[tuple[int, int]]) -> int:
     """Longer side of the thumbnails: what the budget allows, but never more than the stimuli have."""
-    allowed = math.sqrt(THUMBNAIL_BUDGET / BYTES_PER_PIXEL / max(1, len(records)))
-    largest = max((max(record["height_px"], record["width_px"]) for record in records), default=MIN_THUMBNAIL)
-    return int(min(MAX_THUMBNAIL, max(MIN_THUMBNAIL, allowed), largest))
+    allowed = math.sqrt(THUMBNAIL_BUDGET / BYTES_PER_PIXEL / len(sizes))
+    return int(min(MAX_THUMBNAIL, max(MIN_THUMBNAIL, allowed), max(max(size) for size in sizes)))
 
 
 def _thumbnail(path: Path, side: int) -> str | None:
@@ -101,18 +104,26 @@ def _thumbnail(path: Path, side: int) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _trace(store: RunStore, record: Record) -> Mapping[str, list[Any]]:
-    """Losses over evaluations, thinned out evenly on a logarithmic axis."""
-    trace = store.trace(record["stimulus_id"])
-    if not len(trace):
-        return {"evaluation": [], **{term: [] for term in TERMS}}
-    chosen = np.unique(np.rint(np.geomspace(1, len(trace), TRACE_POINTS)).astype(int))
+def _traces(store: RunStore, records: Sequence[Record]) -> dict[str, Trace]:
+    """Losses by id, thinned out to evaluations that are the same for all stimuli, and the last one of each."""
+    whole: dict[str, Any] = {}
+    for record in records:
+        try:
+            whole[record["stimulus_id"]] = store.trace(record["stimulus_id"])
+        except RunFolderError:  # which is among the findings
+            whole[record["stimulus_id"]] = np.zeros((0, len(TERMS)))
+    longest = max(map(len, whole.values()))
+    grid = np.unique(np.rint(np.geomspace(1, max(1, longest), TRACE_POINTS)).astype(int))
+    return {stimulus_id: _thinned(trace, grid) for stimulus_id, trace in whole.items()}
+
+
+def _thinned(trace: Any, grid: Any) -> Trace:
+    chosen = np.unique([*grid[grid < len(trace)], len(trace)] if len(trace) else []).astype(int)
     columns = {
-        term: [_finite(float(f"{value:.5g}")) for value in trace[chosen - 1, index]] for index, term in enumerate(TERMS)
+        term: [_rounded(value) for value in trace[chosen - 1, index].tolist()] for index, term in enumerate(TERMS)
     }
     return {"evaluation": chosen.tolist(), **columns}
 
 
-def _finite(value: Any) -> float | None:
-    number = float("nan") if value is None else float(value)
-    return number if math.isfinite(number) else None
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,13 +93,16 @@ def run(
     store = RunStore.create(out, plan)
     began = time.perf_counter()
     with store.writing():
-        pending, attempts = _pending(store, plan, retry_failed=retry_failed)
-        env_id = store.describe(plan, describe_environment(where, deterministic=deterministic))
+        judged_anew = _judge_again(store, plan)
+        pending, attempts = _pending(store, plan, judged_anew, retry_failed=retry_failed)
         store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
+        env_id = store.describe(plan, describe_environment(where, deterministic=deterministic))
         if keep_inputs:
             store.keep_inputs(input_files(plan, PlanInputs(plan)))
         worker = _Worker(plan, store, where, env_id, batch_size, on_event, attempts, len(plan.cells) - len(pending))
         try:
+            for record in judged_anew.values():
+                store.rewrite(record)
             with determinism(deterministic):
                 worker.run(pending)
         finally:
@@ -117,11 +120,25 @@ def run(
     )
 
 
-def _pending(store: RunStore, plan: Plan, *, retry_failed: bool) -> tuple[list[Cell], dict[str, list[Attempt]]]:
+def _judge_again(store: RunStore, plan: Plan) -> dict[str, Record]:
+    """Records of complete stimuli whose status is another one by the rules as they are now."""
+    changed = {}
+    for stimulus_id in store.completed() & plan.by_id.keys():
+        record = store.record(stimulus_id)
+        status = {} if record["status"] == "failed" else judged(record, plan)
+        if any(record[key] != value for key, value in status.items()):
+            *earlier, last = record["attempts"]
+            attempts = [*earlier, {**last, "status_reason": status["status_reason"]}]
+            changed[stimulus_id] = {**record, **status, "attempts": attempts}
+    return changed
+
+
+def _pending(
+    store: RunStore, plan: Plan, judged_anew: Mapping[str, Record], *, retry_failed: bool
+) -> tuple[list[Cell], dict[str, list[Attempt]]]:
     """The cells to make, each at its next attempt, and the attempts before that.
 
-    Complete stimuli are judged by the rules as they are now: one whose status changes gets a new record,
-    one that is not accepted and has tries left is made again.
+    A complete cell is made again where its stimulus is not accepted and tries are left.
     """
     pending, attempts = [], {}
     complete = store.completed()
@@ -129,15 +146,12 @@ def _pending(store: RunStore, plan: Plan, *, retry_failed: bool) -> tuple[list[C
         if cell.id not in complete:
             pending.append(cell)
             continue
-        record = store.record(cell.id)
-        status = record if record["status"] == "failed" else {**record, **judged(record, plan)}
-        if status != record:
-            store.rewrite(status)
+        record = judged_anew.get(cell.id) or store.record(cell.id)
         tried = len(record["attempts"])
-        if status["status"] != "accepted" and tried <= plan.protocol.accept.retries:
+        if record["status"] != "accepted" and tried <= plan.protocol.accept.retries:
             pending.append(cell.at_attempt(tried + 1))
             attempts[cell.id] = record["attempts"]
-        elif retry_failed and status["status"] == "failed":
+        elif retry_failed and record["status"] == "failed":
             pending.append(cell)
     return pending, attempts
 

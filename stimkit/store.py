@@ -28,7 +28,8 @@ from stimkit.atomic import remove, storage_errors, write_atomically
 from stimkit.cells import Plan
 from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.lock import Lock, lock_of, read_lock
-from stimkit.record import KEYS, Record
+from stimkit.record import Record
+from stimkit.record_form import check_form
 
 FOLDERS = ("stimuli", "traces", "records")
 INPUTS = "inputs"  # copies of images and weights, where there are any
@@ -199,8 +200,11 @@ class RunStore:
         np.save(buffer, trace, allow_pickle=False)
         with storage_errors(self.path):
             remove(self._record_path(record["stimulus_id"]))
-            if record["status"] != "failed":
-                write_atomically(self.path / "stimuli" / record["filename"], png)
+            stimulus = self.path / "stimuli" / record["filename"]
+            if record["status"] == "failed":
+                remove(stimulus)
+            else:
+                write_atomically(stimulus, png)
             write_atomically(self.path / "traces" / f"{record['stimulus_id']}.npy", buffer.getvalue())
             write_atomically(self._record_path(record["stimulus_id"]), _json(record))
 
@@ -223,10 +227,7 @@ class RunStore:
             record = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{path} cannot be read: {error}") from error
-        record = migrations.RECORD.read(record, str(path))
-        if absent := KEYS - record.keys():
-            raise RunFolderError(f"{path} lacks {', '.join(sorted(absent))}")
-        return record
+        return check_form(migrations.RECORD.read(record, str(path)), str(path))
 
     def records(self) -> list[Record]:
         """Read all records, in the order of the plan."""

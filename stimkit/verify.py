@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from stimkit import weights
-from stimkit.cells import Plan
+from stimkit import migrations, weights
+from stimkit.cells import Cell, Plan
 from stimkit.errors import ImageError, RunFolderError, UsageError
 from stimkit.images import decode, pixel_digest
 from stimkit.lock import plan_of
@@ -27,6 +28,7 @@ from stimkit.store import DERIVED, FOLDERS, INPUTS, RunStore
 KINDS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
     "protocol_altered": "protocol.toml is not the one that the run was made with",
+    "environment_damaged": "environment.json cannot be read",
     "record_damaged": "a record cannot be read",
     "record_altered": "a record says something else than the resolved protocol, or contradicts itself",
     "stimulus_missing": "a complete cell has no stimulus file",
@@ -116,7 +118,11 @@ class _Check:
     def records(self) -> Iterator[Finding]:
         for stimulus_id, reason in self._damaged.items():
             yield Finding("record_damaged", f"records/{stimulus_id}.json", reason, stimulus_id)
-        environments = self._store.environments()
+        try:
+            environments = self._store.environments()
+        except RunFolderError as error:
+            yield Finding("environment_damaged", "environment.json", str(error))
+            environments = {record["env_id"]: {} for record in self.sound.values()}
         for stimulus_id, record in self.sound.items():
             for detail in self._contradictions(stimulus_id, record, environments):
                 yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
@@ -129,14 +135,9 @@ class _Check:
             yield f"its environment {record['env_id']} is not in environment.json"
         if isinstance(self._plan, str) or stimulus_id not in self._plan.by_id:
             return
-        try:
-            known = self._follows(record, self._plan)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            yield f"it has not the form of a record ({type(error).__name__}: {error})"
-            return
-        for key, expected in known.items():
+        for key, expected in self._follows(record, self._plan).items():
             if record.get(key) != expected:
-                yield f"{key} is {record.get(key)!r}, the resolved protocol says {expected!r}"
+                yield f"{key} is {_brief(record.get(key))}, the resolved protocol and the rest say {_brief(expected)}"
 
     @staticmethod
     def _follows(record: Record, plan: Plan) -> Record:
@@ -144,10 +145,11 @@ class _Check:
         first = plan.by_id[record["stimulus_id"]]
         cells = [first.at_attempt(number) for number in range(1, len(record["attempts"]) + 1)]
         last = cells[-1]
+        attempts = [{**one, "seed": cell.seed} for one, cell in zip(record["attempts"], cells, strict=True)]
         return {
             "filename": last.filename,
-            "attempt": last.attempt,
-            "attempts": [{**one, "seed": cell.seed} for one, cell in zip(record["attempts"], cells, strict=True)],
+            "attempts": [*attempts[:-1], {key: record[key] for key in migrations.ATTEMPT_KEYS}],
+            "losses": {stage: _of_layers(losses, last) for stage, losses in record["losses"].items()},
             "height_px": last.settings.height,
             "width_px": last.settings.width,
             **request(last, plan),
@@ -264,6 +266,21 @@ class _Check:
         return True
 
 
+def _of_layers(losses: Record, cell: Cell) -> Record:
+    """Losses of a stage for the layers of a cell, and of terms that it has."""
+    layers = {
+        f"{term}_layers": {name: losses[f"{term}_layers"].get(name) for name, _ in getattr(cell, f"{term}_layers")}
+        for term in ("content", "style")
+    }
+    absent = {term: None for term in ("content", "style") if getattr(cell, term) is None}
+    return {**losses, **layers, **absent}
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def _csv_agrees(data: bytes, expected: bytes) -> bool:
     if data == expected:
         return True
@@ -275,8 +292,17 @@ def _csv_agrees(data: bytes, expected: bytes) -> bool:
 def _netcdf_agrees(table: xr.Dataset, whole: xr.Dataset) -> bool:
     """Attributes are compared but for words about the variables, which may change from version to version."""
     later = set(whole.variables) - set(table.variables)
-    same_attributes = table.attrs | {"manifest_schema": 0} == whole.attrs | {"manifest_schema": 0}
-    return same_attributes and LATER_COLUMNS.issuperset(map(str, later)) and table.equals(whole.drop_vars(later))
+    return (
+        _attributes(table) == _attributes(whole)
+        and LATER_COLUMNS.issuperset(map(str, later))
+        and table.equals(whole.drop_vars(later))
+    )
+
+
+def _attributes(table: xr.Dataset) -> dict[str, Any]:
+    """Attributes of a manifest as they would be written today."""
+    lock = migrations.LOCK.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
+    return {**table.attrs, "protocol_lock": lock, "manifest_schema": None}
 
 
 def _load(data: bytes) -> xr.Dataset:

@@ -182,9 +182,10 @@ def read(path: Path, *, name: str | None = None) -> Weights:
     latter kind is taken for Gatys' `vgg_conv.pth`, which wants caffe preprocessing.
     """
     metadata: dict[str, str] = {}
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise WeightsError(f"{path}: weights are read from {', '.join(SUFFIXES)} files")
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         raw, metadata = _read_safetensors(path)
     else:
         raw = _read_state_dict(path)

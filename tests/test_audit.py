@@ -18,7 +18,7 @@ import torch
 
 import stimkit
 from stimkit import derived
-from stimkit.audit import Audit, audit, save
+from stimkit.audit import Audit, as_json, audit, save
 from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.findings import FINDINGS, SEVERITIES, Finding, confounds, of_stimuli, ranked, robust_z
 from stimkit.images import decode, encode_png, fit, pixel_digest, to_float
@@ -188,7 +188,9 @@ def test_missing_inputs_are_said_and_the_rest_is_audited(tmp_path: Path, photogr
 
 def test_failed_and_rejected_cells(run: Path) -> None:
     def failed(record: Record) -> None:
-        record.update(status="failed", status_reason="the loss became non-finite and no shorter step helped")
+        reason = "the loss became non-finite and no shorter step helped"
+        record.update(status="failed", status_reason=reason)
+        record["attempts"][0]["status_reason"] = reason
         record["losses"]["optimized"]["total"] = None
 
     store = RunStore.open(run)
@@ -220,6 +222,40 @@ def test_command_writes_tables(run: Path, command: Command) -> None:
     assert code == 0 and found["planned"] == 4 and not found["failed"] and len(found["stimuli"]) == 4
     assert "loss_total_again" not in found["stimuli"][0]
     assert command("verify", run)[0] == 0, "the tables of an audit are no foreign files"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"synthesis": {"optimizer": "adam", "learning_rate": 0.5, "max_evaluations": 12}},
+        {"synthesis": {"init": "content"}, "factors": {"ratio": [math.inf, 1e-5], "style_layers": ["one"]}},
+        {"synthesis": {"init": "style"}, "factors": {"ratio": [0.0, 1e-5], "style_layers": ["one"]}},
+        {"images": {"content": {"cup": "skimage:coffee"}}, "factors": {"loss": ["paper", "mean"], "ratio": [1e-5]}},
+        {"images": {"content": None}, "factors": {"ratio": [0.0], "precision": ["float32", "float64"]}},
+        {"factors": {"size": [6, 32], "ratio": [1e-5], "replicate": 3}, "layers": {"content": ["conv1_1"]}},
+        {"factors": {"ratio": [1e39], "style_layers": ["one"]}},
+    ],
+    ids=["adam", "from content", "from style", "same picture", "style only", "tiny", "all fail"],
+)
+def test_sound_runs_of_unusual_designs_pass(sections: dict[str, Any], tmp_path: Path) -> None:
+    stimkit.run(small_plan(**sections), tmp_path / "run", device="cpu")
+    found = audit(tmp_path / "run", device="cpu")
+    assert errors(found) <= {("failed", one) for one in stimkit.open_run(tmp_path / "run").records}
+
+
+def test_an_audit_as_json_keeps_every_number(run: Path) -> None:
+    edit(run, lambda record: record["losses"]["file"].update(total=None), rebuild=True)
+    found = audit(run, device="cpu")
+    found.effects["p"] = 1.2345e-14
+    text = json.dumps(as_json(found), allow_nan=False)
+    assert json.loads(text)["effects"][0]["p"] == 1.2345e-14
+    mismatch = next(one for one in json.loads(text)["findings"] if one["name"] == "loss_mismatch")
+    assert mismatch["value"] is None
+
+
+def test_a_damaged_environment_is_a_finding(run: Path) -> None:
+    (run / "environment.json").write_text("{")
+    assert errors(audit(run, device="cpu", losses=False)) >= {("environment_damaged", "")}
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -362,11 +398,22 @@ def test_an_outlier_among_replicates_and_in_the_design() -> None:
     assert set(names(table, outlier=2000.0)) == set()
 
 
+def test_different_stimuli_are_no_replicates_and_rounding_is_no_spread() -> None:
+    table = stimuli()
+    table["style"] = [f"style{index}" for index in range(len(table))]
+    table.loc[4, "mean_luminance"] = 0.9
+    assert names(table) == []
+    table = stimuli()
+    table["evaluations"] = np.where(table["style"] == "a", 300.0, 10000.0) + 1e-9 * np.arange(len(table))
+    table.loc[2, "evaluations"] += 1e-7
+    assert names(table) == []
+
+
 def test_robust_z() -> None:
     values = np.array([1.0, 2.0, 3.0, 4.0, 100.0])
-    assert robust_z(values) == pytest.approx((values - 3) / 1.4826)
-    assert robust_z(np.array([5.0, 5.0, 5.0, 9.0])).tolist() == [0, 0, 0, 0]
-    assert np.allclose(robust_z(7 * values + 2), robust_z(values))
+    assert robust_z(values, 100.0) == pytest.approx((values - 3) / 1.4826)
+    assert robust_z(np.array([5.0, 5.0, 5.0, 9.0]), 9.0).tolist() == [0, 0, 0, 0]
+    assert np.allclose(robust_z(7 * values + 2, 702.0), robust_z(values, 100.0))
 
 
 def test_confounds_are_judged_by_omega_squared_alone() -> None:
@@ -388,7 +435,7 @@ def test_confounds_are_judged_by_omega_squared_alone() -> None:
         return [(one.value, one.limit) for one in confounds(effects, limits)]
 
     assert found() == found(entropy={"*": 1.0}) == found(mean_luminance={"*": 0.0}) == []
-    assert found(entropy={"*": 0.45}) == [(1.0, 0.45)], "without an error term, eta squared counts"
+    assert found(entropy={"*": 0.45}) == [(None, 0.45)], "without an error term it cannot be judged"
     assert found(entropy={"style": 0.3}) == [(0.4, 0.3)]
     assert found(entropy={"*": 0.1, "style": 0.5, "content": 1.0}) == []
 

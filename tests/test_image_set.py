@@ -118,6 +118,22 @@ def test_a_table_of_factors_and_what_does_not_fit_it(tmp_path: Path, command: Co
     assert code == 5 and "unreadable (1)" in out
 
 
+def test_controls_without_structure_and_odd_names(tmp_path: Path, command: Command) -> None:
+    """Blank images have no spectral slope, and a column may be called what it likes."""
+    folder = tmp_path / "a [b]"
+    folder.mkdir()
+    for index in range(5):
+        pixels = np.random.default_rng(index).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"noise-{index}.png")
+        Image.new("RGB", (24, 24), (40 * index, 90, 90)).save(folder / f"blank-{index}.png")
+    table = pd.DataFrame(
+        {"filename": sorted(path.name for path in folder.iterdir()), "[/x]": ["blank"] * 5 + ["noise"] * 5}
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    code, out, err = command("audit-images", folder, "--factors", tmp_path / "t.csv", "--limit", "entropy=0.5")
+    assert code == 5 and "[/x] explains" in out and "a [b]" in out, err
+
+
 def test_mistakes_are_told(tmp_path: Path, command: Command) -> None:
     folder = make_set(tmp_path / "set", 0)
     (tmp_path / "empty").mkdir()
@@ -133,6 +149,9 @@ def test_mistakes_are_told(tmp_path: Path, command: Command) -> None:
         (folder, "--pattern", PATTERN, "--limit", "entropy"): "must have the form NAME=VALUE",
         (folder, "--pattern", PATTERN, "--combine", "style=texture+k"): '"k" is no factor',
         (folder, "--pattern", "{entropy}.png"): "cannot be called entropy",
+        (folder, "--pattern", "{evaluations}.png"): "cannot be called evaluations",
+        (folder, "--pattern", "{filename}.png"): "cannot be called filename",
+        (folder, "--pattern", PATTERN, "--combine", "filename=shape+i"): "cannot be called filename",
         (folder, "--factors", tmp_path / "other.csv"): 'no column filename (did you mean "file_name"?)',
         (folder, "--factors", tmp_path / "twice.csv"): "names a.png twice",
         (folder, "--factors", tmp_path / "nowhere.csv"): "cannot be read",

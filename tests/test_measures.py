@@ -180,6 +180,12 @@ def test_incomplete_designs_have_no_interaction() -> None:
     assert set(found[found["model"] == "together"]["factor"]) == {"a", "b"}
 
 
+def test_a_variable_that_only_one_level_has() -> None:
+    table = crossed()
+    table["y"] = table["y"].where(table["a"] == "a1")
+    assert set(effects(table, ["a", "b"], ["y"])["factor"]) == {"b"}
+
+
 def test_constant_missing_and_single_values() -> None:
     table = crossed()
     table["constant"], table["missing"], table["id"] = 0.3, np.nan, range(len(table))

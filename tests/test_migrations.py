@@ -13,6 +13,8 @@ import pytest
 import stimkit
 from stimkit import migrations
 from stimkit.errors import RunFolderError
+from stimkit.limits import Accept
+from stimkit.lock import plan_of
 from stimkit.regenerate import regenerate
 from stimkit.verify import verify
 from tests.conftest import ROOT
@@ -23,7 +25,7 @@ FROZEN = ROOT / "tests" / "frozen"
 @pytest.fixture
 def old_run(tmp_path: Path) -> Path:
     """A run folder with records of schema 1, as they were written then."""
-    with zipfile.ZipFile(FROZEN / "record-schema-1.zip") as archive:
+    with zipfile.ZipFile(FROZEN / "run-schema-1.zip") as archive:
         archive.extractall(tmp_path)
     return tmp_path / "run"
 
@@ -33,10 +35,23 @@ def raw_record(run: Path) -> dict[str, object]:
     return record
 
 
-def test_every_older_schema_has_a_frozen_example() -> None:
-    kept = {path.stem for path in FROZEN.glob("*.zip")}
-    older = {f"record-schema-{number}" for number in range(1, migrations.RECORD.current)}
-    assert kept == older and migrations.LOCK.current == 1
+@pytest.mark.parametrize("schema", [migrations.RECORD, migrations.LOCK], ids=lambda schema: schema.kind)
+def test_every_older_schema_has_a_frozen_example(schema: migrations.Schema, old_run: Path) -> None:
+    assert list(schema.steps) == list(range(1, schema.current)) == [1], "one run folder with both is kept"
+    assert raw_record(old_run)["schema"] == raw_lock(old_run)["schema"] == 1
+
+
+def raw_lock(run: Path) -> dict[str, object]:
+    lock: dict[str, object] = json.loads((run / "protocol.lock.json").read_bytes())
+    return lock
+
+
+def test_a_lock_of_schema_1_has_no_rules(old_run: Path) -> None:
+    before = raw_lock(old_run)
+    frozen = json.dumps(before)
+    plan = plan_of(migrations.LOCK.read(before, "it"))
+    assert json.dumps(before) == frozen and plan.protocol.accept == Accept()
+    assert list(plan.by_id) == before["cells"]
 
 
 def test_a_record_of_schema_1_gets_its_only_attempt(old_run: Path) -> None:

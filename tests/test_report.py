@@ -75,9 +75,9 @@ def test_nothing_is_fetched_and_nothing_hostile_is_markup(page_file: Path) -> No
 
 @pytest.mark.parametrize(("count", "side"), [(1, 224), (100, 224), (1280, 216)])
 def test_thumbnails_stay_within_the_budget(count: int, side: int) -> None:
-    found = _thumbnail_side([{"height_px": 224, "width_px": 200}] * count)
+    found = _thumbnail_side([(224, 200)] * count)
     assert found == side and count * 0.5 * found**2 <= THUMBNAIL_BUDGET
-    assert _thumbnail_side([{"height_px": 512, "width_px": 512}] * 10**6) == MIN_THUMBNAIL
+    assert _thumbnail_side([(512, 512)] * 10**6) == MIN_THUMBNAIL
 
 
 def test_large_stimuli_become_small_pictures(small_run: Results, tmp_path: Path) -> None:
@@ -115,6 +115,20 @@ def test_a_damaged_run_has_a_report_with_its_findings_first(run: Path, tmp_path:
     assert {one["name"] for one in data["findings"][:2]} == {"record_damaged", "stimulus_missing"}
 
 
+def test_a_record_cannot_choose_what_is_shown(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (16, 16), "red").save(secret)
+    store = RunStore.open(tmp_path / "run")
+    record = store.records()[0]
+    store.rewrite({**record, "filename": str(secret)})
+    (tmp_path / "run" / "traces" / f"{record['stimulus_id']}.npy").unlink()
+    data = data_of(report(tmp_path / "run", device="cpu", losses=False))
+    assert base64.b64encode(secret.read_bytes()).decode() not in (tmp_path / "run" / "report.html").read_text()
+    assert data["stimuli"][0]["file"] == f"stimuli/{record['filename']}" and data["stimuli"][0]["trace"]["total"] == []
+    assert data["findings"][0]["name"] == "record_altered"
+
+
 # --- in a browser ---------------------------------------------------------------------------------------------
 
 
@@ -128,6 +142,20 @@ def browser() -> Iterator[Any]:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()
+
+
+def test_a_report_of_nothing_that_can_be_audited_still_works(browser: Any, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for path in (tmp_path / "run" / "stimuli").iterdir():
+        path.unlink()
+    one = browser.new_page()
+    trouble: list[str] = []
+    one.on("pageerror", lambda error: trouble.append(str(error)))
+    one.goto(report(tmp_path / "run", device="cpu").as_uri())
+    one.locator("button.thumb").first.click()
+    one.locator("#close").click()
+    assert trouble == [] and not one.locator("#detail").is_visible()
+    one.close()
 
 
 @pytest.fixture

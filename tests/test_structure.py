@@ -35,6 +35,7 @@ ORDER = [
     ["stimulus", "single", "remeasure"],
     ["accept"],
     ["record"],
+    ["record_form"],
     ["store", "contact_sheet", "doctor"],
     ["manifest"],
     ["derived", "results", "verify", "regenerate", "methods"],

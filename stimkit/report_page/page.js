@@ -254,6 +254,13 @@ function quantile(sorted, share) {
   return sorted[Math.floor(at)] + (sorted[Math.ceil(at)] - sorted[Math.floor(at)]) * (at - Math.floor(at));
 }
 
+// Loss relative to that of the initial image; a stimulus that has ended keeps its last one.
+function relativeLoss(trace, evaluation) {
+  const later = trace.evaluation.findIndex((one) => one > evaluation);
+  const place = later < 0 ? trace.evaluation.length - 1 : later - 1;
+  return place < 0 ? NaN : trace[traces.term][place] / trace[traces.term][0];
+}
+
 const traces = { term: "total", factor: "" };
 
 function drawTraces() {
@@ -261,13 +268,9 @@ function drawTraces() {
   const lines = [];
   [...groups].slice(0, MAX_COLOURS).forEach(([level, stimuli], index) => {
     const at = new Map();
-    for (const { trace } of stimuli) {
-      trace.evaluation.forEach((evaluation, place) => {
-        const share = trace[traces.term][place] / trace[traces.term][0];
-        if (Number.isFinite(share) && share > 0) at.set(evaluation, [...(at.get(evaluation) ?? []), share]);
-      });
-    }
-    const points = [...at].sort(([one], [other]) => one - other).map(([evaluation, shares]) => [evaluation, shares.sort((a, b) => a - b)]);
+    const grid = [...new Set(stimuli.flatMap((one) => one.trace.evaluation))];
+    for (const evaluation of grid) at.set(evaluation, stimuli.map(({ trace }) => relativeLoss(trace, evaluation)).filter((share) => share > 0));
+    const points = [...at].filter(([, shares]) => shares.length).sort(([one], [other]) => one - other).map(([evaluation, shares]) => [evaluation, shares.sort((a, b) => a - b)]);
     const x = points.map(([evaluation]) => evaluation);
     const line = (share) => points.map(([, shares]) => quantile(shares, share));
     const hidden = { mode: "lines", line: { width: 0 }, showlegend: false, hoverinfo: "skip", legendgroup: level };
@@ -283,12 +286,13 @@ function drawTraceControls() {
   $("trace-controls").append(
     select("loss", ["total", "content", "style"].map((term) => [term, term]), traces.term, (value) => { traces.term = value; drawTraces(); }),
     select("by", factors, traces.factor, (value) => { traces.factor = value; drawTraces(); }),
-    element("span", { class: "faint" }, "median and the range from 10 to 90 %"));
+    element("span", { class: "faint" }, "median and the range from 10 to 90 %; ended optimizations keep their last loss"));
 }
 
 const distribution = { variable: 0, factor: VARIED[0] ?? FACTORS[0] };
 
 function drawDistribution() {
+  if (!DATA.variables.length) return;
   const variable = DATA.variables[distribution.variable];
   const boxes = DATA.factors[distribution.factor].map((level, index) => {
     const members = DATA.stimuli.filter((one) => one.levels[distribution.factor] === level && one.values[distribution.variable] !== null);
@@ -348,14 +352,6 @@ function forPaper(on) {
 const facing = VARIED.filter((name) => name !== "replicate");
 state.rows = facing.length > 1 ? facing[0] : "";
 state.columns = facing.at(-1) ?? VARIED[0] ?? "";
-drawFindings();
-drawControls();
-drawSheet();
-drawTraceControls();
-drawDistributionControls();
-drawEffects();
-drawPlots();
-
 $("theme").addEventListener("change", (event) => { document.documentElement.dataset.theme = event.target.value; drawPlots(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPlots);
 addEventListener("beforeprint", () => forPaper(true));
@@ -381,3 +377,11 @@ $("copy").addEventListener("click", async () => {
     document.execCommand("copy"); // pages opened from disk have no clipboard in some browsers
   }
 });
+
+drawFindings();
+drawControls();
+drawSheet();
+drawTraceControls();
+drawDistributionControls();
+drawEffects();
+drawPlots();

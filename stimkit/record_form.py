@@ -1,0 +1,91 @@
+"""The form of a record: what every reader of one may rely on, whoever wrote the file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stimkit.errors import RunFolderError
+from stimkit.record import COLUMNS, Record
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Losses(_Form):
+    """Losses of a stage; null where a cell has no such term, or the loss was not finite."""
+
+    content: Loss | None
+    style: Loss | None
+    total: Loss | None
+    content_layers: dict[str, Loss | None]
+    style_layers: dict[str, Loss | None]
+
+
+class _Stages(_Form):
+    initial: _Losses
+    optimized: _Losses
+    file: _Losses
+
+
+class _Attempt(_Form):
+    seed: Count
+    status_reason: str
+    stop_reason: str
+    evaluations: Count
+    batch_id: str
+    batch_size: Count
+    batch_slot: Count
+
+
+class _Record(_Form):
+    stimulus_id: str
+    filename: str
+    status: Annotated[str, Field(pattern="^(accepted|rejected|failed)$")]
+    levels: dict[str, str]
+    attempt: Count
+    attempts: Annotated[list[_Attempt], Field(min_length=1)]
+    losses: _Stages
+    alpha: Number
+    beta: Number
+    evaluations: Count
+    rollbacks: Count
+    window: Count
+    height_px: Count
+    width_px: Count
+    mean_luminance: Number
+    rms_contrast: Number
+    mean_r: Number
+    mean_g: Number
+    mean_b: Number
+    clip_low_frac: Number
+    clip_high_frac: Number
+    wall_time_s: Number
+    batch_size: Count
+    batch_slot: Count
+
+
+_KEYS = {"trace_sha256"} | {
+    column.name for column in COLUMNS if column.name == "loss_convention" or not column.name.startswith("loss_")
+}
+
+
+def check_form(record: Any, name: str) -> Record:
+    """Return a record if it has the form of one. Raises `RunFolderError` saying where it has not."""
+    if absent := _KEYS - record.keys():
+        raise RunFolderError(f"{name} lacks {', '.join(sorted(absent))}")
+    try:
+        _Record.model_validate(record)
+    except (ValidationError, ArithmeticError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"]))
+        raise RunFolderError(f"{name} has not the form of a record: {where}: {first['msg']}") from None
+    if record["attempt"] != len(record["attempts"]):
+        raise RunFolderError(f"{name} has not the form of a record: attempt is not the number of its attempts")
+    return dict(record)
