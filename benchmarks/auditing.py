@@ -25,6 +25,7 @@ from stimkit.inputs import PlanInputs
 from stimkit.measures import measure_files
 from stimkit.remeasure import BATCH_PIXELS, Remeasurement
 from stimkit.report import report
+from stimkit.store import RunStore
 from stimkit.verify import verify
 
 SIZE, SET = 224, 1280  # pixels, stimuli of the set that times are projected to
@@ -81,7 +82,7 @@ def section(plan: Plan, run: Path, device: torch.device) -> Section:
         "decoding": seconds(decode_all),
         "image statistics": seconds(lambda: measure_files(paths, [None] * len(paths), silent)),
         "bare network, two images a stimulus": seconds(lambda: forward(plan, paths, device)),
-        "losses again": seconds(lambda: list(losses_again(made, stimkit.open_run(run).trace, again, silent))),
+        "losses again": seconds(lambda: list(losses_again(made, RunStore.open(run).trace, again, silent))),
         "`stimkit audit`": seconds(lambda: audit(run, device=str(device))),
         "`stimkit report --no-losses`": seconds(lambda: report(run, device=str(device), losses=False)),
     }

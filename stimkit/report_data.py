@@ -20,9 +20,9 @@ from stimkit.measures import MEASURES, OUTCOMES, SSIM_CONTENT, Column
 from stimkit.record import COLUMNS, STAGES, Record, flatten
 from stimkit.store import RunStore
 
-THUMBNAIL_BUDGET = 30_000_000  # bytes of all thumbnails, as they stand in the file
+THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
 MAX_THUMBNAIL, MIN_THUMBNAIL = 384, 96  # pixels of the longer side
-BYTES_PER_PIXEL = 0.5  # of a WebP thumbnail of a texture, in base64
+BYTES_PER_PIXEL = 0.8  # of a WebP thumbnail of a texture, in base64 (0.35 to 0.7 were seen)
 TRACE_POINTS = 60
 Trace = Mapping[str, list[Any]]  # evaluations, and the losses there
 TERMS = ("content", "style", "total")
@@ -53,7 +53,8 @@ def report_data(
         cell = plan.by_id[record["stimulus_id"]]
         values = [measured.get(cell.id, {}).get(variable.name) for variable in known]
         # The file is the one of the plan: a record could name any other.
-        image = None if record["status"] == "failed" else _thumbnail(store.path / "stimuli" / cell.filename, side)
+        path = store.path / "stimuli" / cell.filename
+        image = None if record["status"] == "failed" else _thumbnail(path, side, THUMBNAIL_BUDGET // len(records))
         stimuli.append(_stimulus(record, cell, values, traces[cell.id], image))
         on_count(len(stimuli), len(records))
     return {
@@ -90,11 +91,11 @@ def _thumbnail_side(sizes: Sequence[tuple[int, int]]) -> int:
     return int(min(MAX_THUMBNAIL, max(MIN_THUMBNAIL, allowed), max(max(size) for size in sizes)))
 
 
-def _thumbnail(path: Path, side: int) -> str | None:
-    """A stimulus as a data URL, as it is where it is small enough; None where there is no such file."""
+def _thumbnail(path: Path, side: int, budget: int) -> str | None:
+    """A stimulus as a data URL, as it is where that is small enough; None where there is no such file."""
     try:
         with Image.open(path) as image:
-            if max(image.size) <= side:
+            if max(image.size) <= side and 4 * path.stat().st_size <= 3 * budget:
                 return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()

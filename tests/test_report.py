@@ -18,7 +18,7 @@ from PIL import Image
 import stimkit
 from stimkit.errors import RunFolderError
 from stimkit.report import report
-from stimkit.report_data import MIN_THUMBNAIL, THUMBNAIL_BUDGET, _thumbnail_side
+from stimkit.report_data import BYTES_PER_PIXEL, MIN_THUMBNAIL, THUMBNAIL_BUDGET, _thumbnail_side
 from stimkit.results import Results
 from stimkit.store import RunStore
 from tests.conftest import document
@@ -73,10 +73,10 @@ def test_nothing_is_fetched_and_nothing_hostile_is_markup(page_file: Path) -> No
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", own)
 
 
-@pytest.mark.parametrize(("count", "side"), [(1, 224), (100, 224), (1280, 216)])
+@pytest.mark.parametrize(("count", "side"), [(1, 224), (100, 224), (1280, 187)])
 def test_thumbnails_stay_within_the_budget(count: int, side: int) -> None:
     found = _thumbnail_side([(224, 200)] * count)
-    assert found == side and count * 0.5 * found**2 <= THUMBNAIL_BUDGET
+    assert found == side and count * BYTES_PER_PIXEL * found**2 <= THUMBNAIL_BUDGET
     assert _thumbnail_side([(512, 512)] * 10**6) == MIN_THUMBNAIL
 
 
@@ -84,11 +84,13 @@ def test_large_stimuli_become_small_pictures(small_run: Results, tmp_path: Path)
     from stimkit.report_data import _thumbnail
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    uri = _thumbnail(tmp_path / "a.png", 128)
+    uri = _thumbnail(tmp_path / "a.png", 128, 10**9)
     assert uri is not None and uri.startswith("data:image/webp;base64,")
     with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
         assert image.size == (128, 64)
-    assert _thumbnail(tmp_path / "nowhere.png", 128) is None
+    uri = _thumbnail(tmp_path / "a.png", 600, 100_000)
+    assert uri is not None and uri.startswith("data:image/webp;base64,"), "small enough a picture, too large a file"
+    assert _thumbnail(tmp_path / "nowhere.png", 128, 10**9) is None
 
 
 def test_command_and_mistakes(run: Path, tmp_path: Path, command: Command) -> None:
