@@ -22,7 +22,7 @@ from stimkit.findings import Finding, confounds, of_stimuli, ranked
 from stimkit.images import Pixels, fit
 from stimkit.inputs import FoundInputs, Inputs
 from stimkit.lock import plan_of
-from stimkit.manifest import factor_names, table
+from stimkit.manifest import attribute_names, factor_names, table
 from stimkit.measures import BASIC, CONFOUNDS, measure_files
 from stimkit.precision import choose_device
 from stimkit.record import Record
@@ -103,7 +103,8 @@ def audit(
     factors = factor_names(records)
     found += of_stimuli(stimuli, plan.protocol.audit, factors)
     report("effects of factors", 0, 1)
-    explained = explain(stimuli[stimuli["status"] == "accepted"], factors, CONFOUNDS)
+    accepted = stimuli[stimuli["status"] == "accepted"]
+    explained = explain(accepted, factors, CONFOUNDS, attribute_names(records))
     report("effects of factors", 1, 1)
     found += confounds(explained, plan.protocol.audit.confounds)
     return Audit(checked.planned, checked.complete, tuple(ranked(found)), stimuli, explained)
@@ -194,10 +195,12 @@ def _falling(store: RunStore, record: Record) -> float:
     return float(1 - lowest[-1] / before) if before > 0 else 0.0
 
 
-def explain(stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str]) -> pd.DataFrame:
-    """Effects of all factors but the replicate on those variables that the table has."""
+def explain(
+    stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str], attributes: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Effects of all factors but the replicate, and of attributes, on those variables that the table has."""
     design = [name for name in factors if name != "replicate"]
-    return effects(stimuli, design, [name for name in variables if name in stimuli])
+    return effects(stimuli, design, [name for name in variables if name in stimuli], attributes)
 
 
 def save(found: Audit, folder: Path) -> Path:

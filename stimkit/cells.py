@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 from stimkit.errors import Problem, ProtocolError
+from stimkit.labels import label
 from stimkit.layers import LAYERS
 from stimkit.protocol import Protocol
 from stimkit.protocol_rules import DEFAULT_SET
@@ -50,6 +51,8 @@ class Cell:
     id: str
     levels: Mapping[str, str]
     """Label of the level of every factor, in the order of the protocol."""
+    attributes: Mapping[str, str]
+    """What follows from the levels: attributes of the images, such as their category, and marks."""
     content: str | None
     style: str | None
     content_layers: LayerWeights
@@ -110,12 +113,15 @@ class Plan:
 
     @cached_property
     def factors(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels of the levels of every factor."""
-        labels: dict[str, dict[str, None]] = {factor: {} for factor in self.cells[0].levels}
-        for cell in self.cells:
-            for factor, label in cell.levels.items():
-                labels[factor][label] = None
-        return {factor: tuple(levels) for factor, levels in labels.items()}
+        """The labels of those levels of every factor that the design uses, in the order of the protocol."""
+        used = _values(cell.levels for cell in self.cells)
+        known = {factor: [label(level) for level in self.protocol.levels(factor)] for factor in used}
+        return {factor: tuple(sorted(labels, key=known[factor].index)) for factor, labels in used.items()}
+
+    @cached_property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """The values of what follows from the factors: attributes of images, and marks."""
+        return _values(cell.attributes for cell in self.cells)
 
     @property
     def missing(self) -> tuple[Problem, ...]:
@@ -141,3 +147,12 @@ class Plan:
         """Raise `ProtocolError` with everything that is missing, if anything is."""
         if self.missing:
             raise ProtocolError(self.missing, self.protocol.file)
+
+
+def _values(rows: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Distinct values of every key, in the order in which they appear."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, {})[value] = None
+    return {name: tuple(values) for name, values in found.items()}

@@ -13,16 +13,19 @@ MIN_SHARE = 1.5  # rows for each column that a model needs
 EFFECT_COLUMNS = ("variable", "factor", "model", "df", "df_residual", "f", "p", "eta_squared", "omega_squared")
 
 
-def effects(table: pd.DataFrame, factors: Sequence[str], variables: Iterable[str]) -> pd.DataFrame:
+def effects(
+    table: pd.DataFrame, factors: Sequence[str], variables: Iterable[str], attributes: Sequence[str] = ()
+) -> pd.DataFrame:
     """Effect sizes of factors on variables: one row for each variable, factor and model.
 
     `table` has one row a stimulus. Model `alone` is a one-way analysis with that factor only: all variance that
     goes with it, wherever it comes from. Model `together` holds all factors and those interactions of two
     (`a:b`) that the design lets estimate, with type II sums of squares; it is left out where factors are not
-    separable, as nested ones. `eta_squared` is SS / total SS; `omega_squared` corrects it for what chance
-    explains (Hays 1963; below 0 for less than chance), and is NaN where nothing is left for an error term.
+    separable, as nested ones. `attributes` follow from factors, so they are in models of their own only.
+    `eta_squared` is SS / total SS; `omega_squared` corrects it for what chance explains (Hays 1963; below 0 for less
+    than chance), and is NaN where nothing is left for an error term.
     """
-    varied = [name for name in factors if table[name].nunique() > 1]
+    varied = [name for name in (*factors, *attributes) if table[name].nunique() > 1]
     separable: dict[tuple[int, ...], list[list[int]]] = {}
     rows: list[dict[str, object]] = []
     for variable in variables:
@@ -32,8 +35,9 @@ def effects(table: pd.DataFrame, factors: Sequence[str], variables: Iterable[str
         there = [index for index in range(len(varied)) if frame[f"f{index}"].nunique() > 1]
         found = [("alone", varied[index], _one_way(frame, f"f{index}")) for index in there]
         key = tuple(frame.index)
+        crossed = [index for index in there if varied[index] in factors]
         if key not in separable:
-            separable[key] = _separable(frame, there) if len(there) > 1 else []
+            separable[key] = _separable(frame, crossed) if len(crossed) > 1 else []
         if terms := separable[key]:
             names = [":".join(varied[index] for index in term) for term in terms]
             found += [("together", *one) for one in zip(names, _together(frame, terms), strict=True)]

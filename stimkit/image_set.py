@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from stimkit.findings import OUTLYING, Finding, confounds, outliers, ranked
 from stimkit.images import image_files
 from stimkit.limits import EVERY, AuditLimits
 from stimkit.measures import MEASURES, SSIM_CONTENT, measure_files
+from stimkit.name_patterns import matching, placeholders
 
 SIZE_AND_DIGEST = ("height_px", "width_px", "pixel_sha256")
-PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)(:d)?\}")
 NAMES = tuple(measure.name for measure in MEASURES)
 RESERVED = {*NAMES, SSIM_CONTENT.name, *OUTLYING, "filename", "stimulus_id", "problem", *SIZE_AND_DIGEST}
 
@@ -68,36 +67,15 @@ def audit_images(
 def parse(names: Sequence[str], pattern: str) -> pd.DataFrame:
     """Factors from file names: one row for each name that matches, one column for each `{placeholder}`.
 
-    A pattern without a slash is matched against the last part of a name. `{i:d}` matches digits only; of two
-    placeholders side by side, the first matches no digits and the second only digits, so that `{shape}{i}` takes
-    `knife12` apart. Raises `UsageError` for a pattern without placeholders or one that no name matches.
+    See `stimkit.name_patterns.matching`. Raises `UsageError` for a pattern without placeholders or one that no name
+    matches.
     """
-    expression = _expression(pattern)
-    matches = [(name, expression.fullmatch(name if "/" in pattern else name.rsplit("/", 1)[-1])) for name in names]
-    if "filename" in expression.groupindex:
+    if "filename" in placeholders(pattern):
         raise UsageError("a placeholder cannot be called filename")
-    rows = [{"filename": name, **match.groupdict()} for name, match in matches if match]
+    rows = [{"filename": name, **values} for name, values in matching(names, pattern).items()]
     if not rows:
         raise UsageError(f"no file matches the pattern {pattern}; the first file is {names[0]}")
     return pd.DataFrame(rows)
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    parts, end = [], 0
-    found = list(PLACEHOLDER.finditer(pattern))
-    for index, one in enumerate(found):
-        parts.append(re.escape(pattern[end : one.start()]))
-        follows = index > 0 and one.start() == end and not found[index - 1][2]
-        precedes = index + 1 < len(found) and found[index + 1].start() == one.end()
-        what = r"\d+" if one[2] or follows else r"[^\d/]+?" if precedes else r"[^/]+?"
-        parts.append(f"(?P<{one[1]}>{what})")
-        end = one.end()
-    if not found:
-        raise UsageError(f"the pattern {pattern} has no {{placeholder}}")
-    try:
-        return re.compile("".join([*parts, re.escape(pattern[end:])]))
-    except re.error as error:
-        raise UsageError(f"the pattern {pattern} cannot be used: {error}") from None
 
 
 def _read_table(path: Path) -> pd.DataFrame:

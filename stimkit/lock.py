@@ -84,7 +84,9 @@ def _document(lock: Lock) -> dict[str, Any]:
     }
     # The order of the factors is the order of the cells; what a lock crosses without a list has no entry.
     given = {name: "*" if levels == ["*"] else levels for name, levels in document["factors"].items()}
-    document["factors"] = {name: given[name] for name in (*lock["factors"], *given) if name in given}
+    columns = {name for row in document.get("design", {}).get("table", []) for name in row}
+    order = (name for name in (*lock["factors"], *given) if name in given and name not in columns)
+    document["factors"] = {name: given[name] for name in order}
     for part in ("model", "synthesis"):  # a setting is a factor or has one value, not both
         document[part] = {name: value for name, value in document[part].items() if name not in given}
     return document

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from stimkit.columns import COLUMNS
 from stimkit.layers import LAYERS
-from stimkit.record import COLUMNS, STAGES, Record, flatten
+from stimkit.record import STAGES, Record, flatten
 from stimkit.store import RunStore
 
 MANIFEST_SCHEMA = 2
@@ -25,20 +26,28 @@ _BY_CHANNEL = ("mean_r", "mean_g", "mean_b")
 
 
 def table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a stimulus: its id, the levels of its factors, then everything in `COLUMNS`."""
+    """One row a stimulus: its id, the levels of its factors, attributes, then everything in `COLUMNS`."""
     first = ("stimulus_id", "filename")
     frame = pd.DataFrame(
-        [{**{key: record[key] for key in first}, **record["levels"], **flatten(record)} for record in records]
+        [
+            {**{key: record[key] for key in first}, **record["levels"], **record["attributes"], **flatten(record)}
+            for record in records
+        ]
     )
     frame["alpha_beta_ratio"] = frame["alpha_beta_ratio"].astype(float)
-    for factor in factor_names(records):
-        frame[factor] = _numbers_if_all(frame[factor])
+    for name in (*factor_names(records), *attribute_names(records)):
+        frame[name] = _numbers_if_all(frame[name])
     return frame
 
 
 def factor_names(records: Sequence[Record]) -> tuple[str, ...]:
     """The factors of the design, in the order of the protocol."""
     return tuple(dict.fromkeys(factor for record in records for factor in record["levels"]))
+
+
+def attribute_names(records: Sequence[Record]) -> tuple[str, ...]:
+    """What follows from the factors: attributes of the images, and marks."""
+    return tuple(dict.fromkeys(name for record in records for name in record["attributes"]))
 
 
 def _numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
@@ -96,7 +105,8 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
         if name in _BY_STAGE or name in _BY_CHANNEL:
             continue
         column = described.get(name)
-        described_as = (column.long_name, column.units) if column else (f"level of the factor {name}", "")
+        what = "level of the factor" if name in factors else "attribute or mark"
+        described_as = (column.long_name, column.units) if column else (f"{what} {name}", "")
         values = frame[name]
         numeric = values.dtype.kind in "fiu"
         array = values.to_numpy() if values.dtype.kind in "fiub" else values.fillna("").astype(str).to_numpy(object)

@@ -44,6 +44,11 @@ def _with_attempts(record: Document) -> Document:
     return {**record, "attempt": 1, "attempts": [attempt]}
 
 
+def _with_attributes(record: Document) -> Document:
+    """Records of schema 2 knew factors only."""
+    return {**record, "attributes": {}}
+
+
 def _without_rules(lock: Document) -> Document:
     """Locks of schema 1 were made without `[accept]` and `[audit]`."""
     return {**lock, "protocol": {**lock["protocol"], "accept": {}, "audit": {}}}
@@ -53,4 +58,4 @@ ATTEMPT_KEYS = ("seed", "status_reason", "stop_reason", "evaluations", "batch_id
 """What a record keeps of each attempt at its cell."""
 
 LOCK = Schema("resolved protocol", 2, {1: _without_rules})
-RECORD = Schema("record", 2, {1: _with_attempts})
+RECORD = Schema("record", 3, {1: _with_attempts, 2: _with_attributes})

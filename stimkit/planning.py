@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from stimkit import weights as weights_module
 from stimkit.cells import Cell, Input, LayerWeights, Plan, WeightsSource
+from stimkit.design import points
 from stimkit.errors import ImageError, Problem, ProtocolError, WeightsError
 from stimkit.images import read_source
+from stimkit.labels import label
 from stimkit.layers import LAYERS, deepest
 from stimkit.protocol import Protocol
 from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Convention, Settings
@@ -80,8 +79,8 @@ def _cells(
     digests = {(one.kind, one.name): one.pixel_sha256 for one in inputs}
     settings_of: dict[tuple[Any, ...], tuple[Settings, dict[str, Any]]] = {}
     setting_keys = (*MODEL_KEYS, *SYNTHESIS_KEYS)
-    for levels in itertools.product(*(protocol.levels(factor) for factor in order)):
-        at = dict(zip(order, levels, strict=True))
+    for point in points(protocol, order):
+        at = point.levels
         key = tuple(at[name] for name in setting_keys)
         if key not in settings_of:
             settings_of[key] = _settings(dict(zip(setting_keys, key, strict=True)), sources)
@@ -102,7 +101,8 @@ def _cells(
         seed = _seed(protocol.seed, None if shared else identity, at["replicate"])
         yield Cell(
             id="s" + _sha256({**identity, "seed": seed})[:10],
-            levels={factor: _label(at[factor]) for factor in named},
+            levels={factor: label(at[factor]) for factor in named},
+            attributes=point.attributes,
             content=at["content"],
             style=at["style"],
             content_layers=identity["content_layers"],
@@ -161,20 +161,6 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _label(level: Any) -> str:
-    """Write a level for tables and file names: letters, digits, hyphens and dots."""
-    if level is None:
-        return ""
-    if isinstance(level, bool):
-        return "yes" if level else "no"
-    if isinstance(level, float):
-        return format(level, ".6g").replace("+", "")
-    if isinstance(level, tuple):
-        return "x".join(map(str, level))
-    text = Path(level).stem if isinstance(level, str) and "." in level else str(level)
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)
-
-
 # --- checks ----------------------------------------------------------------------------------------------------
 
 
@@ -202,9 +188,9 @@ def _check_labels(protocol: Protocol) -> None:
     for factor in protocol.factor_names:
         seen: dict[str, Any] = {}
         for index, level in enumerate(protocol.levels(factor)):
-            if seen.setdefault(_label(level), level) is not level:
+            if seen.setdefault(label(level), level) is not level:
                 line = protocol.line("factors", factor, index)
-                message = f'"{seen[_label(level)]}" and "{level}" would both be called "{_label(level)}"'
+                message = f'"{seen[label(level)]}" and "{level}" would both be called "{label(level)}"'
                 problems.append(Problem(f"factors.{factor}[{index}]", message, line))
     if problems:
         raise ProtocolError(problems, protocol.file)

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, create_model
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, WithJsonSchema, create_model
 
+from stimkit.design_rules import check_design
 from stimkit.errors import Problem, ProtocolError
+from stimkit.expansion import expand
+from stimkit.labels import label
 from stimkit.limits import Accept, AuditLimits
 from stimkit.protocol_rules import DEFAULT_SET, check, dotted, syntax_problem, translate
 from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Frozen, ModelSettings, Settings, SynthesisSettings
@@ -46,11 +49,30 @@ class Images(Frozen):
     """`[images]`: named image files or scikit-image samples."""
 
     root: Annotated[str, Field(description="folder of the files, relative to the protocol")] = "."
-    content: dict[str, str] = Field(default_factory=dict)
-    style: dict[str, str] = Field(default_factory=dict)
+    content: ImageFiles = Field(default_factory=dict)
+    style: ImageFiles = Field(default_factory=dict)
+    groups: Annotated[
+        dict[str, Any], Field(description="what the placeholders of a pattern stand for: a list, or how many")
+    ] = Field(default_factory=dict)
+    attributes: Annotated[
+        dict[Literal["content", "style"], dict[str, dict[str, str]]],
+        Field(description="further columns of an image's stimuli, such as its category; a pattern makes them"),
+    ] = Field(default_factory=dict)
     licence: Annotated[
         dict[str, str], Field(description="licence of image files by name; archives hold those that have one")
     ] = Field(default_factory=dict)
+
+
+def _one_or_more(value: Any) -> Any:
+    """Let a single level stand for a list of them."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Level = str | bool | int | float | tuple[int, int]
+Condition = dict[str, Annotated[tuple[Level, ...], BeforeValidator(_one_or_more), Field(min_length=1)]]
+PATTERN = {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "string"}]}
+ImageFiles = Annotated[dict[str, str], WithJsonSchema({**PATTERN, "description": "files by name, or a pattern"})]
+TABLE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 
 
 def _default_content() -> dict[str, dict[str, float | None]]:
@@ -95,6 +117,34 @@ Factors = create_model("Factors", __base__=_FactorsBase, **_setting_factors())
 FACTOR_KEYS = tuple(Factors.model_fields)
 
 
+class Design(Frozen):
+    """`[design]`: factors that are not simply crossed, and marks."""
+
+    zip: Annotated[
+        tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...],
+        Field(description="factors that vary together, the first level of one with the first of the others"),
+    ] = ()
+    table: Annotated[
+        tuple[dict[str, str | bool | int | float], ...],
+        WithJsonSchema({**TABLE, "description": "combinations of levels: a CSV file with a column for each factor"}),
+    ] = ()
+    marks: Annotated[
+        dict[str, tuple[str, str]],
+        Field(description="columns that say whether two factors or attributes have the same value"),
+    ] = Field(default_factory=dict)
+
+
+class Sample(Frozen):
+    """`[sample]`: a part of the combinations, in which every image is used about equally often."""
+
+    count: Annotated[int, Field(ge=1, description="combinations of each stratum")]
+    per: Annotated[tuple[str, ...], Field(description="factors or attributes that make the strata")] = ()
+    balance: Annotated[
+        tuple[str, ...], Field(min_length=1, description="the factors that are sampled; others are crossed with them")
+    ] = ("content", "style")
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Protocol(Frozen):
     """A request for a stimulus set: images, layer sets, settings and the factors that are crossed."""
 
@@ -115,6 +165,12 @@ class Protocol(Frozen):
     accept: Accept = Accept()
     audit: AuditLimits = AuditLimits()
     factors: Factors
+    design: Design = Design()
+    include: Annotated[
+        tuple[Condition, ...], Field(description="only combinations that meet one of these become cells")
+    ] = ()
+    exclude: Annotated[tuple[Condition, ...], Field(description="combinations that meet one of these do not")] = ()
+    sample: Sample | None = None
 
     _text: str = PrivateAttr("")
     _file: str = PrivateAttr("")
@@ -160,15 +216,17 @@ class Protocol(Frozen):
     @classmethod
     def _validated(cls, document: dict[str, Any], text: str, base: Path, name: str) -> Protocol:
         lines = line_map(text)
-        problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in check(document)]
+        document, found = expand(document, base)
+        found += [*check(document), *check_design(document)]
+        problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in found]
         protocol = None
         try:
             # Strict validation as JSON: TOML arrays become tuples, yet "3" stays no number.
             protocol = cls.model_validate_json(json.dumps(document, default=str))
         except ValidationError as error:
             # A list whose levels are all wrong is also reported as too short; once is enough.
-            found = [one for one in error.errors(include_url=False) if one["type"] != "too_short" or not one["input"]]
-            problems += [translate(one, cls, lines) for one in found]
+            wrong = [one for one in error.errors(include_url=False) if one["type"] != "too_short" or not one["input"]]
+            problems += [translate(one, cls, lines) for one in wrong]
         if problems or protocol is None:
             raise ProtocolError(set(problems), name)
         protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, lines
@@ -210,6 +268,13 @@ class Protocol(Frozen):
         sets = [name for name in ("content_layers", "style_layers") if len(self.levels(name)) > 1]
         implied = [name for name in (*images, *sets) if name not in self._order]
         return tuple(dict.fromkeys((*implied, *self._order, "replicate")))
+
+    @property
+    def table(self) -> tuple[dict[str, Any], ...]:
+        """The rows of the design's table, with levels as those of the factors."""
+        rows = self.design.table
+        known = {name: {label(level): level for level in self.levels(name)} for name in (rows[0] if rows else ())}
+        return tuple({name: known[name][label(level)] for name, level in row.items()} for row in rows)
 
     def levels(self, factor: str) -> tuple[Any, ...]:
         """Return the levels of a factor; one that the file does not name has its one default level."""

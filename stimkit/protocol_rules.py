@@ -6,7 +6,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from stimkit.toml_lines import nearest_line
 
 SCHEMA = 1
 LEVEL_NAME = re.compile(r"[A-Za-z0-9-]+")
+IMAGE_FACTORS = ("content", "style")
 DEFAULT_SET = "default"  # the name of a layer set that was given as a plain list
 
 Path = tuple[str | int, ...]
@@ -93,46 +94,62 @@ def _show(value: Any) -> str:
 # --- rules that relate keys to each other; they look at the raw document, so that all errors appear at once ----
 
 
-def _table(document: Any, *path: str) -> dict[str, Any]:
+def as_table(document: Any, *path: str) -> dict[str, Any]:
     for part in path:
         document = document.get(part, {}) if isinstance(document, dict) else {}
     return document if isinstance(document, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-_Finding = tuple[Path, str]
+def layer_sets(document: Any, kind: str) -> list[str]:
+    """Names of the layer sets of a document."""
+    sets = as_table(document, "layers").get(kind)
+    return list(sets) if isinstance(sets, dict) else [DEFAULT_SET]
 
 
-def check(document: dict[str, Any]) -> Iterator[_Finding]:
+def image_attributes(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Values of the attributes of all images."""
+    found: dict[str, dict[Any, None]] = {}
+    for kind in IMAGE_FACTORS:
+        for values in as_table(document, "images", "attributes", kind).values():
+            for name, value in as_table(values).items():
+                found.setdefault(name, {})[value] = None
+    return {name: list(values) for name, values in found.items()}
+
+
+Finding = tuple[Path, str]
+
+
+def check(document: dict[str, Any]) -> Iterator[Finding]:
     """Find what is wrong between the keys of a document, whatever else is wrong with it."""
     for kind in ("content", "style"):
-        yield from _check_names(("images", kind), _table(document, "images", kind))
-        yield from _check_layer_sets(kind, _table(document, "layers").get(kind))
+        yield from _check_names(("images", kind), as_table(document, "images", kind))
+        yield from _check_layer_sets(kind, as_table(document, "layers").get(kind))
         yield from _check_references(document, kind)
-    named = [name for kind in ("content", "style") for name in _table(document, "images", kind)]
-    for name in _table(document, "images", "licence"):
+    named = [name for kind in ("content", "style") for name in as_table(document, "images", kind)]
+    for name in as_table(document, "images", "licence"):
         if name not in named:
             yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
-    yield from _check_levels(_table(document, "factors"))
+    yield from _check_levels(as_table(document, "factors"))
     yield from _check_weights_of_terms(document)
     yield from _check_acceptance(document)
     yield from _check_confounds(document)
 
 
-def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[_Finding]:
+def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[Finding]:
     for name in table:
         if not LEVEL_NAME.fullmatch(name):
             yield (*path, name), "a name consists of letters, digits and hyphens (it becomes part of file names)"
 
 
-def _check_layer_sets(kind: str, value: Any) -> Iterator[_Finding]:
+def _check_layer_sets(kind: str, value: Any) -> Iterator[Finding]:
     path: tuple[str, ...] = ("layers", kind)
     if value == {}:
         yield path, "must name at least one layer set"
-    named = _table(value)
+    named = as_table(value)
     sets = {(): value} if isinstance(value, list) else {(name,): one for name, one in named.items()}
     yield from _check_names(path, named)
     for name, layers in sets.items():
@@ -149,38 +166,37 @@ def _check_layer_sets(kind: str, value: Any) -> Iterator[_Finding]:
                 seen.add(layer)
 
 
-def _check_references(document: dict[str, Any], kind: str) -> Iterator[_Finding]:
-    factors = _table(document, "factors")
-    sets = _table(document, "layers").get(kind)
-    layer_sets = list(sets) if isinstance(sets, dict) else [DEFAULT_SET]
-    known = {kind: list(_table(document, "images", kind)), f"{kind}_layers": layer_sets}
+def _check_references(document: dict[str, Any], kind: str) -> Iterator[Finding]:
+    factors = as_table(document, "factors")
+    known = {kind: list(as_table(document, "images", kind)), f"{kind}_layers": layer_sets(document, kind)}
     where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
     for factor, names in known.items():
-        for index, level in enumerate(_list(factors.get(factor))):
+        for index, level in enumerate(as_list(factors.get(factor))):
             if isinstance(level, str) and level not in names:
                 yield ("factors", factor, index), f'"{level}" is not in {where[factor]}{did_you_mean(level, names)}'
 
 
-def _check_levels(factors: dict[str, Any]) -> Iterator[_Finding]:
+def _check_levels(factors: dict[str, Any]) -> Iterator[Finding]:
     for factor, levels in factors.items():
         seen = []
-        for index, level in enumerate(_list(levels)):
+        for index, level in enumerate(as_list(levels)):
             same = (float(level) if isinstance(level, int | float) else level, isinstance(level, bool))
             if same in seen:
                 yield ("factors", factor, index), f"level {_show(level)} is given twice"
             seen.append(same)
     if "ratio" in factors and ("alpha" in factors or "beta" in factors):
         yield ("factors", "ratio"), "give either ratio (= alpha / beta) or alpha and beta, not both"
-    if "alpha" in factors and "beta" in factors and 0 in _list(factors["alpha"]) and 0 in _list(factors["beta"]):
+    if "alpha" in factors and "beta" in factors and 0 in as_list(factors["alpha"]) and 0 in as_list(factors["beta"]):
         yield ("factors", "beta"), "alpha = 0 and beta = 0 together leave nothing to optimize"
 
 
-def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[_Finding]:
-    factors = _table(document, "factors")
+def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
+    factors = as_table(document, "factors")
     given = {
-        name: [x for x in _list(factors.get(name)) if isinstance(x, int | float)] for name in ("ratio", "alpha", "beta")
+        name: [x for x in as_list(factors.get(name)) if isinstance(x, int | float)]
+        for name in ("ratio", "alpha", "beta")
     }
-    has = {kind: bool(_table(document, "images", kind)) for kind in ("content", "style")}
+    has = {kind: bool(as_table(document, "images", kind)) for kind in ("content", "style")}
     if not any(has.values()):
         yield ("images",), "name at least one content or style image"
     elif not any(name in factors for name in given) and all(has.values()):
@@ -189,16 +205,16 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[_Finding]:
         yield ("images", "content"), "there is no content image, so ratio (or alpha) can only be 0"
     if not has["style"] and (any(x < math.inf for x in given["ratio"]) or any(x > 0 for x in given["beta"])):
         yield ("images", "style"), "there is no style image, so ratio can only be inf (or beta 0)"
-    inits = [*_list(factors.get("init")), _table(document, "synthesis").get("init")]
+    inits = [*as_list(factors.get("init")), as_table(document, "synthesis").get("init")]
     for kind in ("content", "style"):
         if kind in inits and not has[kind]:
             yield ("synthesis", "init"), f'init = "{kind}" needs a {kind} image'
 
 
-def _check_acceptance(document: dict[str, Any]) -> Iterator[_Finding]:
-    inits = [*_list(_table(document, "factors").get("init")), _table(document, "synthesis").get("init", "noise")]
+def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:
+    inits = [*as_list(as_table(document, "factors").get("init")), as_table(document, "synthesis").get("init", "noise")]
     other = next((init for init in inits if init in ("content", "style")), None)
-    rules = _table(document, "accept")
+    rules = as_table(document, "accept")
     if rules.get("retries") and other:
         yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'
     if rules.get("retries") and document.get("seeds") == "shared":
@@ -209,12 +225,14 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[_Finding]:
             yield ("accept", f"relative_{term}_loss"), message
 
 
-def _check_confounds(document: dict[str, Any]) -> Iterator[_Finding]:
-    factors = {"content", "style", "content_layers", "style_layers", *_table(document, "factors")} - {"replicate"}
-    for variable, limit in _table(document, "audit", "confounds").items():
+def _check_confounds(document: dict[str, Any]) -> Iterator[Finding]:
+    factors = {"content", "style", "content_layers", "style_layers", *as_table(document, "factors")} - {"replicate"}
+    factors |= image_attributes(document).keys() | as_table(document, "design", "marks").keys()
+    for variable, limit in as_table(document, "audit", "confounds").items():
         path = ("audit", "confounds", variable)
         if variable not in CONFOUNDS:
             yield path, f'"{variable}" is not measured{did_you_mean(variable, CONFOUNDS)}'
-        for factor in _table(limit):
+        for factor in as_table(limit):
             if factor not in (EVERY, *factors):
-                yield (*path, factor), f'"{factor}" is no factor of this protocol{did_you_mean(factor, factors)}'
+                hint = did_you_mean(factor, factors)
+                yield (*path, factor), f'"{factor}" is no factor or attribute of this protocol{hint}'

@@ -1,7 +1,6 @@
 """Records: everything about one stimulus, as plain JSON values.
 
-A record is made once, when its cell is committed, and is the source of every table. `COLUMNS` says what
-each value is: the manifest takes names, units and descriptions from there.
+A record is made once, when its cell is committed, and is the source of every table.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import numpy as np
 
 from stimkit import accept, migrations
 from stimkit.cells import Cell, Plan
+from stimkit.columns import COLUMNS
 from stimkit.images import pixel_digest
-from stimkit.measures import BASIC, MEASURES, Column, basic_measures
+from stimkit.measures import basic_measures
 
 if TYPE_CHECKING:  # which would load torch
     from stimkit.search import Trace
@@ -29,78 +29,6 @@ STAGES = ("initial", "optimized", "file")
 
 Record = dict[str, Any]
 Attempt = dict[str, Any]  # `migrations.ATTEMPT_KEYS` of a record
-
-
-COLUMNS = (
-    Column("stimulus_id", "", "identifier of the stimulus: digest of everything that determines its pixels"),
-    Column("filename", "", "file of the stimulus in the folder stimuli"),
-    Column("status", "", "accepted; rejected: it breaks a rule of the protocol; or failed: no usable image was found"),
-    Column("status_reason", "", "why the status is not accepted"),
-    Column("attempt", "1", "number of the attempt that made the stimulus, from 1"),
-    Column("content_id", "", "name of the content image"),
-    Column("style_id", "", "name of the style image"),
-    Column("replicate", "1", "number of the replicate, from 1"),
-    Column("seed", "", "seed of the initial noise of that attempt"),
-    Column("content_layers_used", "", "content layers"),
-    Column("style_layers_used", "", "style layers"),
-    Column("content_layer_weights", "1", "weights of the content layers in the content loss"),
-    Column("style_layer_weights", "1", "weights w_l of the style layers in the style loss"),
-    Column("alpha", "1", "weight of the content loss in the total loss"),
-    Column("beta", "1", "weight of the style loss in the total loss"),
-    Column("alpha_beta_ratio", "1", "alpha / beta"),
-    Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean"),
-    Column("content_sha256", "", "digest of the content image's pixels as read"),
-    Column("style_sha256", "", "digest of the style image's pixels as read"),
-    Column("model", "", "network"),
-    Column("weights", "", "name of the weights"),
-    Column("weights_sha256", "", "digest of the weights"),
-    Column("preprocessing", "", "what the network expects of its input"),
-    Column("pooling", "", "pooling of the network"),
-    Column("normalize", "", "filters rescaled to unit mean activation"),
-    Column("fit", "", "how input images were brought to shape"),
-    Column("style_scale", "1", "size of the style image relative to the stimulus"),
-    Column("init", "", "initial image"),
-    Column("init_contrast", "1", "range of the initial noise"),
-    Column("init_sha256", "", "digest of the initial image's float32 values"),
-    Column("optimizer", "", "optimizer"),
-    Column("preconditioner", "", "preconditioner of the optimizer"),
-    Column("history", "1", "pairs in the history of L-BFGS"),
-    Column("learning_rate", "1", "learning rate of Adam"),
-    Column("precision", "", "arithmetic of the network during optimization"),
-    Column("max_evaluations", "1", "largest number of evaluations"),
-    Column("rtol", "1", "relative decrease of the total loss at which the optimization stops"),
-    Column("window", "1", "evaluations over which rtol is judged"),
-    Column("target_style", "1", "relative style loss at which the optimization stops"),
-    Column("target_content", "1", "relative content loss at which the optimization stops"),
-    Column("evaluations", "1", "evaluations of loss and gradient"),
-    Column("rollbacks", "1", "evaluations taken back because they were not finite"),
-    Column("stop_reason", "", "rule that ended the optimization"),
-    Column("loss_content_initial", "1", "content loss of the initial image"),
-    Column("loss_style_initial", "1", "style loss of the initial image"),
-    Column("loss_total_initial", "1", "total loss of the initial image"),
-    Column("loss_content_optimized", "1", "content loss of the optimized image before clipping and rounding"),
-    Column("loss_style_optimized", "1", "style loss of the optimized image before clipping and rounding"),
-    Column("loss_total_optimized", "1", "total loss of the optimized image before clipping and rounding"),
-    Column("loss_content_file", "1", "content loss of the stimulus as decoded from its file"),
-    Column("loss_style_file", "1", "style loss of the stimulus as decoded from its file"),
-    Column("loss_total_file", "1", "total loss of the stimulus as decoded from its file"),
-    Column("height_px", "pixel", "height of the stimulus"),
-    Column("width_px", "pixel", "width of the stimulus"),
-    *(column for column in MEASURES if column.name in BASIC),
-    Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
-    Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
-    Column("file_sha256", "", "digest of the stimulus file"),
-    Column("pixel_sha256", "", "digest of the stimulus's decoded pixels"),
-    Column("device", "", "device"),
-    Column("batch_id", "", "batch that the cell was optimized in"),
-    Column("batch_size", "1", "cells in that batch"),
-    Column("batch_slot", "1", "place in that batch, from 0"),
-    Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
-    Column("stimkit_version", "", "version of stimkit"),
-    Column("torch_version", "", "version of torch"),
-    Column("env_id", "", "environment in environment.json that the cell was made in"),
-    Column("created_utc", "", "time of the commit"),
-)
 
 
 @dataclass(frozen=True)
@@ -170,6 +98,7 @@ def request(cell: Cell, plan: Plan) -> Record:
     source = plan.weights[settings.weights, settings.preprocessing]
     request: Record = {
         "levels": dict(cell.levels),
+        "attributes": dict(cell.attributes),
         "replicate": cell.replicate,
         "seed": cell.seed,
         "alpha": cell.alpha,

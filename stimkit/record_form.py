@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stimkit.columns import COLUMNS
 from stimkit.errors import RunFolderError
-from stimkit.record import COLUMNS, Record
+from stimkit.record import Record
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -49,6 +50,7 @@ class _Record(_Form):
     filename: str
     status: Annotated[str, Field(pattern="^(accepted|rejected|failed)$")]
     levels: dict[str, str]
+    attributes: dict[str, str]
     attempt: Count
     attempts: Annotated[list[_Attempt], Field(min_length=1)]
     losses: _Stages

@@ -14,10 +14,11 @@ from PIL import Image
 
 from stimkit.audit import Audit, as_json
 from stimkit.cells import Cell, Plan
+from stimkit.columns import COLUMNS
 from stimkit.errors import RunFolderError
 from stimkit.findings import FINDINGS
 from stimkit.measures import MEASURES, OUTCOMES, SSIM_CONTENT, Column
-from stimkit.record import COLUMNS, STAGES, Record, flatten
+from stimkit.record import STAGES, Record, flatten
 from stimkit.store import RunStore
 
 THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
@@ -59,7 +60,8 @@ def report_data(
         on_count(len(stimuli), len(records))
     return {
         "name": plan.protocol.name,
-        "factors": {name: list(levels) for name, levels in plan.factors.items()},
+        "design": list(plan.factors),
+        "factors": {name: list(levels) for name, levels in {**plan.factors, **plan.attributes}.items()},
         "variables": [variable._asdict() for variable in known],
         "columns": {column.name: column.long_name for column in COLUMNS},
         "stages": list(STAGES),
@@ -75,7 +77,7 @@ def _stimulus(record: Record, cell: Cell, values: list[Any], trace: Trace, image
         "id": cell.id,
         "file": f"stimuli/{cell.filename}",
         "status": record["status"],
-        "levels": dict(cell.levels),
+        "levels": {**cell.levels, **cell.attributes},
         "image": image,
         "parameters": {name: value for name, value in parameters.items() if value not in (None, "")},
         "losses": record["losses"],

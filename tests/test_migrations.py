@@ -22,12 +22,19 @@ from tests.conftest import ROOT
 FROZEN = ROOT / "tests" / "frozen"
 
 
-@pytest.fixture
-def old_run(tmp_path: Path) -> Path:
-    """A run folder with records of schema 1, as they were written then."""
-    with zipfile.ZipFile(FROZEN / "run-schema-1.zip") as archive:
-        archive.extractall(tmp_path)
-    return tmp_path / "run"
+OLDER = [1, 2]  # schemas of records
+
+
+@pytest.fixture(params=OLDER)
+def old_run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A run folder with records of an older schema, as they were written then."""
+    return thawed(request.param, tmp_path)
+
+
+def thawed(schema: int, folder: Path) -> Path:
+    with zipfile.ZipFile(FROZEN / f"run-schema-{schema}.zip") as archive:
+        archive.extractall(folder)
+    return folder / "run"
 
 
 def raw_record(run: Path) -> dict[str, object]:
@@ -35,10 +42,12 @@ def raw_record(run: Path) -> dict[str, object]:
     return record
 
 
-@pytest.mark.parametrize("schema", [migrations.RECORD, migrations.LOCK], ids=lambda schema: schema.kind)
-def test_every_older_schema_has_a_frozen_example(schema: migrations.Schema, old_run: Path) -> None:
-    assert list(schema.steps) == list(range(1, schema.current)) == [1], "one run folder with both is kept"
-    assert raw_record(old_run)["schema"] == raw_lock(old_run)["schema"] == 1
+def test_every_older_schema_has_a_frozen_example(tmp_path: Path) -> None:
+    kept = {number: thawed(number, tmp_path / str(number)) for number in OLDER}
+    assert [raw_record(run)["schema"] for run in kept.values()] == list(migrations.RECORD.steps)
+    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(migrations.LOCK.steps)
+    for schema in (migrations.RECORD, migrations.LOCK):
+        assert list(schema.steps) == list(range(1, schema.current))
 
 
 def raw_lock(run: Path) -> dict[str, object]:
@@ -46,16 +55,16 @@ def raw_lock(run: Path) -> dict[str, object]:
     return lock
 
 
-def test_a_lock_of_schema_1_has_no_rules(old_run: Path) -> None:
-    before = raw_lock(old_run)
+def test_a_lock_of_schema_1_has_no_rules(tmp_path: Path) -> None:
+    before = raw_lock(thawed(1, tmp_path))
     frozen = json.dumps(before)
     plan = plan_of(migrations.LOCK.read(before, "it"))
     assert json.dumps(before) == frozen and plan.protocol.accept == Accept()
     assert list(plan.by_id) == before["cells"]
 
 
-def test_a_record_of_schema_1_gets_its_only_attempt(old_run: Path) -> None:
-    before = raw_record(old_run)
+def test_a_record_of_schema_1_gets_its_only_attempt(tmp_path: Path) -> None:
+    before = raw_record(thawed(1, tmp_path))
     frozen = json.dumps(before)
     after = migrations.RECORD.read(before, "it")
     assert json.dumps(before) == frozen, "a step changes nothing that it is given"
@@ -66,8 +75,12 @@ def test_a_record_of_schema_1_gets_its_only_attempt(old_run: Path) -> None:
     }
 
 
+def test_a_record_of_schema_2_has_factors_only(tmp_path: Path) -> None:
+    after = migrations.RECORD.read(raw_record(thawed(2, tmp_path)), "it")
+    assert after["attributes"] == {}
+
+
 def test_an_old_run_is_sound_and_its_tables_may_lack_later_columns(old_run: Path) -> None:
-    assert "attempt" not in pd.read_csv(old_run / "manifest.csv").columns
     assert verify(old_run).findings == ()
     table = pd.read_csv(old_run / "manifest.csv", dtype=str, keep_default_na=False)
     table.drop(columns="alpha").to_csv(old_run / "manifest.csv", index=False)

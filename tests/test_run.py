@@ -26,10 +26,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import stimkit
+from stimkit.columns import COLUMNS
 from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderError, StorageError
 from stimkit.manifest import to_grid
 from stimkit.measures import basic_measures
-from stimkit.record import COLUMNS
 from stimkit.results import Results
 from stimkit.runner import Event
 from stimkit.store import RunStore

@@ -13,15 +13,17 @@ from tests.conftest import ROOT
 
 # From the bottom up: a module imports only from rows above its own.
 ORDER = [
-    ["errors", "graph"],
-    ["migrations", "atomic"],
+    ["errors", "graph", "labels"],
+    ["migrations", "atomic", "name_patterns"],
     ["writer"],
     ["layers"],
     ["settings", "toml_lines"],
     ["images", "weights", "template"],
-    ["measures", "effects", "limits"],
-    ["protocol_rules"],
+    ["measures", "effects", "limits", "expansion"],
+    ["columns", "protocol_rules"],
+    ["design_rules"],
     ["protocol", "noise", "cost"],
+    ["design"],
     ["winograd"],
     ["vgg"],
     ["cells"],

@@ -121,7 +121,7 @@ function drawSheet() {
 
 function thumbnail(stimulus) {
   const flagged = (FINDINGS_OF.get(stimulus.id) ?? []).some((one) => one.severity === "error");
-  const label = FACTORS.map((name) => `${name} ${stimulus.levels[name]}`).join(", ");
+  const label = DATA.design.map((name) => `${name} ${stimulus.levels[name]}`).join(", ");
   const inside = stimulus.image
     ? element("img", { src: stimulus.image, alt: label, loading: "lazy", decoding: "async" })
     : element("span", { class: "none" }, stimulus.status);
@@ -158,7 +158,7 @@ function open(id, opener) {
   if (opener) state.opener = opener;
   state.open = id;
   const stimulus = BY_ID.get(id);
-  $("detail-title").textContent = `${id}  ${FACTORS.map((name) => stimulus.levels[name]).filter(Boolean).join(" · ")}`;
+  $("detail-title").textContent = `${id}  ${DATA.design.map((name) => stimulus.levels[name]).filter(Boolean).join(" · ")}`;
   $("detail-body").replaceChildren(...detail(stimulus));
   if (!$("detail").open) $("detail").showModal();
   drawTrace(stimulus);
@@ -183,12 +183,12 @@ function detail(stimulus) {
 
 function neighbours(stimulus) {
   const figures = [];
-  for (const name of VARIED) {
+  for (const name of VARIED.filter((name) => DATA.design.includes(name))) {
     const levels = DATA.factors[name];
     for (const step of [-1, 1]) {
       const level = levels[levels.indexOf(stimulus.levels[name]) + step];
       const other = level === undefined ? null
-        : DATA.stimuli.find((one) => FACTORS.every((factor) => one.levels[factor] === (factor === name ? level : stimulus.levels[factor])));
+        : DATA.stimuli.find((one) => DATA.design.every((factor) => one.levels[factor] === (factor === name ? level : stimulus.levels[factor])));
       if (other) {
         const button = thumbnail(other);
         figures.push(element("figure", {}, button, element("figcaption", {}, `${name} ${level}`)));

@@ -1,0 +1,205 @@
+"""What a protocol file says in short, written out: series of levels, image patterns, tables of cells.
+
+A document is expanded before it is validated, so that the protocol of a lock needs none of the files it came from.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stimkit.errors import UsageError
+from stimkit.name_patterns import PLACEHOLDER, matching, placeholders
+
+Document = dict[str, Any]
+KeyPath = tuple[str | int, ...]
+Finding = tuple[KeyPath, str]
+
+LOGARITHMIC = ("ratio", "alpha", "beta")
+TEXT_FACTORS = ("content", "style", "content_layers", "style_layers")
+MAX_STEPS = 1000
+
+
+def expand(document: Document, base: Path) -> tuple[Document, list[Finding]]:
+    """Write out a document, whatever else is wrong with it; return it with what cannot be written out.
+
+    Series `{ from, to, steps }` of factors become lists, `images.content` and `images.style` given as a pattern
+    become tables of files with their attributes, `design.table` given as a file becomes its rows. Files are
+    relative to `base`.
+    """
+    problems: list[Finding] = []
+    expanded = dict(document)
+    for section, change in (("factors", _series), ("images", _patterns), ("design", _table)):
+        if isinstance(expanded.get(section), dict):
+            expanded[section], found = change(expanded[section], base)
+            problems += found
+    rows = _rows(expanded)
+    if rows:
+        levels = {name: list(dict.fromkeys(row[name] for row in rows if name in row)) for name in rows[0]}
+        given = expanded.get("factors", {})
+        for name in levels.keys() & given.keys():
+            problems.append((("factors", name), "is also a column of design.table; name it once"))
+        expanded["factors"] = {**levels, **given}
+    return expanded, problems
+
+
+# --- series of levels ------------------------------------------------------------------------------------------
+
+
+def _series(factors: Document, base: Path) -> tuple[Document, list[Finding]]:
+    written: Document = {}
+    problems: list[Finding] = []
+    for name, levels in factors.items():
+        written[name] = levels
+        if isinstance(levels, dict) and levels.keys() == {"from", "to", "steps"}:
+            try:
+                written[name] = series(levels["from"], levels["to"], levels["steps"], logarithmic=name in LOGARITHMIC)
+            except UsageError as error:
+                problems.append((("factors", name), str(error)))
+                written[name] = [levels["to"]]
+    return written, problems
+
+
+def series(first: Any, last: Any, steps: Any, *, logarithmic: bool) -> list[float]:
+    """Levels from `first` to `last` in equal steps, or equal factors; whole numbers between whole numbers.
+
+    Raises `UsageError` where there is no such series.
+    """
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in (first, last)):
+        raise UsageError("from and to must be numbers")
+    if not isinstance(steps, int) or not 2 <= steps <= MAX_STEPS:
+        raise UsageError(f"steps must be a whole number from 2 to {MAX_STEPS}")
+    if logarithmic:
+        if not (first > 0 and last > 0):
+            raise UsageError("from and to must be > 0: the levels have equal factors between them")
+        exponents = series(math.log10(first), math.log10(last), steps, logarithmic=False)
+        return [float(first), *(float(f"{10**one:.6g}") for one in exponents[1:-1]), float(last)]
+    levels = [first + (last - first) * index / (steps - 1) for index in range(steps)]
+    if isinstance(first, int) and isinstance(last, int):
+        return [round(one) for one in levels]
+    return [float(first), *(float(f"{one:.9g}") for one in levels[1:-1]), float(last)]
+
+
+# --- images by pattern -----------------------------------------------------------------------------------------
+
+
+def _patterns(images: Document, base: Path) -> tuple[Document, list[Finding]]:
+    written = dict(images)
+    problems: list[Finding] = []
+    groups = images.get("groups", {})
+    root = images.get("root", ".")
+    for kind in ("content", "style", "mask"):
+        pattern = images.get(kind)
+        if not isinstance(pattern, str):
+            continue
+        try:
+            found = list(_members(pattern, groups, base / root))
+        except (UsageError, TypeError) as error:
+            problems.append((("images", kind), str(error)))
+            written[kind] = {"unknown": pattern}
+            continue
+        names = [_name(pattern, values) for values in found]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            problems.append((("images", kind), f'two images of the pattern would be called "{twice}"'))
+        written[kind] = {name: _filled(pattern, values) for name, values in zip(names, found, strict=True)}
+        attributes = {name: values for name, values in zip(names, found, strict=True) if values}
+        written["attributes"] = {**written.get("attributes", {}), kind: attributes}
+    return written, problems
+
+
+def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[dict[str, str]]:
+    """Values of the placeholders of every image that is listed, or is there."""
+    names = placeholders(pattern)
+    if listed := [name for name in names if name in groups]:
+        if absent := [name for name in names if name not in groups]:
+            raise UsageError(f"images.groups lists {listed[0]}, but not {absent[0]}; list all of them, or none")
+        for values in itertools.product(*(_listed(groups[name], name) for name in names)):
+            yield dict(zip(names, values, strict=True))
+        return
+    place = root / PLACEHOLDER.split(pattern)[0].rpartition("/")[0]
+    there = sorted(path.relative_to(root).as_posix() for path in place.rglob("*") if path.is_file())
+    found = {name: values for name, values in matching(there, pattern).items() if _filled(pattern, values) == name}
+    if not found:
+        raise UsageError(
+            f"no file in {place} matches {pattern}; to plan before the images are there, list what"
+            f" {{{names[0]}}} stands for in images.groups"
+        )
+    yield from found.values()
+
+
+def _listed(value: Any, name: str) -> list[str]:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return [str(number) for number in range(1, value + 1)]
+    if isinstance(value, list) and value and all(isinstance(one, str | int) for one in value):
+        return [str(one) for one in value]
+    raise UsageError(f"images.groups.{name} must be a list of names, or how many there are")
+
+
+def _filled(pattern: str, values: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda match: values[match[1]], pattern)
+
+
+def _name(pattern: str, values: Mapping[str, str]) -> str:
+    """The image's name: the parts of its path from the first that has a placeholder on, without the suffix."""
+    parts = pattern.split("/")
+    first = next((index for index, part in enumerate(parts) if PLACEHOLDER.search(part)), 0)
+    whole = _filled("/".join(parts[first:]), values)
+    return whole.rpartition(".")[0].replace("/", "-").replace("_", "-")
+
+
+# --- tables of cells -------------------------------------------------------------------------------------------
+
+
+def _table(design: Document, base: Path) -> tuple[Document, list[Finding]]:
+    name = design.get("table")
+    if not isinstance(name, str):
+        return design, []
+    try:
+        return {**design, "table": read_table(base / name)}, []
+    except UsageError as error:
+        return {**design, "table": []}, [(("design", "table"), str(error))]
+
+
+def read_table(path: Path) -> list[Document]:
+    """Rows of a CSV table of cells, one column a factor; numbers and true or false as such.
+
+    Raises `UsageError` where the file cannot be read, a row has another length, or there are none.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig")), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as a CSV table: {error}") from None
+    rows = [row for row in rows if row]
+    if len(rows) < 2:
+        raise UsageError(f"{path} has no rows; its first line names factors, each further one is a combination")
+    header, *body = rows
+    for number, row in enumerate(body, 2):
+        if len(row) != len(header):
+            raise UsageError(f"{path}: row {number} has {len(row)} values, the header {len(header)}")
+    if len(set(header)) < len(header):
+        raise UsageError(f"{path} names a column twice")
+    return [
+        {name: value if name in TEXT_FACTORS else _value(value) for name, value in zip(header, row, strict=True)}
+        for row in body
+    ]
+
+
+def _value(text: str) -> Any:
+    """A number, a truth value or a list as TOML would read it; everything else is text."""
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, int | float) else text
+
+
+def _rows(document: Document) -> list[Document]:
+    design = document.get("design")
+    rows = design.get("table") if isinstance(design, dict) else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -1,0 +1,21 @@
+"""Levels as they stand in tables and file names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+
+def label(level: Any) -> str:
+    """Write a level for tables and file names: letters, digits, hyphens and dots."""
+    if level is None:
+        return ""
+    if isinstance(level, bool):
+        return "yes" if level else "no"
+    if isinstance(level, float):
+        return format(level, ".6g").replace("+", "")
+    if isinstance(level, tuple | list):
+        return "x".join(map(label, level))
+    text = Path(level).stem if isinstance(level, str) and "." in level else str(level)
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)
