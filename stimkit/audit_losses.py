@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from stimkit.cells import Cell
 from stimkit.findings import Finding
-from stimkit.images import FloatImage, decode, fit, to_float
-from stimkit.inputs import Inputs
-from stimkit.noise import white_noise
-from stimkit.record import STAGES, Record
+from stimkit.images import decode, to_float
+from stimkit.preparation import initial_image
+from stimkit.record import Record
 from stimkit.remeasure import Remeasurement
 from stimkit.synthesis import Measured
 
@@ -44,7 +43,7 @@ def losses_again(
     done = 0
     for batch in _batches(cells):
         files = [to_float(decode(known[cell.id][1].read_bytes(), cell.filename)) for cell in batch]
-        starts = [_initial(cell, again.inputs) for cell in batch]
+        starts = [initial_image(cell, again.inputs) for cell in batch]
         measured = zip(again.losses(batch, files), again.losses(batch, starts), strict=True)
         for cell, (file, start) in zip(batch, measured, strict=True):
             record = known[cell.id][0]
@@ -62,15 +61,6 @@ def _batches(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     for _, group in groupby(arranged, key=lambda cell: cell.settings):
         members = list(group)
         yield from (members[start : start + CHUNK] for start in range(0, len(members), CHUNK))
-
-
-def _initial(cell: Cell, inputs: Inputs) -> FloatImage:
-    settings = cell.settings
-    if settings.init == "noise":
-        return white_noise(cell.seed, settings.height, settings.width, settings.init_contrast)
-    name = cell.content if settings.init == "content" else cell.style
-    assert name is not None
-    return to_float(fit(inputs.image(settings.init, name), settings.size, settings.fit))
 
 
 def _row(cell: Cell, file: Measured, again: Remeasurement) -> Row:
@@ -105,7 +95,10 @@ def _mismatches(
             detail = f"{stage}: the {first} loss is {found[first]:.6g}, recorded is {recorded[first]:.6g}{others}"
             yield Finding("loss_mismatch", "error", record["stimulus_id"], detail, max(wrong.values()), tolerance)
     if record["precision"] in ("float32", "float64") and len(trace):
-        for stage, total in (("initial", trace[0, 2]), ("optimized", _result(record, trace))):
+        totals = {"initial": trace[0, 2]}
+        if not record["equalize_weight"]:  # with it, the result need not have the lowest total loss
+            totals["optimized"] = _result(record, trace)
+        for stage, total in totals.items():
             known = _recorded(record["losses"][stage])["total"]
             if not _equal(known, float(total), scale.total, tolerance, FAST_ROUNDING):
                 detail = f"{stage}: the total loss is {known:.6g}, the trace says {total:.6g}"
@@ -153,8 +146,7 @@ def _recorded(losses: Mapping[str, Any]) -> dict[str, float]:
 def inconsistent(record: Record, cell: Cell, trace: NDArray[Any]) -> Iterator[Finding]:
     """Recorded losses that do not add up: nothing but the record and the trace is needed."""
     problems = []
-    for stage in STAGES:
-        losses = record["losses"][stage]
+    for stage, losses in record["losses"].items():
         sums = {
             term: sum(weight * (losses[f"{term}_layers"][name] or 0.0) for name, weight in layers)
             for term, layers in (("content", cell.content_layers), ("style", cell.style_layers))

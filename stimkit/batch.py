@@ -12,11 +12,13 @@ from torch import Tensor
 
 from stimkit import images
 from stimkit.cells import Cell
+from stimkit.finishing import Finishing, Finishings
+from stimkit.images import Pixels
 from stimkit.inputs import Inputs
 from stimkit.layers import LAYERS
 from stimkit.losses import Objective, gram_matrix
-from stimkit.noise import white_noise
 from stimkit.precision import NETWORK_DTYPE, image_dtype, network_arithmetic
+from stimkit.preparation import initial_image, preparation_key, prepared
 from stimkit.settings import Settings
 from stimkit.vgg import VGG19, unit_mean
 from stimkit.weights import Weights
@@ -67,27 +69,24 @@ class Targets:
 
     def content(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
         """Feature maps P of the cell's content image: layer to (N, height, width)."""
-        return self._get("content", cell.content, cell.settings.size, cell.settings.fit, layers)
+        return self._get("content", cell, layers)
 
     def style(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
         """Gram matrices A / M of the cell's style image: layer to (N, N)."""
-        return self._get("style", cell.style, cell.settings.style_size, cell.settings.fit, layers)
+        return self._get("style", cell, layers)
 
-    def image(self, kind: str, name: str, size: tuple[int, int], fit: str) -> Tensor:
-        """A content or style image as (3, height, width) on the device of the network."""
+    def image(self, pixels: Pixels) -> Tensor:
+        """An image as (3, height, width) on the device of the network."""
         dtype = torch.float64 if self._network.dtype == torch.float64 else torch.float32
-        pixels = images.fit(self._inputs.image(kind, name), size, fit)
         return torch.from_numpy(images.to_float(pixels)).to(self._network.device, dtype)
 
-    def _get(
-        self, kind: str, name: str | None, size: tuple[int, int], fit: str, layers: Sequence[str]
-    ) -> dict[str, Tensor]:
-        assert name is not None
-        keys = {layer: (kind, name, size, fit, layer) for layer in layers}
+    def _get(self, kind: str, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
+        keys = {layer: (*preparation_key(cell, kind), layer) for layer in layers}
         absent = [layer for layer, key in keys.items() if key not in self._cache]
         if absent:
             with torch.no_grad(), network_arithmetic("float32"):
-                maps = self._network.features(self.image(kind, name, size, fit)[None], absent)
+                image = self.image(prepared(cell, kind, self._inputs))
+                maps = self._network.features(image[None], absent)
                 for layer, features in maps.items():
                     self._put(keys[layer], features[0] if kind == "content" else gram_matrix(features)[0])
         for key in keys.values():
@@ -136,9 +135,10 @@ def build_objective(cells: Sequence[Cell], targets: Targets, device: torch.devic
     )
 
 
-def build_initial(cells: Sequence[Cell], targets: Targets, device: torch.device) -> Tensor:
+def build_initial(cells: Sequence[Cell], inputs: Inputs, device: torch.device) -> Tensor:
     """Initial images (batch, 3, height, width): white noise of each cell's seed, its content or its style image."""
-    return torch.stack([_initial(cell, targets, device) for cell in cells])
+    initial = torch.from_numpy(np.stack([initial_image(cell, inputs) for cell in cells]))
+    return initial.to(device, image_dtype(cells[0].settings.precision))
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ class Batch:
     objective: Objective
     initial: Tensor
     """(batch, 3, height, width)"""
+    finishings: Sequence[Finishing] = ()
+    """What becomes of the optimized image of each cell."""
 
 
 class Assembly:
@@ -162,24 +164,16 @@ class Assembly:
         self._inputs, self._device = inputs, device
         self._networks = Networks(inputs, device)
         self._targets: dict[VGG19, Targets] = {}
+        self._finishings = Finishings(inputs)
 
     def batch(self, cells: Sequence[Cell]) -> Batch:
         settings = cells[0].settings
         reference = self._networks.reference(settings)
         targets = self._targets.setdefault(reference, Targets(reference, self._inputs))
         objective = build_objective(cells, targets, self._device)
-        initial = build_initial(cells, targets, self._device)
-        return Batch(settings, self._networks.network(settings), reference, objective, initial)
-
-
-def _initial(cell: Cell, targets: Targets, device: torch.device) -> Tensor:
-    settings = cell.settings
-    if settings.init == "noise":
-        noise = white_noise(cell.seed, settings.height, settings.width, settings.init_contrast)
-        return torch.from_numpy(np.ascontiguousarray(noise)).to(device, image_dtype(settings.precision))
-    name = cell.content if settings.init == "content" else cell.style
-    assert name is not None
-    return targets.image(settings.init, name, settings.size, settings.fit)
+        initial = build_initial(cells, self._inputs, self._device)
+        finishings = [self._finishings.of(cell) for cell in cells]
+        return Batch(settings, self._networks.network(settings), reference, objective, initial, finishings)
 
 
 def _union(cells: Sequence[Cell], term: str) -> list[str]:

@@ -39,6 +39,7 @@ def expand(document: Document, base: Path) -> tuple[Document, list[Finding]]:
         if isinstance(expanded.get(section), dict):
             expanded[section], found = change(expanded[section], base)
             problems += found
+    problems += _sized(expanded)
     rows = _rows(expanded)
     if rows:
         levels = {name: list(dict.fromkeys(row[name] for row in rows if name in row)) for name in rows[0]}
@@ -84,6 +85,46 @@ def series(first: Any, last: Any, steps: Any, *, logarithmic: bool) -> list[floa
     if isinstance(first, int) and isinstance(last, int):
         return [round(one) for one in levels]
     return [float(first), *(float(f"{one:.9g}") for one in levels[1:-1]), float(last)]
+
+
+# --- degrees of visual angle -----------------------------------------------------------------------------------
+
+
+def _sized(document: Document) -> list[Finding]:
+    """Of size, visual size and pixels per degree, give what follows from the other two."""
+    display = document.get("display")
+    if not isinstance(display, dict):
+        return []
+    visual, ppd = _pair(display.get("visual_size")), display.get("ppd", 0)
+    synthesis = dict(document.get("synthesis", {}))
+    size = _pair(synthesis.get("size"))
+    if visual and "size" in document.get("factors", {}):
+        return [(("display", "visual_size"), "size is a factor; give ppd only")]
+    if visual and not _number(ppd):
+        if not size:
+            return [(("display", "visual_size"), "needs ppd, or the size in pixels")]
+        ppd = size[0] / visual[0]
+    if not _number(ppd) or not all(_number(side) for side in visual or ()):
+        return []  # which the rules of the keys say
+    if visual:
+        sides = [round(degrees * ppd) for degrees in visual]
+        if size and any(abs(side - other) > 1 for side, other in zip(sides, size, strict=True)):
+            told = f"{visual[0]:g} × {visual[1]:g} degrees at {ppd:g} pixels per degree are {sides[0]} × {sides[1]} px"
+            return [(("display", "visual_size"), f"{told}, but size is {size[0]} × {size[1]}; leave one of them out")]
+        document["synthesis"] = {"size": sides, **synthesis}
+    document["output"] = {**document.get("output", {}), "ppd": float(ppd)}
+    return []
+
+
+def _pair(value: Any) -> list[Any] | None:
+    """[height, width], of which one number stands for both."""
+    if _number(value):
+        return [value, value]
+    return value if isinstance(value, list) and len(value) == 2 and all(map(_number, value)) else None
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 # --- images by pattern -----------------------------------------------------------------------------------------

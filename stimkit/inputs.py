@@ -21,6 +21,9 @@ class Inputs(Protocol):
     def image(self, kind: str, name: str) -> Pixels:
         """A content or style image in its own size, (height, width, 3)."""
 
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Names of all content or style images."""
+
     def weights(self, settings: Settings) -> Weights:
         """The weights of cells of these settings."""
 
@@ -38,6 +41,9 @@ class PlanInputs:
         if source.pixel_sha256 != known.pixel_sha256:
             raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
         return source.pixels
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        return tuple(one.name for one in self._plan.inputs if one.kind == kind)
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where the weights cannot be read or have changed since the plan was made."""
@@ -67,6 +73,9 @@ class FoundInputs:
                 f'{kind} image "{name}" ({known.spec}, pixels sha256 {known.pixel_sha256[:12]}…) was not found:'
                 f" {error}; give a folder that has it with --inputs"
             ) from None
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        return self._original.names(kind)
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where no file has the weights that the plan was made with."""

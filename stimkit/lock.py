@@ -87,8 +87,8 @@ def _document(lock: Lock) -> dict[str, Any]:
     columns = {name for row in document.get("design", {}).get("table", []) for name in row}
     order = (name for name in (*lock["factors"], *given) if name in given and name not in columns)
     document["factors"] = {name: given[name] for name in order}
-    for part in ("model", "synthesis"):  # a setting is a factor or has one value, not both
-        document[part] = {name: value for name, value in document[part].items() if name not in given}
+    for part in ("model", "synthesis", "output"):  # a setting is a factor or has one value, not both
+        document[part] = {name: value for name, value in document.get(part, {}).items() if name not in given}
     return document
 
 

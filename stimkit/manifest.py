@@ -15,10 +15,15 @@ import xarray as xr
 from stimkit.columns import COLUMNS
 from stimkit.layers import LAYERS
 from stimkit.record import STAGES, Record, flatten
+from stimkit.settings import OUTPUT_KEYS
 from stimkit.store import RunStore
 
 MANIFEST_SCHEMA = 2
-LATER_COLUMNS = frozenset({"attempt"})
+_OUTPUT_COLUMNS = (
+    *OUTPUT_KEYS, "colour", "height_deg", "width_deg", "mean_luminance_optimized", "rms_contrast_optimized",
+    "equalize_error", "loss_content_equalized", "loss_style_equalized", "loss_total_equalized",
+)  # fmt: skip
+LATER_COLUMNS = frozenset({"attempt", *_OUTPUT_COLUMNS})
 """Columns that tables of an earlier schema do not have."""
 TERMS = ("content", "style", "total")
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
@@ -74,8 +79,7 @@ def _loss_rows(records: Iterable[Record]) -> Iterator[tuple[Any, ...]]:
     for record in records:
         weights = {term: _layer_weights(record, term) for term in ("content", "style")}
         factors = {"content": record["alpha"], "style": record["beta"]}
-        for stage in STAGES:
-            losses = record["losses"][stage]
+        for stage, losses in record["losses"].items():
             for term in ("content", "style"):
                 for layer, value in losses[f"{term}_layers"].items():
                     yield record["stimulus_id"], stage, term, layer, weights[term][layer], value
@@ -100,7 +104,7 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
     frame, factors, lock = table(records), factor_names(records), store.lock_contents()
     described = {column.name: column for column in COLUMNS}
     variables: dict[str, Any] = {}
-    coordinates: dict[str, Any] = {"stage": list(STAGES), "channel": ["red", "green", "blue"]}
+    coordinates: dict[str, Any] = {"stage": _stages(records), "channel": ["red", "green", "blue"]}
     for name in frame.columns:
         if name in _BY_STAGE or name in _BY_CHANNEL:
             continue
@@ -181,7 +185,7 @@ def _stage_losses(records: Sequence[Record]) -> dict[str, Any]:
     return {
         f"loss_{term}": (
             ("stimulus", "stage"),
-            np.array([[_number(record["losses"][stage][term]) for stage in STAGES] for record in records]),
+            np.array([[_loss(record, stage, term) for stage in _stages(records)] for record in records]),
             _attributes(long_name, "1"),
         )
         for term, long_name in names.items()
@@ -190,17 +194,18 @@ def _stage_losses(records: Sequence[Record]) -> dict[str, Any]:
 
 def _layer_losses(records: Sequence[Record]) -> dict[str, Any]:
     variables: dict[str, Any] = {}
+    stages = _stages(records)
     for term in ("content", "style"):
         layers = _layers(records, term)
         losses = np.array(
             [
                 [
-                    [_number(record["losses"][stage][f"{term}_layers"].get(layer)) for layer in layers]
-                    for stage in STAGES
+                    [_number(record["losses"].get(stage, {}).get(f"{term}_layers", {}).get(layer)) for layer in layers]
+                    for stage in stages
                 ]
                 for record in records
             ]
-        ).reshape(len(records), len(STAGES), len(layers))
+        ).reshape(len(records), len(stages), len(layers))
         weights = [[_layer_weights(record, term).get(layer, 0.0) for layer in layers] for record in records]
         variables[f"{term}_loss_by_layer"] = (
             ("stimulus", "stage", f"{term}_layer"),
@@ -229,6 +234,15 @@ def _traces(store: RunStore, records: Sequence[Record]) -> dict[str, Any]:
         )
         for column, term in enumerate(TERMS)
     }
+
+
+def _stages(records: Sequence[Record]) -> list[str]:
+    """The stages that any of the stimuli has losses of."""
+    return [stage for stage in STAGES if any(stage in record["losses"] for record in records)]
+
+
+def _loss(record: Record, stage: str, term: str) -> float:
+    return _number(record["losses"].get(stage, {}).get(term))
 
 
 def _number(value: float | None) -> float:

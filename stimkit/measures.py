@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stimkit.errors import ImageError
 from stimkit.images import Pixels, read_source
+from stimkit.photometry import LUMINANCE_WEIGHTS, decode
 
-LUMINANCE_WEIGHTS = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of encoded values
 EDGE_SCALE = 2.0  # pixels: standard deviation of the Gaussian of the edge detector
 MIN_SIDE = 8  # pixels; below this a spectrum and a similarity say nothing
@@ -58,13 +58,7 @@ CONFOUNDS = tuple(column.name for column in (*MEASURES, SSIM_CONTENT, *OUTCOMES)
 """Variables that an audit explains by the factors of the design."""
 
 
-def _decoded() -> NDArray[np.float64]:
-    """Linear light of every 8-bit value: IEC 61966-2-1."""
-    encoded = np.arange(256) / 255.0
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-LINEAR = _decoded()
+LINEAR = decode(np.arange(256) / 255.0)  # light of every 8-bit value
 
 
 def luminance(pixels: Pixels) -> NDArray[np.float64]:

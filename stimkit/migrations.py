@@ -44,9 +44,21 @@ def _with_attempts(record: Document) -> Document:
     return {**record, "attempt": 1, "attempts": [attempt]}
 
 
-def _with_attributes(record: Document) -> Document:
-    """Records of schema 2 knew factors only."""
-    return {**record, "attributes": {}}
+def _with_output(record: Document) -> Document:
+    """Records of schema 2 knew factors only, and no way from the optimized image to the stimulus but rounding."""
+    return {
+        **record,
+        "attributes": {},
+        "colour": "free",
+        **{f"equalize_{what}": "none" for what in ("luminance", "contrast", "histogram", "spectrum")},
+        "gamut": "iterate",
+        "aperture": "none",
+        **dict.fromkeys(("equalize_weight", "aperture_diameter", "aperture_ramp", "aperture_sigma", "ppd"), 0.0),
+        "background": 0.2159,
+        "rounding": "nearest",
+        **dict.fromkeys(("height_deg", "width_deg", "equalize_error")),
+        **dict.fromkeys(("mean_luminance_optimized", "rms_contrast_optimized")),
+    }
 
 
 def _without_rules(lock: Document) -> Document:
@@ -58,4 +70,4 @@ ATTEMPT_KEYS = ("seed", "status_reason", "stop_reason", "evaluations", "batch_id
 """What a record keeps of each attempt at its cell."""
 
 LOCK = Schema("resolved protocol", 2, {1: _without_rules})
-RECORD = Schema("record", 3, {1: _with_attempts, 2: _with_attributes})
+RECORD = Schema("record", 3, {1: _with_attempts, 2: _with_output})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stimkit import weights as weights_module
@@ -15,8 +15,9 @@ from stimkit.errors import ImageError, Problem, ProtocolError, WeightsError
 from stimkit.images import read_source
 from stimkit.labels import label
 from stimkit.layers import LAYERS, deepest
+from stimkit.output_rules import impossible
 from stimkit.protocol import Protocol
-from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Convention, Settings
+from stimkit.settings import SECTION_OF, Convention, Settings
 
 ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
 
@@ -44,6 +45,7 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     _check_labels(protocol)
     _check_sizes(protocol)
     cells = tuple(_cells(protocol, inputs, sources))
+    _check_outputs(cells, protocol)
     _check_distinct(cells, protocol)
     return Plan(protocol, inputs, sources, cells)
 
@@ -68,22 +70,21 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 
 # --- crossing --------------------------------------------------------------------------------------------------
 
-_CROSSED = ("content", "style", "content_layers", "style_layers", "ratio", "alpha", "beta")
+_CROSSED = ("content", "style", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
 
 
 def _cells(
     protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]
 ) -> Iterator[Cell]:
     named = protocol.factor_names
-    order = (*named, *(key for key in (*_CROSSED, *MODEL_KEYS, *SYNTHESIS_KEYS) if key not in named))
+    order = (*named, *(key for key in _CROSSED if key not in named))
     digests = {(one.kind, one.name): one.pixel_sha256 for one in inputs}
     settings_of: dict[tuple[Any, ...], tuple[Settings, dict[str, Any]]] = {}
-    setting_keys = (*MODEL_KEYS, *SYNTHESIS_KEYS)
     for point in points(protocol, order):
         at = point.levels
-        key = tuple(at[name] for name in setting_keys)
+        key = tuple(at[name] for name in SECTION_OF)
         if key not in settings_of:
-            settings_of[key] = _settings(dict(zip(setting_keys, key, strict=True)), sources)
+            settings_of[key] = _settings(dict(zip(SECTION_OF, key, strict=True)), sources, inputs)
         settings, canonical = settings_of[key]
         alpha, beta = _alpha_beta(at, protocol)
         content_layers = _weighted(protocol.layers.content[at["content_layers"]], settings.loss, "content")
@@ -116,13 +117,16 @@ def _cells(
 
 
 def _settings(
-    values: dict[str, Any], sources: Mapping[tuple[str, str], WeightsSource]
+    values: dict[str, Any], sources: Mapping[tuple[str, str], WeightsSource], inputs: Sequence[Input]
 ) -> tuple[Settings, dict[str, Any]]:
     """Settings of a cell, and their part of its identity: settings at their default are left out of it,
     so that a setting added in a later version changes no id."""
     settings = Settings(**values)
     source = sources[settings.weights, settings.preprocessing]
-    canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude={"weights", "preprocessing"})
+    unimportant = {"weights", "preprocessing"} | ({"ppd"} if settings.aperture == "none" else set())
+    canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
+    for kind in settings.pools:
+        canonical[f"{kind}_pool"] = sorted(one.pixel_sha256 for one in inputs if one.kind == kind)
     network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}
     return settings, {**canonical, **network}
 
@@ -180,6 +184,18 @@ def _check_sizes(protocol: Protocol) -> None:
                 problems.append(Problem(key, message, line))
     if problems:
         raise ProtocolError(set(problems), protocol.file)
+
+
+def _check_outputs(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """What is asked of the finished images must be possible, as far as that can be known before they are made."""
+    kinds = {(cell.settings, cell.content is not None, cell.style is not None) for cell in cells}
+    found = {one for kind in kinds for one in impossible(*kind)}
+    if found:
+        problems = [
+            Problem(f"{SECTION_OF[key]}.{key}", message, protocol.line("factors", key) or protocol.line("output", key))
+            for key, message in found
+        ]
+        raise ProtocolError(problems, protocol.file)
 
 
 def _check_labels(protocol: Protocol) -> None:

@@ -64,6 +64,26 @@ class Fourier:
         return filtered
 
 
+class Grey:
+    """Another map, and then the mean of the channels: the image stays grey while it is optimized."""
+
+    def __init__(self, inner: Preconditioner) -> None:
+        self._inner = inner
+
+    def forward(self, z: Tensor) -> Tensor:
+        return _grey(self._inner.forward(z))
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self._inner.inverse(_grey(x))
+
+    def adjoint(self, x: Tensor) -> Tensor:
+        return self._inner.adjoint(_grey(x))
+
+
+def _grey(x: Tensor) -> Tensor:
+    return x.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
+
+
 def _like(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype).to(like.device)  # the type first: not every device has float64
 
@@ -72,6 +92,8 @@ def _mix(matrix: Tensor, x: Tensor) -> Tensor:
     return torch.einsum("ij,bjhw->bihw", matrix, x)
 
 
-def preconditioner(kind: str, height: int, width: int, like: Tensor) -> Preconditioner:
-    """Return the preconditioner of that name for images of a size, on the device and dtype of `like`."""
-    return Fourier(height, width, like) if kind == "fourier" else Identity()
+def preconditioner(kind: str, like: Tensor, *, grey: bool = False) -> Preconditioner:
+    """Return the preconditioner of that name for images like `like`, in its size, device and dtype."""
+    height, width = like.shape[-2:]
+    inner = Fourier(height, width, like) if kind == "fourier" else Identity()
+    return Grey(inner) if grey else inner

@@ -17,7 +17,7 @@ from stimkit.expansion import expand
 from stimkit.labels import label
 from stimkit.limits import Accept, AuditLimits
 from stimkit.protocol_rules import DEFAULT_SET, check, dotted, syntax_problem, translate
-from stimkit.settings import MODEL_KEYS, SYNTHESIS_KEYS, Frozen, ModelSettings, Settings, SynthesisSettings
+from stimkit.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, Settings, SynthesisSettings
 from stimkit.toml_lines import line_map, nearest_line
 
 
@@ -41,6 +41,7 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LayerSet = Annotated[dict[str, Weight | None], BeforeValidator(_layer_weights)]
 LayerSets = Annotated[dict[str, LayerSet], BeforeValidator(_one_or_many)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
+Extent = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0)]
 FiniteNonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -117,6 +118,15 @@ Factors = create_model("Factors", __base__=_FactorsBase, **_setting_factors())
 FACTOR_KEYS = tuple(Factors.model_fields)
 
 
+class Display(Frozen):
+    """`[display]`: the display of the experiment; of visual size, pixels per degree and size, two give the third."""
+
+    visual_size: Annotated[
+        Extent | tuple[Extent, Extent] | None, Field(description="degrees of visual angle: a side, or [height, width]")
+    ] = None
+    ppd: Annotated[Extent | None, Field(description="pixels per degree of visual angle")] = None
+
+
 class Design(Frozen):
     """`[design]`: factors that are not simply crossed, and marks."""
 
@@ -162,6 +172,8 @@ class Protocol(Frozen):
     layers: Layers = Layers()
     model: ModelSettings = ModelSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
+    display: Display = Display()
+    output: OutputSettings = OutputSettings()
     accept: Accept = Accept()
     audit: AuditLimits = AuditLimits()
     factors: Factors
@@ -289,10 +301,8 @@ class Protocol(Frozen):
             return known if value in (None, ("*",)) else value
         if value is not None:
             return tuple(value)
-        if factor in MODEL_KEYS:
-            return (getattr(self.model, factor),)
-        if factor in SYNTHESIS_KEYS:
-            return (getattr(self.synthesis, factor),)
+        if factor in SECTION_OF:
+            return (getattr(getattr(self, SECTION_OF[factor]), factor),)
         return (None,)  # ratio, alpha, beta: not given
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # which would load torch
     from stimkit.stimulus import Stimulus
     from stimkit.synthesis import Measured, Synthesis
 
-STAGES = ("initial", "optimized", "file")
+STAGES = ("initial", "optimized", "equalized", "file")
+"""Where losses are measured; `equalized` only where an image is changed between optimization and file."""
 
 Record = dict[str, Any]
 Attempt = dict[str, Any]  # `migrations.ATTEMPT_KEYS` of a record
@@ -57,7 +58,8 @@ def make_record(
 
     `earlier` are the attempts at the cell before this one.
     """
-    stages = dict(zip(STAGES, (synthesis.initial, synthesis.optimized, stimulus.measured), strict=True))
+    measured = (synthesis.initial, synthesis.optimized, stimulus.equalized, stimulus.measured)
+    stages = {stage: losses for stage, losses in zip(STAGES, measured, strict=True) if losses is not None}
     record = {
         "schema": migrations.RECORD.current,
         "stimulus_id": cell.id,
@@ -71,6 +73,10 @@ def make_record(
         "losses": {stage: _losses(measured, cell) for stage, measured in stages.items()},
         "height_px": cell.settings.height,
         "width_px": cell.settings.width,
+        **dict(zip(("height_deg", "width_deg"), cell.settings.degrees or (None, None), strict=True)),
+        "mean_luminance_optimized": stimulus.light.mean,
+        "rms_contrast_optimized": stimulus.light.contrast,
+        "equalize_error": stimulus.equalize_error,
         **basic_measures(stimulus.pixels),
         "clip_low_frac": stimulus.clipped[0],
         "clip_high_frac": stimulus.clipped[1],
@@ -153,8 +159,8 @@ def _finite(value: float) -> float | None:
 def flatten(record: Record) -> dict[str, Any]:
     """Return the values of `COLUMNS` for a record; stage losses become `loss_<term>_<stage>`."""
     losses = {
-        f"loss_{term}_{stage}": record["losses"][stage][term]
-        for stage in STAGES
+        f"loss_{term}_{stage}": losses[term]
+        for stage, losses in record["losses"].items()
         for term in ("content", "style", "total")
     }
     values = {**record, **losses}

@@ -32,6 +32,7 @@ class _Losses(_Form):
 class _Stages(_Form):
     initial: _Losses
     optimized: _Losses
+    equalized: _Losses | None = None
     file: _Losses
 
 

@@ -17,8 +17,10 @@ from torch import Tensor
 from stimkit import images
 from stimkit.batch import Networks
 from stimkit.cells import Cell, Input, LayerWeights, Plan
+from stimkit.images import Pixels
 from stimkit.inputs import Inputs
 from stimkit.precision import network_arithmetic
+from stimkit.preparation import plain, preparation_key, prepared
 from stimkit.settings import Convention, Settings
 from stimkit.synthesis import Measured
 
@@ -93,10 +95,10 @@ class Remeasurement:
         content: dict[str, float] = {}
         style: dict[str, float] = {}
         if cell.content:
-            target = self._target("content", cell.content, cell)
+            target = self._target("content", cell)
             content = {name: content_term(maps[name], target[name], convention) for name, _ in cell.content_layers}
         if cell.style:
-            target = self._target("style", cell.style, cell)
+            target = self._target("style", cell)
             style = {name: style_term(gram(maps[name]), target[name], convention) for name, _ in cell.style_layers}
         content_sum = sum(weight * content[name] for name, weight in cell.content_layers)
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
@@ -106,10 +108,10 @@ class Remeasurement:
         """Losses of an image without any response: the size of the targets, to which rounding is relative."""
         maps: Layered = {}
         if cell.content:
-            maps |= self._target("content", cell.content, cell)
+            maps |= self._target("content", cell)
         blank = {name: torch.zeros_like(one) for name, one in maps.items()}
         if cell.style:
-            grams = self._target("style", cell.style, cell)
+            grams = self._target("style", cell)
             blank |= {name: one.new_zeros(one.shape[0], 1, 1) for name, one in grams.items() if name not in blank}
         return self._of_cell(cell, blank)
 
@@ -125,11 +127,11 @@ class Remeasurement:
     def _chance_by_layer(
         self, term: str, name: str, cell: Cell, weights: LayerWeights
     ) -> dict[str, NDArray[np.float64]]:
-        key = (term, name, *self._key(cell.settings), cell.settings.loss, cell.settings.style_scale)
+        key = (*preparation_key(cell, term), *self._key(cell.settings), cell.settings.loss)
         known = self._chance.setdefault(key, {})
         absent = [layer for layer, _ in weights if layer not in known]
         if absent:
-            target = self._target(term, name, cell)
+            target = self._target(term, cell)
             sources, features, grams = self._pool(cell.settings)
             digest = self.plan.input(term, name).pixel_sha256
             others = [index for index, one in enumerate(sources) if one.pixel_sha256 != digest]
@@ -155,7 +157,8 @@ class Remeasurement:
             room = POOL_BYTES
             for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), POOL_IMAGES)).astype(int)):
                 one = every[index]
-                maps = self._features_of(one.kind, one.name, settings, settings.size, [*content, *style])
+                pixels = plain(images.fit(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings)
+                maps = self._features_of(pixels, settings, [*content, *style])
                 features.append({name: maps[name] for name in content})
                 grams.append({name: gram(maps[name]) for name in style})
                 sources.append(one)
@@ -165,14 +168,13 @@ class Remeasurement:
             self._pools = {key: (sources, features, grams)}  # that of earlier settings is not needed any more
         return self._pools[key]
 
-    def _target(self, term: str, name: str, cell: Cell) -> Layered:
+    def _target(self, term: str, cell: Cell) -> Layered:
         settings = cell.settings
-        size = settings.size if term == "content" else settings.style_size
         weights = cell.content_layers if term == "content" else cell.style_layers
-        key = (term, name, *self._key(settings), size)
+        key = (*preparation_key(cell, term), *self._key(settings))
         if not {layer for layer, _ in weights} <= self._targets.get(key, {}).keys():
             layers = sorted({layer for layer, _ in weights} | self._targets.get(key, {}).keys())
-            maps = self._features_of(term, name, settings, size, layers)
+            maps = self._features_of(prepared(cell, term, self.inputs), settings, layers)
             found = maps if term == "content" else {layer: gram(one) for layer, one in maps.items()}
             # Feature maps are large: cells had better come in the order of their contents.
             full = len(self._targets) >= MAX_TARGETS
@@ -180,10 +182,7 @@ class Remeasurement:
             self._targets[key] = found
         return self._targets[key]
 
-    def _features_of(
-        self, kind: str, name: str, settings: Settings, size: tuple[int, int], layers: Sequence[str]
-    ) -> Layered:
-        pixels = images.fit(self.inputs.image(kind, name), size, settings.fit)
+    def _features_of(self, pixels: Pixels, settings: Settings, layers: Sequence[str]) -> Layered:
         maps = self._features(settings, images.to_float(pixels)[None], layers)
         return {layer: features[0].clone() for layer, features in maps.items()}
 
@@ -198,4 +197,4 @@ class Remeasurement:
     def _key(settings: Settings) -> tuple[object, ...]:
         """What feature maps depend on, but for the image."""
         model = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
-        return (*model, settings.size, settings.fit, settings.precision == "float64")
+        return (*model, settings.size, settings.fit, settings.colour, settings.precision == "float64")

@@ -64,7 +64,7 @@ def report_data(
         "factors": {name: list(levels) for name, levels in {**plan.factors, **plan.attributes}.items()},
         "variables": [variable._asdict() for variable in known],
         "columns": {column.name: column.long_name for column in COLUMNS},
-        "stages": list(STAGES),
+        "stages": [stage for stage in STAGES if any(stage in record["losses"] for record in records)],
         "stimuli": stimuli,
         "findings": [{**one, "meaning": FINDINGS[one["name"]]} for one in audited["findings"]],
         "effects": audited["effects"],

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from stimkit.batch import Batch
 from stimkit.graph import Repeated
+from stimkit.hold import hold_of
 from stimkit.lbfgs import LBFGS, Adam, BatchOptimizer
 from stimkit.losses import Losses
 from stimkit.precision import network_arithmetic
 from stimkit.precondition import preconditioner
-from stimkit.settings import Settings, StopReason
+from stimkit.settings import GREY_COLOURS, Settings, StopReason
 
 SYNC_INTERVAL = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
 COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
@@ -61,11 +62,12 @@ class Search:
     def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True) -> None:
         initial, settings = batch.initial, batch.settings
         self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
-        self._transform = preconditioner(settings.preconditioner, settings.height, settings.width, initial)
+        self._transform = preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
+        self._hold = hold_of(batch.finishings, initial)
         self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
         self._shape, self._device = initial.shape[1:], initial.device
         self._sync = SYNC_INTERVAL[initial.device.type]
-        # The problem is solved for total loss / initial total loss, so that no tolerance, step or
+        # The problem is solved for total loss / initial total loss, so that no tolerance, step, penalty or
         # rounding depends on the scale of alpha and beta.
         start = initial.new_tensor(totals)
         self._scale = torch.where(start.isfinite() & (start > 0), 1 / start, 1)
@@ -119,6 +121,8 @@ class Search:
         with network_arithmetic(self._settings.precision):
             losses = objective.losses(self._network.features(images, objective.layers))
             total = self._scale * objective.total(losses)
+            if self._hold is not None:
+                total = total + self._hold.penalty(images)
             (grad,) = torch.autograd.grad(total.sum(), images)
         with torch.no_grad(), network_arithmetic("float32"):
             running = self._state == _RUNNING
@@ -182,6 +186,7 @@ class Search:
     def _keep(self, index: Tensor) -> None:
         self._optimizer.keep(index)
         self._objective = self._objective.select(index)
+        self._hold = self._hold and self._hold.select(index)
         self._rows, self._state, self._counts = self._rows[index], self._state[index], self._counts[index]
         self._scale, self._first = self._scale[index], self._first[index]
         self._recent, self._log = self._recent[:, index], self._log[:, index]

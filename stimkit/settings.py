@@ -38,6 +38,10 @@ Size = Annotated[
     WithJsonSchema({"anyOf": [Side, {"type": "array", "items": Side, "minItems": 2, "maxItems": 2}]}),
 ]
 Finite = Field(allow_inf_nan=False)
+Colour = Literal["free", "grey", "luminance", "covariance", "histogram"]
+GREY_COLOURS = ("grey", "luminance")  # the optimization has one channel
+POOLS = {"contents": "content", "styles": "style"}  # targets that are means over all images of a kind
+ImageTarget = Literal["none", "content", "style", "contents", "styles"]
 
 
 class Frozen(BaseModel):
@@ -95,9 +99,60 @@ class SynthesisSettings(Frozen):
     history: Annotated[int, Field(ge=1, le=100, description="pairs that L-BFGS keeps")] = 10
     learning_rate: Annotated[float, Field(gt=0, description="Adam only"), Finite] = 0.05
     precision: Precision = "float32"
+    colour: Annotated[
+        Colour,
+        Field(
+            description="free: as they come; grey: all images in grey; luminance: synthesis in grey, then the colours"
+            " of the content image; covariance, histogram: the style image's colours are first matched to the content's"
+        ),
+    ] = "free"
 
 
-class Settings(ModelSettings, SynthesisSettings):
+class OutputSettings(Frozen):
+    """From the optimized image to the stimulus: `[output]` of a protocol. Luminance is relative, in linear light."""
+
+    equalize_luminance: Annotated[
+        ImageTarget | Annotated[float, Field(gt=0, lt=1)],
+        Field(description="mean luminance: a number, or that of images"),
+    ] = "none"
+    equalize_contrast: Annotated[
+        ImageTarget | Annotated[float, Field(gt=0, le=10)],
+        Field(description="standard deviation / mean of luminance: a number, or that of images"),
+    ] = "none"
+    equalize_histogram: Annotated[ImageTarget, Field(description="distribution of luminance")] = "none"
+    equalize_spectrum: Annotated[ImageTarget, Field(description="amplitude spectrum of luminance")] = "none"
+    equalize_weight: Annotated[
+        float,
+        Field(ge=0, description="of a penalty that holds luminance and contrast during the optimization; 0: none"),
+        Finite,
+    ] = 0.0
+    gamut: Annotated[
+        Literal["iterate", "compress", "clip"],
+        Field(
+            description="what equalization does beyond 0 to 1. iterate: clips luminance and hits the target all the"
+            " same; compress: lowers contrast; clip: clips channels"
+        ),
+    ] = "iterate"
+    aperture: Annotated[Literal["none", "circle", "gaussian"], Field(description="shape of what is shown")] = "none"
+    aperture_diameter: Annotated[
+        float, Field(ge=0, description="degrees of visual angle; 0: the shorter side"), Finite
+    ] = 0.0
+    aperture_ramp: Annotated[float, Field(ge=0, description="raised cosine of the circle, degrees"), Finite] = 0.0
+    aperture_sigma: Annotated[float, Field(ge=0, description="of the Gaussian, degrees"), Finite] = 0.0
+    background: Annotated[float, Field(ge=0, le=1, description="luminance around the aperture")] = 0.2159
+    ppd: Annotated[float, Field(ge=0, description="pixels per degree of visual angle; 0: not known"), Finite] = 0.0
+    rounding: Annotated[Literal["nearest", "dither"], Field(description="to 8 bits; dither: up or down at random")] = (
+        "nearest"
+    )
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Kinds of images of which all are looked at for a target."""
+        wanted = (self.equalize_luminance, self.equalize_contrast, self.equalize_histogram, self.equalize_spectrum)
+        return tuple(kind for pool, kind in POOLS.items() if pool in wanted)
+
+
+class Settings(ModelSettings, SynthesisSettings, OutputSettings):
     """All settings of one cell."""
 
     @property
@@ -107,6 +162,11 @@ class Settings(ModelSettings, SynthesisSettings):
     @property
     def width(self) -> int:
         return self.size[1]
+
+    @property
+    def degrees(self) -> tuple[float, float] | None:
+        """Height and width in degrees of visual angle, where pixels per degree are known."""
+        return (self.height / self.ppd, self.width / self.ppd) if self.ppd else None
 
     @property
     def style_size(self) -> tuple[int, int]:
@@ -119,3 +179,10 @@ class Settings(ModelSettings, SynthesisSettings):
 
 MODEL_KEYS = tuple(ModelSettings.model_fields)
 SYNTHESIS_KEYS = tuple(SynthesisSettings.model_fields)
+OUTPUT_KEYS = tuple(OutputSettings.model_fields)
+SECTION_OF = {
+    **dict.fromkeys(MODEL_KEYS, "model"),
+    **dict.fromkeys(SYNTHESIS_KEYS, "synthesis"),
+    **dict.fromkeys(OUTPUT_KEYS, "output"),
+}
+"""The table of a protocol that each setting stands in."""

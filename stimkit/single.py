@@ -62,6 +62,9 @@ class _Given:
     def image(self, kind: str, name: str) -> Pixels:
         return self._images[kind]
 
+    def names(self, kind: str) -> tuple[str, ...]:
+        return ("image",) if kind in self._images else ()
+
     def weights(self, settings: Settings) -> Weights:
         return weights.load(settings.weights, preprocessing=settings.preprocessing)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from stimkit.batch import Batch
+from stimkit.equalize import Light
 from stimkit.images import FloatImage, Pixels, clipped_fractions, decode, encode_png, quantize, to_float
 from stimkit.synthesis import Measured, Synthesis, measure
 
@@ -23,10 +24,16 @@ class Stimulus:
     png: bytes
     pixels: Pixels
     """What the file decodes to."""
+    equalized: Measured | None
+    """Losses after equalization, before aperture and rounding; None where nothing was equalized."""
     measured: Measured
     """Losses of the decoded pixels."""
     clipped: tuple[float, float]
     """Fractions of values below 0 and above 1 before clipping."""
+    light: Light
+    """Mean and contrast of luminance before equalization, inside the aperture."""
+    equalize_error: float | None
+    """How far luminance, contrast, histogram or spectrum are from their target, relative to it."""
 
     @property
     def file_sha256(self) -> str:
@@ -34,12 +41,30 @@ class Stimulus:
 
 
 def finish(results: Sequence[Synthesis], batch: Batch) -> list[Stimulus]:
-    """Write each image of a batch as PNG in memory, decode it again, and measure what an observer will see."""
-    files = [encode_png(quantize(np.nan_to_num(one.image))) for one in results]
-    pixels = [decode(file, "stimulus") for file in files]
-    decoded = torch.from_numpy(np.stack([to_float(one) for one in pixels]))
-    measured = measure(batch.reference, batch.objective, decoded.to(batch.initial))
-    return [
-        Stimulus(one.image, file, image, losses, clipped_fractions(one.image))
-        for one, file, image, losses in zip(results, files, pixels, measured, strict=True)
+    """Finish each image of a batch, write it as PNG in memory, decode it again, and measure what an observer sees."""
+    images = [np.nan_to_num(one.image) for one in results]
+    equalized = [
+        one.equalize(image) if one.equalizes else image for one, image in zip(batch.finishings, images, strict=True)
     ]
+    files = [encode_png(finishing.show(image)) for finishing, image in zip(batch.finishings, equalized, strict=True)]
+    pixels = [decode(file, "stimulus") for file in files]
+    of_files = _measure(batch, [to_float(one) for one in pixels])
+    changed = any(finishing.equalizes for finishing in batch.finishings)
+    of_equalized = _measure(batch, equalized) if changed else [None] * len(files)
+    return [
+        Stimulus(
+            image=result.image,
+            png=files[row],
+            pixels=pixels[row],
+            equalized=of_equalized[row],
+            measured=of_files[row],
+            clipped=clipped_fractions(result.image),
+            light=batch.finishings[row].light(images[row]),
+            equalize_error=batch.finishings[row].error(quantize(equalized[row])),
+        )
+        for row, result in enumerate(results)
+    ]
+
+
+def _measure(batch: Batch, images: Sequence[FloatImage]) -> list[Measured]:
+    return measure(batch.reference, batch.objective, torch.from_numpy(np.stack(images)).to(batch.initial))

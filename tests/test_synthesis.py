@@ -163,7 +163,7 @@ def test_fourier_preconditioner_is_linear_invertible_and_has_its_adjoint() -> No
         assert torch.allclose(g.inverse(g.forward(z)), z)
         assert float((g.forward(z) * x).sum()) == pytest.approx(float((z * g.adjoint(x)).sum()), rel=1e-10)
         assert torch.allclose(g.forward(2 * z + x), 2 * g.forward(z) + g.forward(x))
-    assert torch.equal(preconditioner("none", 16, 16, z).forward(z), z)
+    assert torch.equal(preconditioner("none", z).forward(z), z)
 
 
 def test_measure_agrees_with_the_png_as_read_again() -> None:

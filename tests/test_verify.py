@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -157,7 +158,8 @@ def test_every_kind_of_finding_is_described() -> None:
 def test_a_lock_is_enough_to_make_its_plan_again(path: Path) -> None:
     plan = stimkit.plan(stimkit.Protocol.load(path))
     again = plan_of(json.loads(json.dumps(lock_of(plan))))
-    assert again.cells == plan.cells and again.inputs == plan.inputs
+    assert again.cells == plan.cells
+    assert again.inputs == tuple(dataclasses.replace(one, problem=None) for one in plan.inputs)
     assert [list(cell.levels) for cell in again.cells] == [list(cell.levels) for cell in plan.cells]
 
 

@@ -1,0 +1,151 @@
+"""What happens to an optimized image before it is a stimulus, in a fixed order.
+
+    colours of the content image   (colour = "luminance")
+    equalization                   of luminance, in linear light
+    aperture                       on a uniform background
+    rounding                       to 8 bits
+
+Everything is computed in float64 on the CPU, so that it does not depend on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from stimkit import photometry
+from stimkit.aperture import aperture, seen_through
+from stimkit.cells import Cell
+from stimkit.equalize import Light, Target, equalized, light_of, mean_histogram, mean_spectrum
+from stimkit.images import FloatImage, Pixels, fit, quantize, to_float
+from stimkit.inputs import Inputs
+from stimkit.photometry import Array, luminance, with_luminance
+from stimkit.settings import POOLS, Settings
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """The way of one cell from an optimized image to pixels."""
+
+    settings: Settings
+    seed: int
+    """Of the dither."""
+    recoloured: Array | None
+    """Linear RGB of the content image, where the stimulus takes its colours."""
+    target: Target
+    aperture: Array | None
+
+    @property
+    def equalizes(self) -> bool:
+        """Whether the image is changed before aperture and rounding."""
+        return self.recoloured is not None or not self.target.empty
+
+    def equalize(self, image: FloatImage) -> FloatImage:
+        """The image with its final colours, luminance and contrast, sRGB encoded, (3, height, width)."""
+        linear = photometry.decode(image)
+        if self.recoloured is not None:
+            wanted, known = luminance(linear), luminance(self.recoloured)
+            gain = np.where(known > 0, wanted / np.where(known > 0, known, 1), 1.0)
+            linear = with_luminance(self.recoloured, wanted, gain=gain)
+        if not self.target.empty:
+            linear = equalized(linear, self.target, self.settings.gamut, self.aperture)
+        return photometry.encode(linear).astype(np.float32)
+
+    def show(self, image: FloatImage) -> Pixels:
+        """The pixels of the stimulus, from the image as `equalize` returns it."""
+        if self.aperture is not None:
+            image = seen_through(image, self.aperture, self.settings.background).astype(np.float32)
+        if self.settings.rounding == "dither":
+            return _dithered(image, self.seed)
+        return quantize(image)
+
+    def light(self, image: FloatImage) -> Light:
+        """Mean and contrast of luminance inside the aperture."""
+        return light_of(luminance(photometry.decode(image)), self.aperture)
+
+    def error(self, pixels: Pixels) -> float | None:
+        """How far the stimulus is from its target: the largest difference of luminance or contrast, relative to it.
+
+        For a histogram or a spectrum, the mean difference of its values, relative to their mean. None without a target.
+        """
+        if self.target.empty:
+            return None
+        values = luminance(photometry.decode(to_float(pixels)))
+        inside = light_of(values, self.aperture)
+        pairs: list[tuple[Array | float, Array | float]] = []
+        if self.target.luminance is not None:
+            pairs.append((inside.mean, self.target.luminance))
+        if self.target.contrast is not None:
+            pairs.append((inside.contrast, self.target.contrast))
+        if self.target.histogram is not None:
+            pairs.append((mean_histogram([values], self.aperture), self.target.histogram))
+        elif self.target.spectrum is not None and len(pairs) == 0 and self.aperture is None:
+            pairs.append((mean_spectrum([values]), self.target.spectrum))
+        differences = [float(np.mean(np.abs(found - wanted)) / np.mean(wanted)) for found, wanted in pairs]
+        return max(differences, default=None)
+
+
+def _dithered(image: FloatImage, seed: int) -> Pixels:
+    """Round up or down at random, so that the mean over pixels is the value before rounding."""
+    noise = np.random.Philox(key=seed + 1).random_raw(image.size) >> np.uint64(40)
+    uniform = noise.astype(np.float64).reshape(image.shape) * 2.0**-24
+    return np.floor(np.clip(image, 0, 1) * 255.0 + uniform).astype(np.uint8).transpose(1, 2, 0)
+
+
+class Finishings:
+    """The finishing of cells; what comes from input images is measured once."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._light = lru_cache(maxsize=None)(self._measured_light)
+        self._shape = lru_cache(maxsize=None)(self._measured_shape)
+
+    def of(self, cell: Cell) -> Finishing:
+        settings = cell.settings
+        recoloured = None
+        if settings.colour == "luminance" and cell.content is not None:
+            pixels = fit(self._inputs.image("content", cell.content), settings.size, settings.fit)
+            recoloured = photometry.decode(to_float(pixels))
+        return Finishing(settings, cell.seed, recoloured, self._target(cell), aperture(settings))
+
+    def _target(self, cell: Cell) -> Target:
+        settings = cell.settings
+        return Target(
+            luminance=self._number(settings.equalize_luminance, "mean", cell),
+            contrast=self._number(settings.equalize_contrast, "contrast", cell),
+            histogram=self._shape_of(settings.equalize_histogram, "histogram", cell),
+            spectrum=self._shape_of(settings.equalize_spectrum, "spectrum", cell),
+        )
+
+    def _shape_of(self, wanted: str, what: str, cell: Cell) -> Array | None:
+        return None if wanted == "none" else self._shape(what, self._sources(wanted, cell), cell.settings)
+
+    def _number(self, wanted: float | str, what: str, cell: Cell) -> float | None:
+        if wanted == "none":
+            return None
+        if not isinstance(wanted, str):
+            return float(wanted)
+        found = [getattr(self._light(source, cell.settings), what) for source in self._sources(wanted, cell)]
+        return float(np.mean(found))
+
+    def _sources(self, wanted: str, cell: Cell) -> tuple[tuple[str, str], ...]:
+        """The input images that a target is taken from."""
+        if wanted in POOLS:
+            return tuple((POOLS[wanted], name) for name in self._inputs.names(POOLS[wanted]))
+        name = cell.content if wanted == "content" else cell.style
+        assert name is not None
+        return ((wanted, name),)
+
+    def _values(self, source: tuple[str, str], settings: Settings) -> Array:
+        pixels = fit(self._inputs.image(*source), settings.size, settings.fit)
+        return luminance(photometry.decode(to_float(pixels)))
+
+    def _measured_light(self, source: tuple[str, str], settings: Settings) -> Light:
+        return light_of(self._values(source, settings), aperture(settings))
+
+    def _measured_shape(self, what: str, sources: Iterable[tuple[str, str]], settings: Settings) -> Array:
+        images = [self._values(source, settings) for source in sources]
+        return mean_spectrum(images) if what == "spectrum" else mean_histogram(images, aperture(settings))
