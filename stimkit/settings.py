@@ -6,7 +6,7 @@ Each setting may be written once, in `[model]` or `[synthesis]`, or be a factor 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -42,6 +42,22 @@ Colour = Literal["free", "grey", "luminance", "covariance", "histogram"]
 GREY_COLOURS = ("grey", "luminance")  # the optimization has one channel
 POOLS = {"contents": "content", "styles": "style"}  # targets that are means over all images of a kind
 ImageTarget = Literal["none", "content", "style", "contents", "styles"]
+
+
+def _number_or_images(limit: float) -> BeforeValidator:
+    """Accept a number between 0 and a limit, or what images a target is taken from."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < limit:
+            return float(value)
+        if value in get_args(ImageTarget):
+            return value
+        raise PydanticCustomError(
+            "target", 'must be a number between 0 and {limit}, "content", "style", "contents", "styles" or "none"',
+            {"limit": limit},
+        )  # fmt: skip
+
+    return BeforeValidator(check, json_schema_input_type=float | ImageTarget)
 
 
 class Frozen(BaseModel):
@@ -112,11 +128,11 @@ class OutputSettings(Frozen):
     """From the optimized image to the stimulus: `[output]` of a protocol. Luminance is relative, in linear light."""
 
     equalize_luminance: Annotated[
-        ImageTarget | Annotated[float, Field(gt=0, lt=1)],
-        Field(description="mean luminance: a number, or that of images"),
+        float | str, _number_or_images(1), Field(description="mean luminance: a number, or that of images")
     ] = "none"
     equalize_contrast: Annotated[
-        ImageTarget | Annotated[float, Field(gt=0, le=10)],
+        float | str,
+        _number_or_images(10),
         Field(description="standard deviation / mean of luminance: a number, or that of images"),
     ] = "none"
     equalize_histogram: Annotated[ImageTarget, Field(description="distribution of luminance")] = "none"
