@@ -101,9 +101,10 @@ def audit(
         found += wrong
     stimuli = _table(store, records, statistics, again)
     factors = factor_names(records)
-    found += of_stimuli(stimuli, plan.protocol.audit, factors)
+    design = stimuli[stimuli["role"] == "main"]
+    found += of_stimuli(design, plan.protocol.audit, factors)
     report("effects of factors", 0, 1)
-    accepted = stimuli[stimuli["status"] == "accepted"]
+    accepted = design[design["status"] == "accepted"]
     explained = explain(accepted, factors, CONFOUNDS, attribute_names(records))
     report("effects of factors", 1, 1)
     found += confounds(explained, plan.protocol.audit.confounds)

@@ -44,6 +44,14 @@ class WeightsSource:
     problem: str | None = None
 
 
+_OWN = "(content)"
+
+
+def own_style(content: str) -> str:
+    """Name of a content image that is used as a style image."""
+    return content + _OWN
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One stimulus to make: a combination of levels, with everything that determines its pixels."""
@@ -63,6 +71,10 @@ class Cell:
     seed: int
     """Of the initial noise of this attempt."""
     settings: Settings
+    role: str = "main"
+    """main, or one of the controls of `stimkit.controls`."""
+    control_of: tuple[str, ...] = ()
+    """Ids of the cells that this one is a control of."""
     attempt: int = 1
     """How often the cell was tried: a cell that is not accepted may be tried again from other noise."""
 
@@ -90,7 +102,8 @@ class Cell:
         labels = [
             label for factor, label in self.levels.items() if factor != "replicate" and label not in ("", DEFAULT_SET)
         ]
-        return "_".join([*labels, f"r{self.replicate}", self.id]) + ".png"
+        role = [] if self.role == "main" else [self.role.replace("_", "-")]
+        return "_".join([*role, *labels, f"r{self.replicate}", self.id]) + ".png"
 
 
 @dataclass(frozen=True)
@@ -109,19 +122,30 @@ class Plan:
 
     def input(self, kind: str, name: str) -> Input:
         """Return the content or style image of that name."""
-        return next(one for one in self.inputs if (one.kind, one.name) == (kind, name))
+        if kind == "style" and name.endswith(_OWN):
+            kind, name = "content", name.removesuffix(_OWN)
+        return self._by_name[kind, name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[tuple[str, str], Input]:
+        return {(one.kind, one.name): one for one in self.inputs}
+
+    @cached_property
+    def design(self) -> tuple[Cell, ...]:
+        """The cells of the design itself, without controls."""
+        return tuple(cell for cell in self.cells if cell.role == "main")
 
     @cached_property
     def factors(self) -> Mapping[str, tuple[str, ...]]:
         """The labels of those levels of every factor that the design uses, in the order of the protocol."""
-        used = _values(cell.levels for cell in self.cells)
+        used = _values(cell.levels for cell in self.design)
         known = {factor: [label(level) for level in self.protocol.levels(factor)] for factor in used}
         return {factor: tuple(sorted(labels, key=known[factor].index)) for factor, labels in used.items()}
 
     @cached_property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """The values of what follows from the factors: attributes of images, and marks."""
-        return _values(cell.attributes for cell in self.cells)
+        return _values(cell.attributes for cell in self.design)
 
     @property
     def missing(self) -> tuple[Problem, ...]:

@@ -9,6 +9,8 @@ COLUMNS = (
     Column("filename", "", "file of the stimulus in the folder stimuli"),
     Column("status", "", "accepted; rejected: it breaks a rule of the protocol; or failed: no usable image was found"),
     Column("status_reason", "", "why the status is not accepted"),
+    Column("role", "", "main, or which control it is"),
+    Column("control_of", "", "stimuli that it is a control of"),
     Column("attempt", "1", "number of the attempt that made the stimulus, from 1"),
     Column("content_id", "", "name of the content image"),
     Column("style_id", "", "name of the style image"),

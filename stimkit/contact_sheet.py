@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from stimkit.record import Record
 MAX_SIDE = 6000  # pixels of the whole sheet
 MAX_THUMBNAIL, MIN_THUMBNAIL = 192, 24
 MAX_COLUMNS = 12
+NUMBER = "number"  # stands for a factor where a design is no grid
+FILLED = 0.5  # part of a grid that must be there to draw it as one
 GAP, GROUP_GAP, MARGIN, LINE = 4, 14, 24, 20
 BACKGROUND, INK, FAINT = (250, 250, 248), (30, 30, 30), (150, 150, 145)
 
@@ -26,9 +29,13 @@ def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str,
     """Draw the stimuli in `folder` as a labelled grid; a cell without an image is drawn as an empty frame.
 
     The slower factors of the protocol run down, the faster ones across; factors with one level are
-    named in the heading.
+    named in the heading. A design that fills less than half of the grid is drawn as rows of its slowest factor.
     """
     varied = [(name, levels) for name, levels in factors.items() if len(levels) > 1]
+    if varied and len(records) < FILLED * math.prod(len(levels) for _, levels in varied):
+        name = varied[0][0]
+        records, factors = numbered(records, name, lambda record: record["levels"][name])
+        varied = list(factors.items())
     rows, columns = split_axes(varied)
     row_keys, column_keys = _keys(rows), _keys(columns)
     by_levels = {tuple(record["levels"][name] for name, _ in varied): record for record in records}
@@ -46,8 +53,23 @@ def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str,
         for column, x in zip(column_keys, xs, strict=True):
             at = dict(zip(names, (*row, *column), strict=True))
             record = by_levels.get(tuple(at[name] for name, _ in varied))
-            _paste(sheet, draw, folder, record, (x, y), size)
+            if record is not None or NUMBER not in at:
+                _paste(sheet, draw, folder, record, (x, y), size)
     return np.asarray(sheet)
+
+
+def numbered(
+    records: Sequence[Record], name: str, row_of: Callable[[Record], str]
+) -> tuple[list[Record], dict[str, Levels]]:
+    """Records with two factors of a sheet: a row, and their number in it, for designs that are no full grid."""
+    counts: Counter[str] = Counter()
+    placed = []
+    for record in records:
+        row = row_of(record)
+        counts[row] += 1
+        placed.append({**record, "levels": {name: row, NUMBER: str(counts[row])}})
+    numbers = tuple(str(number) for number in range(1, max(counts.values()) + 1))
+    return placed, {name: tuple(counts), NUMBER: numbers}
 
 
 def split_axes(varied: Axis) -> tuple[Axis, Axis]:

@@ -218,7 +218,8 @@ def show_tiers(folder: Path, tiers: Sequence[str]) -> None:
 
 def show_plan(summary: Mapping[str, Any]) -> None:
     """Print a plan's summary as `stimkit.summary.summarize` gives it."""
-    out.print(f"{summary['name']}: {summary['cells']:,} cells")
+    controls = ", ".join(f"{count} {role}" for role, count in summary["controls"].items())
+    out.print(f"{summary['name']}: {summary['cells']:,} cells{f', of which controls: {controls}' if controls else ''}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("factor", "levels", ""):
         table.add_column(header, overflow="fold")

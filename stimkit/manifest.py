@@ -23,7 +23,7 @@ _OUTPUT_COLUMNS = (
     *OUTPUT_KEYS, "colour", "height_deg", "width_deg", "mean_luminance_optimized", "rms_contrast_optimized",
     "equalize_error", "loss_content_equalized", "loss_style_equalized", "loss_total_equalized",
 )  # fmt: skip
-LATER_COLUMNS = frozenset({"attempt", *_OUTPUT_COLUMNS})
+LATER_COLUMNS = frozenset({"attempt", "role", "control_of", *_OUTPUT_COLUMNS})
 """Columns that tables of an earlier schema do not have."""
 TERMS = ("content", "style", "total")
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
@@ -136,10 +136,11 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
 
 
 def to_grid(manifest: xr.Dataset) -> xr.Dataset:
-    """Unstack `stimulus` into one dimension for each factor with several levels.
+    """Unstack `stimulus` into one dimension for each factor with several levels, without controls.
 
     Cells that are not there become NaN (or empty). Coordinates other than factors become variables.
     """
+    manifest = manifest.isel(stimulus=manifest["role"].values == "main")
     factors = [name for name in manifest.attrs["factors"].split(";") if len(np.unique(manifest[name])) > 1]
     others = [name for name, one in manifest.coords.items() if one.dims == ("stimulus",) and name not in factors]
     flat = manifest.reset_coords(others)

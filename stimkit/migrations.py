@@ -49,6 +49,8 @@ def _with_output(record: Document) -> Document:
     return {
         **record,
         "attributes": {},
+        "role": "main",
+        "control_of": "",
         "colour": "free",
         **{f"equalize_{what}": "none" for what in ("luminance", "contrast", "histogram", "spectrum")},
         "gamut": "iterate",

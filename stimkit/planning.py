@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from stimkit import weights as weights_module
 from stimkit.cells import Cell, Input, LayerWeights, Plan, WeightsSource
+from stimkit.controls import controls
 from stimkit.design import points
 from stimkit.errors import ImageError, Problem, ProtocolError, WeightsError
+from stimkit.identity import Identities
 from stimkit.images import read_source
 from stimkit.labels import label
 from stimkit.layers import LAYERS, deepest
 from stimkit.output_rules import impossible
 from stimkit.protocol import Protocol
 from stimkit.settings import SECTION_OF, Convention, Settings
-
-ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
 
 
 def plan(protocol: Protocol) -> Plan:
@@ -44,10 +43,13 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     """Cross a protocol's factors into cells, with inputs and weights that are identified already."""
     _check_labels(protocol)
     _check_sizes(protocol)
-    cells = tuple(_cells(protocol, inputs, sources))
+    identities = Identities(protocol, inputs, sources)
+    cells = list(_cells(protocol, identities))
     _check_outputs(cells, protocol)
     _check_distinct(cells, protocol)
-    return Plan(protocol, inputs, sources, cells)
+    loss = cells[0].settings.loss
+    subsets = {name: _weighted(protocol.layers.style[name], loss, "style") for name in protocol.controls.subset}
+    return Plan(protocol, inputs, sources, (*cells, *controls(cells, protocol, identities, subsets)))
 
 
 def _identify(protocol: Protocol, kind: Any, name: str) -> Input:
@@ -73,62 +75,28 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 _CROSSED = ("content", "style", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
 
 
-def _cells(
-    protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]
-) -> Iterator[Cell]:
+def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
     named = protocol.factor_names
     order = (*named, *(key for key in _CROSSED if key not in named))
-    digests = {(one.kind, one.name): one.pixel_sha256 for one in inputs}
-    settings_of: dict[tuple[Any, ...], tuple[Settings, dict[str, Any]]] = {}
+    settings_of = lru_cache(maxsize=None)(lambda *values: Settings(**dict(zip(SECTION_OF, values, strict=True))))
     for point in points(protocol, order):
         at = point.levels
-        key = tuple(at[name] for name in SECTION_OF)
-        if key not in settings_of:
-            settings_of[key] = _settings(dict(zip(SECTION_OF, key, strict=True)), sources, inputs)
-        settings, canonical = settings_of[key]
+        settings = settings_of(*(at[name] for name in SECTION_OF))
         alpha, beta = _alpha_beta(at, protocol)
         content_layers = _weighted(protocol.layers.content[at["content_layers"]], settings.loss, "content")
         style_layers = _weighted(protocol.layers.style[at["style_layers"]], settings.loss, "style")
-        identity = {
-            **canonical,
-            "content": digests.get(("content", at["content"])),
-            "style": digests.get(("style", at["style"])),
+        parts: dict[str, Any] = {
+            "content": at["content"],
+            "style": at["style"],
             "content_layers": content_layers if at["content"] else (),
             "style_layers": style_layers if at["style"] else (),
             "alpha": alpha,
             "beta": beta,
+            "replicate": at["replicate"],
         }
-        shared = protocol.seeds == "shared"
-        seed = _seed(protocol.seed, None if shared else identity, at["replicate"])
-        yield Cell(
-            id="s" + _sha256({**identity, "seed": seed})[:10],
-            levels={factor: label(at[factor]) for factor in named},
-            attributes=point.attributes,
-            content=at["content"],
-            style=at["style"],
-            content_layers=identity["content_layers"],
-            style_layers=identity["style_layers"],
-            alpha=alpha,
-            beta=beta,
-            replicate=at["replicate"],
-            seed=seed,
-            settings=settings,
-        )
-
-
-def _settings(
-    values: dict[str, Any], sources: Mapping[tuple[str, str], WeightsSource], inputs: Sequence[Input]
-) -> tuple[Settings, dict[str, Any]]:
-    """Settings of a cell, and their part of its identity: settings at their default are left out of it,
-    so that a setting added in a later version changes no id."""
-    settings = Settings(**values)
-    source = sources[settings.weights, settings.preprocessing]
-    unimportant = {"weights", "preprocessing"} | ({"ppd"} if settings.aperture == "none" else set())
-    canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
-    for kind in settings.pools:
-        canonical[f"{kind}_pool"] = sorted(one.pixel_sha256 for one in inputs if one.kind == kind)
-    network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}
-    return settings, {**canonical, **network}
+        identity, seed = identities.of(settings, **parts)
+        levels = {factor: label(at[factor]) for factor in named}
+        yield Cell(id=identity, levels=levels, attributes=point.attributes, seed=seed, settings=settings, **parts)
 
 
 def _alpha_beta(at: Mapping[str, Any], protocol: Protocol) -> tuple[float, float]:
@@ -155,23 +123,14 @@ def default_layer_weight(name: str, count: int, loss: Convention, term: str) -> 
     return 1.0 / count
 
 
-def _seed(base: int, identity: Mapping[str, Any] | None, replicate: int) -> int:
-    """Derive a seed of 48 bits, which spreadsheets, R and MATLAB read without loss as a double."""
-    return int(_sha256({"seed": base, "cell": identity, "replicate": replicate})[:12], 16)
-
-
-def _sha256(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 # --- checks ----------------------------------------------------------------------------------------------------
 
 
 def _check_sizes(protocol: Protocol) -> None:
     sets = [protocol.layers.content[name] for name in protocol.levels("content_layers") if protocol.images.content]
     sets += [protocol.layers.style[name] for name in protocol.levels("style_layers") if protocol.images.style]
-    layer = deepest(name for one in sets for name in one)
+    sets += [protocol.layers.style[name] for name in protocol.controls.subset]
+    layer = deepest((*(name for one in sets for name in one), *protocol.controls.reconstruction))
     problems = []
     for index, size in enumerate(protocol.levels("size")):
         for scale in protocol.levels("style_scale"):
@@ -212,7 +171,7 @@ def _check_labels(protocol: Protocol) -> None:
         raise ProtocolError(problems, protocol.file)
 
 
-def _check_distinct(cells: tuple[Cell, ...], protocol: Protocol) -> None:
+def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
     seen: dict[str, Cell] = {}
     for cell in cells:
         twin = seen.setdefault(cell.id, cell)

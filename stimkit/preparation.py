@@ -9,9 +9,7 @@ from stimkit.cells import Cell
 from stimkit.images import FloatImage, Pixels, fit, quantize, to_float
 from stimkit.inputs import Inputs
 from stimkit.noise import white_noise
-from stimkit.settings import GREY_COLOURS, Settings
-
-BY_CONTENT = ("luminance", "covariance", "histogram")  # colours of the style image follow the content image
+from stimkit.settings import BY_CONTENT, GREY_COLOURS, Settings
 
 
 def prepared(cell: Cell, kind: str, inputs: Inputs) -> Pixels:
@@ -36,9 +34,23 @@ def initial_image(cell: Cell, inputs: Inputs) -> FloatImage:
     if settings.init == "noise":
         noise = white_noise(cell.seed, settings.height, settings.width, settings.init_contrast)
         return np.repeat(noise[:1], 3, axis=0) if settings.colour in GREY_COLOURS else noise
-    name = cell.content if settings.init == "content" else cell.style
+    kind, name = ("style", cell.style) if settings.init == "style" else ("content", cell.content)
     assert name is not None
-    return to_float(plain(fit(inputs.image(settings.init, name), settings.size, settings.fit), settings))
+    image = to_float(plain(fit(inputs.image(kind, name), settings.size, settings.fit), settings))
+    return phase_scrambled(image, cell.seed) if settings.init == "scrambled" else image
+
+
+def phase_scrambled(image: FloatImage, seed: int) -> FloatImage:
+    """The amplitude spectrum of an image (3, height, width) with random phases, the same added to all channels.
+
+    Phases are those of white noise of the seed, so that the result is real; their sum with the image's own keeps how
+    the channels go together. Means are kept. Values may leave 0 to 1, and are clipped in the file.
+    """
+    noise = white_noise(seed, *image.shape[1:])[0].astype(np.float64)
+    spectrum = np.fft.fft2(noise)
+    turned = np.where(np.abs(spectrum) > 0, spectrum / np.maximum(np.abs(spectrum), 1e-300), 1.0)
+    turned[0, 0] = 1.0
+    return np.fft.ifft2(np.fft.fft2(image.astype(np.float64)) * turned).real.astype(np.float32)
 
 
 def preparation_key(cell: Cell, kind: str) -> tuple[object, ...]:

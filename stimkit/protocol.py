@@ -144,6 +144,17 @@ class Design(Frozen):
     ] = Field(default_factory=dict)
 
 
+class Controls(Frozen):
+    """`[controls]`: further stimuli that are matched to each of the design's, linked to them by their ids."""
+
+    texture: Annotated[bool, Field(description="style only")] = False
+    subset: Annotated[tuple[str, ...], Field(description="style only, of these layer sets")] = ()
+    own_texture: Annotated[bool, Field(description="style only, of the content image")] = False
+    reconstruction: Annotated[tuple[str, ...], Field(description="content only, from each of these layers")] = ()
+    scrambled: Annotated[bool, Field(description="the content image with random phases")] = False
+    untouched: Annotated[bool, Field(description="the content image")] = False
+
+
 class Sample(Frozen):
     """`[sample]`: a part of the combinations, in which every image is used about equally often."""
 
@@ -183,6 +194,7 @@ class Protocol(Frozen):
     ] = ()
     exclude: Annotated[tuple[Condition, ...], Field(description="combinations that meet one of these do not")] = ()
     sample: Sample | None = None
+    controls: Controls = Controls()
 
     _text: str = PrivateAttr("")
     _file: str = PrivateAttr("")

@@ -134,6 +134,7 @@ def check(document: dict[str, Any]) -> Iterator[Finding]:
         if name not in named:
             yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
     yield from _check_levels(as_table(document, "factors"))
+    yield from _check_controls(document)
     yield from _check_weights_of_terms(document)
     yield from _check_acceptance(document)
     yield from _check_confounds(document)
@@ -206,9 +207,25 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
     if not has["style"] and (any(x < math.inf for x in given["ratio"]) or any(x > 0 for x in given["beta"])):
         yield ("images", "style"), "there is no style image, so ratio can only be inf (or beta 0)"
     inits = [*as_list(factors.get("init")), as_table(document, "synthesis").get("init")]
-    for kind in ("content", "style"):
-        if kind in inits and not has[kind]:
-            yield ("synthesis", "init"), f'init = "{kind}" needs a {kind} image'
+    for init, kind in (("content", "content"), ("scrambled", "content"), ("style", "style")):
+        if init in inits and not has[kind]:
+            yield ("synthesis", "init"), f'init = "{init}" needs a {kind} image'
+
+
+def _check_controls(document: dict[str, Any]) -> Iterator[Finding]:
+    controls = as_table(document, "controls")
+    sets = layer_sets(document, "style")
+    for index, name in enumerate(as_list(controls.get("subset"))):
+        if name not in sets:
+            yield ("controls", "subset", index), f'"{name}" is not in layers.style{did_you_mean(str(name), sets)}'
+    for index, layer in enumerate(as_list(controls.get("reconstruction"))):
+        if isinstance(layer, str) and layer not in LAYERS:
+            yield ("controls", "reconstruction", index), explain_unknown(layer)
+    needs = {"texture": "style", "subset": "style", "own_texture": "style"}
+    needs |= {"own_texture": "content", "reconstruction": "content", "scrambled": "content", "untouched": "content"}
+    for role, kind in needs.items():
+        if controls.get(role) and not as_table(document, "images", kind):
+            yield ("controls", role), f"needs {kind} images"
 
 
 def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:

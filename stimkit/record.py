@@ -93,8 +93,8 @@ def make_record(
 
 
 def judged(record: Record, plan: Plan) -> Record:
-    """Status of a stimulus by the rules of the protocol, and why it is not accepted."""
-    reason = accept.objections(record, plan.protocol.accept)
+    """Status of a stimulus by the rules of the protocol, and why it is not accepted; controls are not judged."""
+    reason = accept.objections(record, plan.protocol.accept) if record["role"] == "main" else ""
     return {"status": "rejected" if reason else "accepted", "status_reason": reason}
 
 
@@ -105,6 +105,8 @@ def request(cell: Cell, plan: Plan) -> Record:
     request: Record = {
         "levels": dict(cell.levels),
         "attributes": dict(cell.attributes),
+        "role": cell.role,
+        "control_of": ";".join(cell.control_of),
         "replicate": cell.replicate,
         "seed": cell.seed,
         "alpha": cell.alpha,

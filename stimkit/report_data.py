@@ -61,7 +61,7 @@ def report_data(
     return {
         "name": plan.protocol.name,
         "design": list(plan.factors),
-        "factors": {name: list(levels) for name, levels in {**plan.factors, **plan.attributes}.items()},
+        "factors": _factors(plan),
         "variables": [variable._asdict() for variable in known],
         "columns": {column.name: column.long_name for column in COLUMNS},
         "stages": [stage for stage in STAGES if any(stage in record["losses"] for record in records)],
@@ -71,13 +71,22 @@ def report_data(
     }
 
 
+def _factors(plan: Plan) -> dict[str, list[str]]:
+    """What stimuli can be arranged and filtered by; an empty level is that of controls without one."""
+    roles = list(dict.fromkeys(cell.role for cell in plan.cells))
+    found = {"role": roles, **plan.factors, **plan.attributes}
+    return {
+        name: [*levels, ""] if len(roles) > 1 and name != "role" else list(levels) for name, levels in found.items()
+    }
+
+
 def _stimulus(record: Record, cell: Cell, values: list[Any], trace: Trace, image: str | None) -> dict[str, Any]:
     parameters = {name: value for name, value in flatten(record).items() if not name.startswith("loss_")}
     return {
         "id": cell.id,
         "file": f"stimuli/{cell.filename}",
         "status": record["status"],
-        "levels": {**cell.levels, **cell.attributes},
+        "levels": {"role": cell.role, **cell.levels, **cell.attributes},
         "image": image,
         "parameters": {name: value for name, value in parameters.items() if value not in (None, "")},
         "losses": record["losses"],

@@ -126,10 +126,12 @@ def _judge_again(store: RunStore, plan: Plan) -> dict[str, Record]:
     for stimulus_id in store.completed() & plan.by_id.keys():
         record = store.record(stimulus_id)
         status = {} if record["status"] == "failed" else judged(record, plan)
+        status["control_of"] = ";".join(plan.by_id[stimulus_id].control_of)  # there may be more of them now
         if any(record[key] != value for key, value in status.items()):
             *earlier, last = record["attempts"]
-            attempts = [*earlier, {**last, "status_reason": status["status_reason"]}]
-            changed[stimulus_id] = {**record, **status, "attempts": attempts}
+            anew = {**record, **status}
+            attempts = [*earlier, {**last, "status_reason": anew["status_reason"]}]
+            changed[stimulus_id] = {**anew, "attempts": attempts}
     return changed
 
 

@@ -39,6 +39,7 @@ Size = Annotated[
 ]
 Finite = Field(allow_inf_nan=False)
 Colour = Literal["free", "grey", "luminance", "covariance", "histogram"]
+BY_CONTENT = ("luminance", "covariance", "histogram")  # colours follow the content image
 GREY_COLOURS = ("grey", "luminance")  # the optimization has one channel
 POOLS = {"contents": "content", "styles": "style"}  # targets that are means over all images of a kind
 ImageTarget = Literal["none", "content", "style", "contents", "styles"]
@@ -93,12 +94,15 @@ class SynthesisSettings(Frozen):
     loss: Annotated[Convention, Field(description="paper: the formulas of 2015; mean: those of most later code")] = (
         "paper"
     )
-    init: Annotated[Literal["noise", "content", "style"], Field(description="the initial image")] = "noise"
+    init: Annotated[
+        Literal["noise", "content", "style", "scrambled"],
+        Field(description="the initial image; scrambled: the content image with random phases"),
+    ] = "noise"
     init_contrast: Annotated[
         float, Field(gt=0, le=1, description="range of the uniform white noise around mid-grey; 1 is 0 to 1")
     ] = 0.1
     optimizer: Optimizer = "lbfgs"
-    max_evaluations: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+    max_evaluations: Annotated[int, Field(ge=0, le=1_000_000)] = 300
     rtol: Annotated[
         float, Field(ge=0, lt=1, description="stop when the total loss fell by less than this part; 0: never")
     ] = 1e-4
@@ -162,10 +166,14 @@ class OutputSettings(Frozen):
     )
 
     @property
+    def equalize_targets(self) -> tuple[float | str, ...]:
+        """What luminance, contrast, histogram and spectrum are made equal to."""
+        return self.equalize_luminance, self.equalize_contrast, self.equalize_histogram, self.equalize_spectrum
+
+    @property
     def pools(self) -> tuple[str, ...]:
         """Kinds of images of which all are looked at for a target."""
-        wanted = (self.equalize_luminance, self.equalize_contrast, self.equalize_histogram, self.equalize_spectrum)
-        return tuple(kind for pool, kind in POOLS.items() if pool in wanted)
+        return tuple(kind for pool, kind in POOLS.items() if pool in self.equalize_targets)
 
 
 class Settings(ModelSettings, SynthesisSettings, OutputSettings):

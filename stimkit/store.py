@@ -2,7 +2,7 @@
 
     RUN/  protocol.toml  protocol.lock.json  environment.json
           stimuli/<readable name>_<id>.png   traces/<id>.npy   records/<id>.json
-          manifest.csv  losses.csv  manifest.nc  contact_sheet.png     (derived; rebuilt from the records)
+          manifest.csv  losses.csv  manifest.nc  contact_sheet.png  controls.png     (derived; rebuilt from the records)
 
 A record is written last and is the proof that its cell is complete.
 """
@@ -34,6 +34,7 @@ from stimkit.record_form import check_form
 FOLDERS = ("stimuli", "traces", "records")
 INPUTS = "inputs"  # copies of images and weights, where there are any
 DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
+CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
 # What a folder can hold that was left before its lock file was written.
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock|\.lock-holder\.json|\..*\.tmp")
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -53,6 +54,7 @@ def summarize(plan: Plan, device: str | None = None) -> dict[str, Any]:
     return {
         "name": plan.protocol.name,
         "cells": len(plan.cells),
+        "controls": Counter(cell.role for cell in plan.cells if cell.role != "main"),
         "factors": {name: list(levels) for name, levels in plan.factors.items()},
         "sizes": sorted({cell.settings.size for cell in plan.cells}),
         "loss_convention": sorted({cell.settings.loss for cell in plan.cells}),

@@ -23,7 +23,7 @@ from stimkit.images import decode, pixel_digest
 from stimkit.lock import plan_of
 from stimkit.manifest import LATER_COLUMNS, dataset, losses_csv, manifest_csv, netcdf_bytes
 from stimkit.record import Record, judged, request, trace_digest
-from stimkit.store import DERIVED, FOLDERS, INPUTS, RunStore
+from stimkit.store import CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
 
 KINDS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
@@ -244,7 +244,8 @@ class _Check:
         records = [self.sound[stimulus_id] for stimulus_id in self.planned if stimulus_id in self.sound]
         if not records:
             return
-        for name in DERIVED:
+        controls = any(record["role"] != "main" for record in records)
+        for name in (*DERIVED, CONTROLS_SHEET) if controls else DERIVED:
             path = self._store.path / name
             if not path.is_file():
                 yield Finding("table_missing", name, "no such file")

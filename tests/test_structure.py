@@ -29,6 +29,8 @@ ORDER = [
     ["winograd"],
     ["vgg"],
     ["cells"],
+    ["identity"],
+    ["controls"],
     ["planning"],
     ["lock"],
     ["summary", "fit", "losses", "lbfgs", "precondition", "precision"],
