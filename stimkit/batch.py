@@ -16,9 +16,10 @@ from stimkit.finishing import Finishing, Finishings
 from stimkit.images import Pixels
 from stimkit.inputs import Inputs
 from stimkit.layers import LAYERS
-from stimkit.losses import Objective, gram_matrix
+from stimkit.losses import Objective, Regions, gram_matrix
 from stimkit.precision import NETWORK_DTYPE, image_dtype, network_arithmetic
-from stimkit.preparation import initial_image, preparation_key, prepared
+from stimkit.preparation import initial_image, mask_of, preparation_key, prepared
+from stimkit.regions import bounding_box, region_maps, shrunk
 from stimkit.settings import Settings
 from stimkit.vgg import VGG19, unit_mean
 from stimkit.weights import Weights
@@ -88,12 +89,17 @@ class Targets:
                 image = self.image(prepared(cell, kind, self._inputs))
                 maps = self._network.features(image[None], absent)
                 for layer, features in maps.items():
-                    self._put(keys[layer], features[0] if kind == "content" else gram_matrix(features)[0])
+                    self._put(keys[layer], features[0] if kind == "content" else self._gram(features, cell, layer)[0])
         for key in keys.values():
             self._cache.move_to_end(key)
         found = {layer: self._cache[key] for layer, key in keys.items()}
         self._trim()
         return found
+
+    def _gram(self, features: Tensor, cell: Cell, layer: str) -> Tensor:
+        """Of the regions of the stimulus, but of the whole style image where a mask says where it goes."""
+        regions = None if cell.mask else build_regions([cell], [layer], self._inputs, features).get(layer)
+        return gram_matrix(features) if regions is None else regions.grams(features)
 
     def _put(self, key: tuple[object, ...], value: Tensor) -> None:
         self._cache[key] = value
@@ -105,7 +111,32 @@ class Targets:
             self._bytes -= dropped.nbytes
 
 
-def build_objective(cells: Sequence[Cell], targets: Targets, device: torch.device) -> Objective:
+def build_regions(cells: Sequence[Cell], layers: Sequence[str], inputs: Inputs, like: Tensor) -> dict[str, Regions]:
+    """Where the Gram matrices of each layer are taken for cells of equal settings; empty for the whole image."""
+    settings = cells[0].settings
+    if cells[0].mask:
+        maps = np.stack([mask_of(cell, inputs) for cell in cells])
+    elif (found := region_maps(settings)) is not None:
+        maps = found
+    else:
+        return {}
+    regions = {}
+    for layer in layers:
+        weights = shrunk(maps, LAYERS[layer].stride)
+        if cells[0].mask:  # one region for each cell
+            whole = (0, weights.shape[1], 0, weights.shape[2])
+            boxes, inside = [whole], [weights.reshape(len(cells), -1)]
+        else:
+            boxes = [bounding_box(one) for one in weights]
+            cut = [one[top:bottom, left:right] for one, (top, bottom, left, right) in zip(weights, boxes, strict=True)]
+            inside = [one.reshape(1, -1) for one in cut]
+        dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype
+        roots = [torch.from_numpy(np.sqrt(one)).to(dtype).to(like.device) for one in inside]
+        regions[layer] = Regions(tuple(boxes), tuple(roots))
+    return regions
+
+
+def build_objective(cells: Sequence[Cell], targets: Targets, inputs: Inputs, device: torch.device) -> Objective:
     """Targets and weights of a batch. Layers that a cell does not use have weight 0 and zero targets."""
     settings = cells[0].settings
     dtype = image_dtype(settings.precision)
@@ -132,6 +163,7 @@ def build_objective(cells: Sequence[Cell], targets: Targets, device: torch.devic
             layer: _stack(content, layer).contiguous(memory_format=torch.channels_last) for layer in content_layers
         },
         style_targets={layer: _stack(style, layer) for layer in style_layers},
+        regions=build_regions(cells, style_layers, inputs, torch.empty(0, dtype=dtype, device=device)),
     )
 
 
@@ -170,7 +202,7 @@ class Assembly:
         settings = cells[0].settings
         reference = self._networks.reference(settings)
         targets = self._targets.setdefault(reference, Targets(reference, self._inputs))
-        objective = build_objective(cells, targets, self._device)
+        objective = build_objective(cells, targets, self._inputs, self._device)
         initial = build_initial(cells, self._inputs, self._device)
         finishings = [self._finishings.of(cell) for cell in cells]
         return Batch(settings, self._networks.network(settings), reference, objective, initial, finishings)

@@ -23,7 +23,7 @@ LayerWeights = tuple[tuple[str, float], ...]
 class Input:
     """A content or style image of the plan, and what identifies it."""
 
-    kind: Literal["content", "style"]
+    kind: Literal["content", "style", "mask"]
     name: str
     spec: str
     pixel_sha256: str
@@ -63,6 +63,7 @@ class Cell:
     """What follows from the levels: attributes of the images, such as their category, and marks."""
     content: str | None
     style: str | None
+    mask: str | None
     content_layers: LayerWeights
     style_layers: LayerWeights
     alpha: float

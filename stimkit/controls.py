@@ -23,7 +23,7 @@ from stimkit.protocol import Protocol
 from stimkit.settings import BY_CONTENT
 
 STYLE_ONLY = ("content", "content_layers", "ratio", "alpha", "beta")  # factors that have no level then
-CONTENT_ONLY = ("style", "style_layers", "ratio", "alpha", "beta")
+CONTENT_ONLY = ("style", "style_layers", "mask", "ratio", "alpha", "beta")
 
 
 def controls(
@@ -80,7 +80,8 @@ def _style_only(cell: Cell) -> dict[str, Any]:
 def _content_only(cell: Cell) -> dict[str, Any]:
     settings = cell.settings.model_copy(update={"init": "noise"})
     changes: dict[str, Any] = {"alpha": 1.0, "beta": 0.0, "settings": settings}
-    return changes if "style" in settings.equalize_targets else {**changes, "style": None, "style_layers": ()}
+    no_style = {"style": None, "style_layers": (), "mask": None}
+    return changes if "style" in settings.equalize_targets else {**changes, **no_style}
 
 
 def _changed(
@@ -104,6 +105,7 @@ def _changed(
         made.settings,
         content=made.content,
         style=made.style,
+        mask=made.mask,
         content_layers=made.content_layers,
         style_layers=made.style_layers,
         alpha=made.alpha,

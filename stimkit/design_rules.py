@@ -34,6 +34,7 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The levels of all factors of a document, implied ones included."""
     factors = as_table(document, "factors")
     known: dict[str, list[Any]] = {}
+    known["mask"] = as_list(factors.get("mask")) or list(as_table(document, "images", "mask"))
     for kind in IMAGE_FACTORS:
         images, sets = list(as_table(document, "images", kind)), layer_sets(document, kind)
         known[kind] = as_list(factors.get(kind)) or images

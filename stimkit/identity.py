@@ -32,6 +32,7 @@ class Identities:
         *,
         content: str | None,
         style: str | None,
+        mask: str | None,
         content_layers: LayerWeights,
         style_layers: LayerWeights,
         alpha: float,
@@ -48,6 +49,8 @@ class Identities:
             "alpha": alpha,
             "beta": beta,
         }
+        if mask is not None:
+            identity["mask"] = self._digests["mask", mask]
         shared = self._protocol.seeds == "shared"
         seed = _seed(self._protocol.seed, None if shared else identity, replicate)
         return "s" + _sha256({**identity, "seed": seed})[:10], seed

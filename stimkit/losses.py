@@ -16,12 +16,13 @@ function maps a batch to one value per cell.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stimkit.regions import Box
 from stimkit.settings import Convention
 
 
@@ -62,6 +63,32 @@ def gram_matrix(feature_maps: Tensor) -> Tensor:
     return result
 
 
+@dataclass(frozen=True)
+class Regions:
+    """Regions of a feature map: a box of positions for each, and the square roots of their weights there.
+
+    Weights (batch or 1, positions of the box) have the sum 1 in every region.
+    """
+
+    boxes: tuple[Box, ...]
+    roots: tuple[Tensor, ...]
+
+    def grams(self, feature_maps: Tensor) -> Tensor:
+        """Σ T_m F_m F_mᵀ with weights T for each region: (batch, N, height, width) to (batch, regions, N, N)."""
+        return torch.stack([self._gram(feature_maps, *one) for one in zip(self.boxes, self.roots, strict=True)], dim=1)
+
+    @staticmethod
+    def _gram(feature_maps: Tensor, box: Box, roots: Tensor) -> Tensor:
+        top, bottom, left, right = box
+        inside = feature_maps[:, :, top:bottom, left:right].flatten(2)
+        result: Tensor = _Gram.apply(inside * roots[:, None].to(inside.dtype)) * inside.shape[2]
+        return result
+
+    def select(self, index: Tensor) -> Regions:
+        """The regions of some cells of the batch."""
+        return replace(self, roots=tuple(one if len(one) == 1 else one[index] for one in self.roots))
+
+
 def content_loss(feature_maps: Tensor, target: Tensor, convention: Convention) -> Tensor:
     """Content loss of one layer for each cell: (batch, N, height, width) twice to (batch,)."""
     squares = (feature_maps.to(target.dtype) - target).square()
@@ -69,7 +96,10 @@ def content_loss(feature_maps: Tensor, target: Tensor, convention: Convention) -
 
 
 def style_loss(gram: Tensor, target: Tensor, convention: Convention) -> Tensor:
-    """Style loss E_l of one layer for each cell: Gram matrices (batch, N, N) divided by M to (batch,)."""
+    """Style loss E_l of one layer for each cell: Gram matrices (batch, N, N) divided by M to (batch,).
+
+    Of Gram matrices of regions, (batch, regions, N, N), it is the mean over regions.
+    """
     mean_square = (gram - target).flatten(1).square().mean(1)
     return mean_square / 4 if convention == "paper" else mean_square
 
@@ -95,7 +125,8 @@ class Objective:
     content_weights: Tensor
     style_weights: Tensor
     content_targets: Mapping[str, Tensor]  # layer: feature maps (batch, N, height, width)
-    style_targets: Mapping[str, Tensor]  # layer: Gram matrices / M (batch, N, N)
+    style_targets: Mapping[str, Tensor]  # layer: Gram matrices / M (batch, N, N), or (batch, regions, N, N)
+    regions: Mapping[str, Regions] = field(default_factory=dict)  # style layer: where Gram matrices are taken
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -106,9 +137,14 @@ class Objective:
         """Unweighted losses of the feature maps of a batch."""
         content = [content_loss(maps[name], target, self.convention) for name, target in self.content_targets.items()]
         style = [
-            style_loss(gram_matrix(maps[name]), target, self.convention) for name, target in self.style_targets.items()
+            style_loss(self._gram(name, maps[name]), target, self.convention)
+            for name, target in self.style_targets.items()
         ]
         return Losses(_columns(content, self.alpha), _columns(style, self.alpha))
+
+    def _gram(self, layer: str, feature_maps: Tensor) -> Tensor:
+        regions = self.regions.get(layer)
+        return gram_matrix(feature_maps) if regions is None else regions.grams(feature_maps)
 
     def content(self, losses: Losses) -> Tensor:
         """Content loss of each cell: Σ v_l C_l, (batch,)."""
@@ -132,6 +168,7 @@ class Objective:
             style_weights=self.style_weights[index],
             content_targets={name: target[index] for name, target in self.content_targets.items()},
             style_targets={name: target[index] for name, target in self.style_targets.items()},
+            regions={name: regions.select(index) for name, regions in self.regions.items()},
         )
 
 

@@ -15,6 +15,8 @@ def impossible(settings: Settings, has_content: bool, has_style: bool) -> Iterat
     """Settings that contradict each other or cannot be met, with what to do about it."""
     has = {"content": has_content, "style": has_style}
     yield from _of_aperture(settings)
+    if settings.regions != "whole" and settings.style_scale != 1:
+        yield "style_scale", "must be 1 where regions of the stimulus are compared with those of the style image"
     for key in EQUALIZE_KEYS:
         wanted = getattr(settings, key)
         kind = POOLS.get(wanted, wanted) if isinstance(wanted, str) else "none"

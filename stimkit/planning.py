@@ -28,8 +28,7 @@ def plan(protocol: Protocol) -> Plan:
     missing or damaged is listed in `Plan.missing`; `run` refuses such a plan. Raises `ProtocolError`
     where a size is too small for the layers, or two cells are the same.
     """
-    contents, styles = protocol.levels("content"), protocol.levels("style")
-    names = [("content", name) for name in contents if name] + [("style", name) for name in styles if name]
+    names = [(kind, name) for kind in ("content", "style", "mask") for name in protocol.levels(kind) if name]
     inputs = tuple(_identify(protocol, kind, name) for kind, name in names)
     sources = {
         (spec, preprocessing): _identify_weights(protocol, spec, preprocessing)
@@ -45,7 +44,7 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     _check_sizes(protocol)
     identities = Identities(protocol, inputs, sources)
     cells = list(_cells(protocol, identities))
-    _check_outputs(cells, protocol)
+    _check_outputs(cells, protocol, inputs)
     _check_distinct(cells, protocol)
     loss = cells[0].settings.loss
     subsets = {name: _weighted(protocol.layers.style[name], loss, "style") for name in protocol.controls.subset}
@@ -59,7 +58,8 @@ def _identify(protocol: Protocol, kind: Any, name: str) -> Input:
     except ImageError as error:
         return Input(kind, name, spec, f"missing:{spec}", None, 0, 0, str(error))
     height, width = source.pixels.shape[:2]
-    return Input(kind, name, spec, source.pixel_sha256, source.file_sha256, height, width)
+    problem = None if kind != "mask" or source.pixels.any() else f'mask "{spec}" is black: it lets no style through'
+    return Input(kind, name, spec, source.pixel_sha256, source.file_sha256, height, width, problem)
 
 
 def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> WeightsSource:
@@ -72,7 +72,7 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 
 # --- crossing --------------------------------------------------------------------------------------------------
 
-_CROSSED = ("content", "style", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
+_CROSSED = ("content", "style", "mask", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
 
 
 def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
@@ -88,6 +88,7 @@ def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
         parts: dict[str, Any] = {
             "content": at["content"],
             "style": at["style"],
+            "mask": at["mask"] if at["style"] else None,
             "content_layers": content_layers if at["content"] else (),
             "style_layers": style_layers if at["style"] else (),
             "alpha": alpha,
@@ -145,8 +146,9 @@ def _check_sizes(protocol: Protocol) -> None:
         raise ProtocolError(set(problems), protocol.file)
 
 
-def _check_outputs(cells: Sequence[Cell], protocol: Protocol) -> None:
+def _check_outputs(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
     """What is asked of the finished images must be possible, as far as that can be known before they are made."""
+    _check_masks(cells, protocol, inputs)
     kinds = {(cell.settings, cell.content is not None, cell.style is not None) for cell in cells}
     found = {one for kind in kinds for one in impossible(*kind)}
     if found:
@@ -154,6 +156,22 @@ def _check_outputs(cells: Sequence[Cell], protocol: Protocol) -> None:
             Problem(f"{SECTION_OF[key]}.{key}", message, protocol.line("factors", key) or protocol.line("output", key))
             for key, message in found
         ]
+        raise ProtocolError(problems, protocol.file)
+
+
+def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
+    """A mask is laid on its content image, so it has the same size; and it is a region by itself."""
+    sizes = {(one.kind, one.name): (one.height, one.width) for one in inputs if one.height}
+    problems = set()
+    for cell in cells:
+        size, other = sizes.get(("mask", cell.mask or "")), sizes.get(("content", cell.content or ""))
+        line = protocol.line("images", "mask", cell.mask or "")
+        if size and other and size != other:
+            told = f"has {size[0]} × {size[1]} px, its content image {cell.content} {other[0]} × {other[1]}"
+            problems.add(Problem(f"images.mask.{cell.mask}", told, line))
+        if cell.mask and cell.settings.regions != "whole":
+            problems.add(Problem(f"images.mask.{cell.mask}", "is a region by itself; leave out `regions`", line))
+    if problems:
         raise ProtocolError(problems, protocol.file)
 
 

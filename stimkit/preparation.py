@@ -28,6 +28,13 @@ def prepared(cell: Cell, kind: str, inputs: Inputs) -> Pixels:
     return _matched_covariance(style, plain(content, settings))
 
 
+def mask_of(cell: Cell, inputs: Inputs) -> photometry.Array:
+    """Where the style of a cell goes, (height, width), 0 to 1: the mean of the mask's channels in its size."""
+    settings = cell.settings
+    assert cell.mask is not None
+    return np.asarray(fit(inputs.image("mask", cell.mask), settings.size, settings.fit).mean(2) / 255)
+
+
 def initial_image(cell: Cell, inputs: Inputs) -> FloatImage:
     """The image that the optimization of a cell starts from, (3, height, width)."""
     settings = cell.settings
@@ -58,7 +65,8 @@ def preparation_key(cell: Cell, kind: str) -> tuple[object, ...]:
     settings = cell.settings
     name, size = (cell.content, settings.size) if kind == "content" else (cell.style, settings.style_size)
     partner = (cell.content, settings.size) if kind == "style" and settings.colour in BY_CONTENT else None
-    return kind, name, size, settings.fit, settings.colour, partner
+    regions = (settings.regions, settings.region_count, settings.region_scaling, bool(cell.mask))
+    return kind, name, size, settings.fit, settings.colour, partner, regions
 
 
 def plain(pixels: Pixels, settings: Settings) -> Pixels:

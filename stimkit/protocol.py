@@ -52,6 +52,9 @@ class Images(Frozen):
     root: Annotated[str, Field(description="folder of the files, relative to the protocol")] = "."
     content: ImageFiles = Field(default_factory=dict)
     style: ImageFiles = Field(default_factory=dict)
+    mask: Annotated[ImageFiles, Field(description="where the style goes: white, and nowhere where black")] = Field(
+        default_factory=dict
+    )
     groups: Annotated[
         dict[str, Any], Field(description="what the placeholders of a pattern stand for: a list, or how many")
     ] = Field(default_factory=dict)
@@ -97,6 +100,7 @@ class _FactorsBase(Frozen):
     model_config = ConfigDict(title="Factors")
     content: Names | None = None
     style: Names | None = None
+    mask: Names | None = None
     content_layers: Names | None = None
     style_layers: Names | None = None
     ratio: Annotated[tuple[NonNegative, ...], Field(min_length=1, description="alpha / beta")] | None = None
@@ -288,7 +292,7 @@ class Protocol(Frozen):
         They are those that `[factors]` names, in its order; before them, what is a factor without being named:
         the images, and layer sets where there are several.
         """
-        images = [kind for kind in ("content", "style") if self.levels(kind) != (None,)]
+        images = [kind for kind in ("content", "style", "mask") if self.levels(kind) != (None,)]
         sets = [name for name in ("content_layers", "style_layers") if len(self.levels(name)) > 1]
         implied = [name for name in (*images, *sets) if name not in self._order]
         return tuple(dict.fromkeys((*implied, *self._order, "replicate")))
@@ -305,7 +309,7 @@ class Protocol(Frozen):
         value = getattr(self.factors, factor)
         if factor == "replicate":
             return tuple(range(1, value + 1))
-        if factor in ("content", "style"):
+        if factor in ("content", "style", "mask"):
             known = tuple(getattr(self.images, factor))
             return known or (None,) if value in (None, ("*",)) else value
         if factor in ("content_layers", "style_layers"):

@@ -20,6 +20,7 @@ from stimkit.toml_lines import nearest_line
 SCHEMA = 1
 LEVEL_NAME = re.compile(r"[A-Za-z0-9-]+")
 IMAGE_FACTORS = ("content", "style")
+IMAGE_KINDS = (*IMAGE_FACTORS, "mask")
 DEFAULT_SET = "default"  # the name of a layer set that was given as a plain list
 
 Path = tuple[str | int, ...]
@@ -125,11 +126,12 @@ Finding = tuple[Path, str]
 
 def check(document: dict[str, Any]) -> Iterator[Finding]:
     """Find what is wrong between the keys of a document, whatever else is wrong with it."""
-    for kind in ("content", "style"):
+    for kind in IMAGE_KINDS:
         yield from _check_names(("images", kind), as_table(document, "images", kind))
-        yield from _check_layer_sets(kind, as_table(document, "layers").get(kind))
         yield from _check_references(document, kind)
-    named = [name for kind in ("content", "style") for name in as_table(document, "images", kind)]
+    for kind in IMAGE_FACTORS:
+        yield from _check_layer_sets(kind, as_table(document, "layers").get(kind))
+    named = [name for kind in IMAGE_KINDS for name in as_table(document, "images", kind)]
     for name in as_table(document, "images", "licence"):
         if name not in named:
             yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
@@ -202,6 +204,8 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
         yield ("images",), "name at least one content or style image"
     elif not any(name in factors for name in given) and all(has.values()):
         yield ("factors",), "give ratio (= alpha / beta), or alpha and beta"
+    if as_table(document, "images", "mask") and not has["style"]:
+        yield ("images", "mask"), "there is no style image that a mask could limit"
     if not has["content"] and (any(x > 0 for x in given["ratio"]) or any(x > 0 for x in given["alpha"])):
         yield ("images", "content"), "there is no content image, so ratio (or alpha) can only be 0"
     if not has["style"] and (any(x < math.inf for x in given["ratio"]) or any(x > 0 for x in given["beta"])):

@@ -119,6 +119,8 @@ def request(cell: Cell, plan: Plan) -> Record:
         "preprocessing": source.preprocessing,
         **settings.model_dump(mode="json", exclude={"weights", "preprocessing", "size", "loss"}),
     }
+    request["mask_id"] = cell.mask or ""
+    request["mask_sha256"] = plan.input("mask", cell.mask).pixel_sha256 if cell.mask else ""
     terms = (("content", cell.content, cell.content_layers), ("style", cell.style, cell.style_layers))
     for kind, name, layers in terms:
         request[f"{kind}_id"] = name or ""

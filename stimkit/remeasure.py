@@ -19,8 +19,11 @@ from stimkit.batch import Networks
 from stimkit.cells import Cell, Input, LayerWeights, Plan
 from stimkit.images import Pixels
 from stimkit.inputs import Inputs
+from stimkit.layers import LAYERS
+from stimkit.photometry import Array
 from stimkit.precision import network_arithmetic
-from stimkit.preparation import plain, preparation_key, prepared
+from stimkit.preparation import mask_of, plain, preparation_key, prepared
+from stimkit.regions import region_maps, shrunk
 from stimkit.settings import Convention, Settings
 from stimkit.synthesis import Measured
 
@@ -38,9 +41,10 @@ def content_term(features: Tensor, target: Tensor, convention: Convention) -> fl
     return float(squares.sum() / 2 if convention == "paper" else squares.mean())
 
 
-def style_term(gram: Tensor, target: Tensor, convention: Convention) -> float:
-    """E_l of one layer from Gram matrices G/M, A/M (N, N): Σ (G − A)² / (4 N² M²), or the mean square of G/M − A/M."""
-    squares = _exact(gram - target).square().sum() / gram.shape[0] ** 2
+def style_term(grams: Tensor, targets: Tensor, convention: Convention) -> float:
+    """E_l of one layer from Gram matrices G/M, A/M, (regions, N, N): Σ (G − A)² / (4 N² M²), or the mean square of
+    G/M − A/M; the mean over regions."""
+    squares = _exact(grams - targets).square().sum() / targets.numel()
     return float(squares / 4 if convention == "paper" else squares)
 
 
@@ -49,10 +53,13 @@ def _exact(difference: Tensor) -> Tensor:
     return (difference.cpu() if difference.device.type == "mps" else difference).double()
 
 
-def gram(features: Tensor) -> Tensor:
-    """F Fᵀ / M of feature maps (N, height, width)."""
+def grams(features: Tensor, weights: Array | None) -> Tensor:
+    """F Fᵀ / M of feature maps (N, height, width), or Σ T F Fᵀ with weights T of sum 1: (regions, N, N)."""
     flat = features.flatten(1)
-    return flat @ flat.T / flat.shape[1]
+    if weights is None:
+        return (flat @ flat.T / flat.shape[1])[None]
+    shares = torch.from_numpy(weights).flatten(1).to(flat.dtype).to(flat.device)
+    return torch.stack([(flat * share) @ flat.T for share in shares])
 
 
 @dataclass(frozen=True)
@@ -99,21 +106,40 @@ class Remeasurement:
             content = {name: content_term(maps[name], target[name], convention) for name, _ in cell.content_layers}
         if cell.style:
             target = self._target("style", cell)
-            style = {name: style_term(gram(maps[name]), target[name], convention) for name, _ in cell.style_layers}
+            style = {
+                name: style_term(grams(maps[name], self._regions(cell, name)), target[name], convention)
+                for name, _ in cell.style_layers
+            }
+        return self._summed(cell, content, style)
+
+    def _regions(self, cell: Cell, layer: str) -> Array | None:
+        """Weights of the positions of a layer in each region of a stimulus."""
+        return _shares(mask_of(cell, self.inputs)[None] if cell.mask else region_maps(cell.settings), layer)
+
+    @staticmethod
+    def _summed(cell: Cell, content: dict[str, float], style: dict[str, float]) -> Measured:
         content_sum = sum(weight * content[name] for name, weight in cell.content_layers)
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
         return Measured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
 
     def scale(self, cell: Cell) -> Measured:
         """Losses of an image without any response: the size of the targets, to which rounding is relative."""
-        maps: Layered = {}
+        convention = cell.settings.loss
+        content: dict[str, float] = {}
+        style: dict[str, float] = {}
         if cell.content:
-            maps |= self._target("content", cell)
-        blank = {name: torch.zeros_like(one) for name, one in maps.items()}
+            target = self._target("content", cell)
+            content = {
+                name: content_term(torch.zeros_like(target[name]), target[name], convention)
+                for name, _ in cell.content_layers
+            }
         if cell.style:
-            grams = self._target("style", cell)
-            blank |= {name: one.new_zeros(one.shape[0], 1, 1) for name, one in grams.items() if name not in blank}
-        return self._of_cell(cell, blank)
+            target = self._target("style", cell)
+            style = {
+                name: style_term(torch.zeros_like(target[name]), target[name], convention)
+                for name, _ in cell.style_layers
+            }
+        return self._summed(cell, content, style)
 
     def chance(self, term: str, cell: Cell) -> Chance | None:
         """Losses of unrelated images of the set for one term of a cell; None where there are none."""
@@ -132,14 +158,14 @@ class Remeasurement:
         absent = [layer for layer, _ in weights if layer not in known]
         if absent:
             target = self._target(term, cell)
-            sources, features, grams = self._pool(cell.settings)
+            sources, features, matrices = self._pool(cell.settings)
             digest = self.plan.input(term, name).pixel_sha256
             others = [index for index, one in enumerate(sources) if one.pixel_sha256 != digest]
             for layer in absent:
                 if term == "content":
                     found = [content_term(features[i][layer], target[layer], cell.settings.loss) for i in others]
                 else:
-                    found = [style_term(grams[i][layer], target[layer], cell.settings.loss) for i in others]
+                    found = [style_term(matrices[i][layer], target[layer], cell.settings.loss) for i in others]
                 known[layer] = np.array(found)
         return known
 
@@ -150,22 +176,24 @@ class Remeasurement:
             cells = [cell for cell in self.plan.cells if self._key(cell.settings) == key]
             content = sorted({name for cell in cells for name, _ in cell.content_layers})
             style = sorted({name for cell in cells for name, _ in cell.style_layers})
-            every = list({one.pixel_sha256: one for one in self.plan.inputs}.values())
+            pictures = (one for one in self.plan.inputs if one.kind != "mask")
+            every = list({one.pixel_sha256: one for one in pictures}.values())
             sources: list[Input] = []
             features: list[Layered] = []
-            grams: list[Layered] = []
+            matrices: list[Layered] = []
+            regions = region_maps(settings)
             room = POOL_BYTES
             for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), POOL_IMAGES)).astype(int)):
                 one = every[index]
                 pixels = plain(images.fit(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings)
                 maps = self._features_of(pixels, settings, [*content, *style])
                 features.append({name: maps[name] for name in content})
-                grams.append({name: gram(maps[name]) for name in style})
+                matrices.append({name: grams(maps[name], _shares(regions, name)) for name in style})
                 sources.append(one)
-                room -= sum(tensor.nbytes for layered in (features[-1], grams[-1]) for tensor in layered.values())
+                room -= sum(tensor.nbytes for layered in (features[-1], matrices[-1]) for tensor in layered.values())
                 if room < 0:
                     break
-            self._pools = {key: (sources, features, grams)}  # that of earlier settings is not needed any more
+            self._pools = {key: (sources, features, matrices)}  # that of earlier settings is not needed any more
         return self._pools[key]
 
     def _target(self, term: str, cell: Cell) -> Layered:
@@ -175,12 +203,17 @@ class Remeasurement:
         if not {layer for layer, _ in weights} <= self._targets.get(key, {}).keys():
             layers = sorted({layer for layer, _ in weights} | self._targets.get(key, {}).keys())
             maps = self._features_of(prepared(cell, term, self.inputs), settings, layers)
-            found = maps if term == "content" else {layer: gram(one) for layer, one in maps.items()}
+            found = maps if term == "content" else self._style_target(cell, maps)
             # Feature maps are large: cells had better come in the order of their contents.
             full = len(self._targets) >= MAX_TARGETS
             self._targets = {key: one for key, one in self._targets.items() if key[0] != "content" and not full}
             self._targets[key] = found
         return self._targets[key]
+
+    def _style_target(self, cell: Cell, maps: Layered) -> Layered:
+        """Gram matrices of a style image: of the stimulus's regions, of the whole image where there is a mask."""
+        regions = None if cell.mask else region_maps(cell.settings)
+        return {name: grams(one, _shares(regions, name)) for name, one in maps.items()}
 
     def _features_of(self, pixels: Pixels, settings: Settings, layers: Sequence[str]) -> Layered:
         maps = self._features(settings, images.to_float(pixels)[None], layers)
@@ -197,4 +230,10 @@ class Remeasurement:
     def _key(settings: Settings) -> tuple[object, ...]:
         """What feature maps depend on, but for the image."""
         model = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
-        return (*model, settings.size, settings.fit, settings.colour, settings.precision == "float64")
+        image = (settings.size, settings.fit, settings.colour)
+        regions = (settings.regions, settings.region_count, settings.region_scaling)
+        return (*model, *image, *regions, settings.precision == "float64")
+
+
+def _shares(maps: Array | None, layer: str) -> Array | None:
+    return None if maps is None else shrunk(maps, LAYERS[layer].stride)

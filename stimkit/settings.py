@@ -126,6 +126,14 @@ class SynthesisSettings(Frozen):
             " of the content image; covariance, histogram: the style image's colours are first matched to the content's"
         ),
     ] = "free"
+    regions: Annotated[
+        Literal["whole", "grid", "polar"],
+        Field(description="where Gram matrices are taken: over the whole image, n × n regions, or polar windows"),
+    ] = "whole"
+    region_count: Annotated[int, Field(ge=2, le=16, description="n of the grid's n × n regions")] = 2
+    region_scaling: Annotated[float, Field(ge=0.1, le=1, description="width of a polar window / its eccentricity")] = (
+        0.5
+    )
 
 
 class OutputSettings(Frozen):

@@ -19,7 +19,7 @@ ORDER = [
     ["layers"],
     ["settings", "toml_lines"],
     ["images", "weights", "template", "photometry"],
-    ["aperture", "equalize"],
+    ["aperture", "equalize", "regions"],
     ["output_rules"],
     ["measures", "effects", "limits", "expansion"],
     ["columns", "protocol_rules"],
