@@ -29,6 +29,9 @@ def _broken(record: Mapping[str, Any], rules: Accept) -> Iterator[str]:
         yield f"clipping {clipped:.3g} > {rules.clipping:g}"
     if rules.stop_reason is not None and record["stop_reason"] not in rules.stop_reason:
         yield f"stop reason {record['stop_reason']} is not among {', '.join(rules.stop_reason)}"
+    if record["titrate"] != "none" and not abs(record["titrate_error"] or 0.0) <= record["titrate_tolerance"]:
+        missed = f"{record['titrate']} is {abs(record['titrate_error']):.3g} from {record['titrate_value']:g}"
+        yield f"{missed} at the closest ratio from {record['titrate_lowest']:g} to {record['titrate_highest']:g}"
     for name in ("mean_luminance", "rms_contrast"):
         limits = getattr(rules, name)
         if limits is not None and not limits[0] <= record[name] <= limits[1]:

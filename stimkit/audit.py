@@ -86,7 +86,8 @@ def audit(
     if not records:
         return Audit(checked.planned, checked.complete, tuple(ranked(found)))
     for record in records:
-        found += inconsistent(record, plan.by_id[record["stimulus_id"]], store.trace(record["stimulus_id"]))
+        cell = plan.by_id[record["stimulus_id"]].as_recorded(record)
+        found += inconsistent(record, cell, store.trace(cell.id))
     made = {
         store.path / "stimuli" / plan.by_id[record["stimulus_id"]].filename: record
         for record in records

@@ -39,7 +39,7 @@ def losses_again(
     """
     plan = again.plan
     known = {record["stimulus_id"]: (record, path) for path, record in made.items()}
-    cells = [plan.by_id[record["stimulus_id"]].at_attempt(record["attempt"]) for record in made.values()]
+    cells = [plan.by_id[record["stimulus_id"]].as_recorded(record) for record in made.values()]
     done = 0
     for batch in _batches(cells):
         files = [to_float(decode(known[cell.id][1].read_bytes(), cell.filename)) for cell in batch]

@@ -10,7 +10,8 @@ Everything is computed in float64 on the CPU, so that it does not depend on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,6 +38,8 @@ class Finishing:
     """Linear RGB of the content image, where the stimulus takes its colours."""
     target: Target
     aperture: Array | None
+    text: Mapping[str, str]
+    """What the file says of itself."""
 
     @property
     def equalizes(self) -> bool:
@@ -95,6 +98,17 @@ def _dithered(image: FloatImage, seed: int) -> Pixels:
     return np.floor(np.clip(image, 0, 1) * 255.0 + uniform).astype(np.uint8).transpose(1, 2, 0)
 
 
+def describe(cell: Cell) -> dict[str, str]:
+    """Text chunks of a stimulus's file: its id, and the parameters that are not at their default."""
+    parameters = {
+        **cell.settings.model_dump(mode="json", exclude_defaults=True),
+        **{name: getattr(cell, name) for name in ("content", "style", "mask", "alpha", "beta", "seed")},
+        "content_layers": dict(cell.content_layers),
+        "style_layers": dict(cell.style_layers),
+    }
+    return {"stimulus_id": cell.id, "stimkit": json.dumps(parameters, sort_keys=True)}
+
+
 class Finishings:
     """The finishing of cells; what comes from input images is measured once."""
 
@@ -109,7 +123,7 @@ class Finishings:
         if settings.colour == "luminance" and cell.content is not None:
             pixels = fit(self._inputs.image("content", cell.content), settings.size, settings.fit)
             recoloured = photometry.decode(to_float(pixels))
-        return Finishing(settings, cell.seed, recoloured, self._target(cell), aperture(settings))
+        return Finishing(settings, cell.seed, recoloured, self._target(cell), aperture(settings), describe(cell))
 
     def _target(self, cell: Cell) -> Target:
         settings = cell.settings

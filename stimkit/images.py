@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,10 +174,12 @@ def clipped_fractions(image: FloatImage) -> tuple[float, float]:
     return float((image < 0).mean()), float((image > 1).mean())
 
 
-def encode_png(pixels: Pixels) -> bytes:
-    """Encode 8-bit RGB pixels as PNG, marked as sRGB."""
+def encode_png(pixels: Pixels, text: Mapping[str, str] = {}) -> bytes:
+    """Encode 8-bit RGB pixels as PNG, marked as sRGB, with text chunks."""
     info = PngInfo()
     info.add(b"sRGB", b"\x00")
+    for key, value in text.items():
+        info.add_text(key, value)
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()

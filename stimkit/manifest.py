@@ -21,7 +21,8 @@ from stimkit.store import RunStore
 MANIFEST_SCHEMA = 2
 _OUTPUT_COLUMNS = (
     *OUTPUT_KEYS, "colour", "regions", "region_count", "region_scaling", "mask_id", "mask_sha256", "height_deg",
-    "width_deg", "mean_luminance_optimized", "rms_contrast_optimized", "equalize_error", "loss_content_equalized",
+    "width_deg", "mean_luminance_optimized", "rms_contrast_optimized", "equalize_error", "titrate", "titrate_value",
+    "titrate_tolerance", "titrate_lowest", "titrate_highest", "titrate_runs", "titrate_error", "loss_content_equalized",
     "loss_style_equalized", "loss_total_equalized",
 )  # fmt: skip
 LATER_COLUMNS = frozenset({"attempt", "role", "control_of", *_OUTPUT_COLUMNS})

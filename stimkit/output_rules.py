@@ -15,6 +15,11 @@ def impossible(settings: Settings, has_content: bool, has_style: bool) -> Iterat
     """Settings that contradict each other or cannot be met, with what to do about it."""
     has = {"content": has_content, "style": has_style}
     yield from _of_aperture(settings)
+    if settings.titrate != "none":
+        if settings.titrate_lowest >= settings.titrate_highest:
+            yield "titrate_lowest", "must be below titrate_highest"
+        if not (has_content and has_style):
+            yield "titrate", "looks for a ratio, which needs a content and a style image in every cell"
     if settings.regions != "whole" and settings.style_scale != 1:
         yield "style_scale", "must be 1 where regions of the stimulus are compared with those of the style image"
     for key in EQUALIZE_KEYS:

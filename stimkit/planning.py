@@ -83,6 +83,8 @@ def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
         at = point.levels
         settings = settings_of(*(at[name] for name in SECTION_OF))
         alpha, beta = _alpha_beta(at, protocol)
+        if settings.titrate != "none":
+            alpha = settings.titrate_lowest  # until it is found
         content_layers = _weighted(protocol.layers.content[at["content_layers"]], settings.loss, "content")
         style_layers = _weighted(protocol.layers.style[at["style_layers"]], settings.loss, "style")
         parts: dict[str, Any] = {

@@ -202,7 +202,10 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
     has = {kind: bool(as_table(document, "images", kind)) for kind in ("content", "style")}
     if not any(has.values()):
         yield ("images",), "name at least one content or style image"
-    elif not any(name in factors for name in given) and all(has.values()):
+    titrated = "titrate" in factors or as_table(document, "synthesis").get("titrate", "none") != "none"
+    if titrated and (named := [name for name in given if name in factors]):
+        yield ("factors", named[0]), "is found by titration; leave it out"
+    if not titrated and not any(name in factors for name in given) and all(has.values()):
         yield ("factors",), "give ratio (= alpha / beta), or alpha and beta"
     if as_table(document, "images", "mask") and not has["style"]:
         yield ("images", "mask"), "there is no style image that a mask could limit"
@@ -238,6 +241,8 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:
     rules = as_table(document, "accept")
     if rules.get("retries") and other:
         yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'
+    if rules.get("retries") and as_table(document, "synthesis").get("titrate", "none") != "none":
+        yield ("accept", "retries"), "is not possible with titration"
     if rules.get("retries") and document.get("seeds") == "shared":
         yield ("accept", "retries"), 'another try has noise of its own, and seeds = "shared" asks for the same'
     for term in ("content", "style"):

@@ -53,10 +53,11 @@ def make_record(
     init_sha256: str,
     execution: Execution,
     earlier: Sequence[Attempt] = (),
+    titrate_error: float | None = None,
 ) -> Record:
     """Put together the record of one cell. Values that are not finite become null.
 
-    `earlier` are the attempts at the cell before this one.
+    `earlier` are the attempts at the cell before this one, `titrate_error` is how far it is from the value wanted.
     """
     measured = (synthesis.initial, synthesis.optimized, stimulus.equalized, stimulus.measured)
     stages = {stage: losses for stage, losses in zip(STAGES, measured, strict=True) if losses is not None}
@@ -77,6 +78,7 @@ def make_record(
         "mean_luminance_optimized": stimulus.light.mean,
         "rms_contrast_optimized": stimulus.light.contrast,
         "equalize_error": stimulus.equalize_error,
+        "titrate_error": titrate_error,
         **basic_measures(stimulus.pixels),
         "clip_low_frac": stimulus.clipped[0],
         "clip_high_frac": stimulus.clipped[1],

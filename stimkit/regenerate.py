@@ -151,7 +151,9 @@ def _batches(
     companies: dict[str, dict[int, Cell]] = {}  # by batch and place in it
     for one, record in records.items():
         for number, attempt in enumerate(record["attempts"], 1):
-            companies.setdefault(attempt["batch_id"], {})[attempt["batch_slot"]] = cells[one].at_attempt(number)
+            companies.setdefault(attempt["batch_id"], {})[attempt["batch_slot"]] = cells[one].as_recorded(
+                {**record, "attempt": number}
+            )
     for batch_id in dict.fromkeys(records[one]["batch_id"] for one in wanted):
         mine = [one for one in wanted if records[one]["batch_id"] == batch_id]
         company = companies.get(batch_id, {})
@@ -160,7 +162,7 @@ def _batches(
         if not alone and complete and together >= {(one, records[one]["attempt"]) for one in mine}:
             yield [company[slot] for slot in sorted(company)], "recorded"
         else:
-            yield from (([cells[one].at_attempt(records[one]["attempt"])], "alone") for one in mine)
+            yield from (([cells[one].as_recorded(records[one])], "alone") for one in mine)
 
 
 def _compare(

@@ -24,6 +24,7 @@ from stimkit.settings import Settings
 from stimkit.stimulus import Stimulus, finish
 from stimkit.store import RunStore
 from stimkit.synthesis import Synthesis, synthesize_batch
+from stimkit.titration import titrate, titrated_value
 
 MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
 CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
@@ -199,7 +200,8 @@ class _Worker:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._batch_size, self._on_event, self._done = batch_size, on_event, done
         self._attempts = attempts  # those before the next one, of cells that were tried already
-        self._assembly = Assembly(PlanInputs(plan), device)
+        self._inputs = PlanInputs(plan)
+        self._assembly = Assembly(self._inputs, device)
         self.made = 0
 
     def run(self, cells: Sequence[Cell]) -> None:
@@ -240,6 +242,8 @@ class _Worker:
         return None
 
     def _run_batch(self, batch: list[Cell]) -> list[Cell]:
+        if batch[0].settings.titrate != "none":
+            batch = titrate(batch, self._assembly, self._inputs, self._report(len(batch)))
         assembled = self._assembly.batch(batch)
         began = time.perf_counter()
         results = synthesize_batch(assembled, self._report(len(batch)))
@@ -263,7 +267,10 @@ class _Worker:
                 str(self._device), batch_id, len(batch), slot, __version__, torch.__version__, self._env_id
             )
             earlier = self._attempts.pop(cell.id, [])
-            record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution, earlier)
+            missed = None
+            if cell.settings.titrate != "none":
+                missed = titrated_value(cell, synthesis, stimulus, self._inputs) - cell.settings.titrate_value
+            record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution, earlier, missed)
             if record["status"] != "accepted" and cell.attempt <= self._plan.protocol.accept.retries:
                 self._attempts[cell.id] = record["attempts"]
                 again.append(cell.at_attempt(cell.attempt + 1))

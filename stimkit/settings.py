@@ -42,6 +42,10 @@ Colour = Literal["free", "grey", "luminance", "covariance", "histogram"]
 BY_CONTENT = ("luminance", "covariance", "histogram")  # colours follow the content image
 GREY_COLOURS = ("grey", "luminance")  # the optimization has one channel
 POOLS = {"contents": "content", "styles": "style"}  # targets that are means over all images of a kind
+Titrated = Literal[
+    "none", "ssim_content", "relative_content_loss", "relative_style_loss", "mean_luminance", "rms_contrast",
+    "colourfulness", "spectral_slope", "edge_density", "entropy",
+]  # fmt: skip
 ImageTarget = Literal["none", "content", "style", "contents", "styles"]
 
 
@@ -131,9 +135,21 @@ class SynthesisSettings(Frozen):
         Field(description="where Gram matrices are taken: over the whole image, n × n regions, or polar windows"),
     ] = "whole"
     region_count: Annotated[int, Field(ge=2, le=16, description="n of the grid's n × n regions")] = 2
-    region_scaling: Annotated[float, Field(ge=0.1, le=1, description="width of a polar window / its eccentricity")] = (
-        0.5
-    )
+    region_scaling: Annotated[float, Field(ge=0.1, le=1, description="width of a polar window / eccentricity")] = 0.5
+    titrate: Annotated[
+        Titrated,
+        Field(description="find the ratio of each cell at which this has the value `titrate_value`"),
+    ] = "none"
+    titrate_value: Annotated[float, Finite] = 0.0
+    titrate_tolerance: Annotated[float, Field(gt=0, description="largest difference from the value"), Finite] = 0.01
+    titrate_lowest: Annotated[float, Field(gt=0, description="lowest ratio"), Finite] = 1e-7
+    titrate_highest: Annotated[float, Field(gt=0, description="highest ratio"), Finite] = 1e-3
+    titrate_runs: Annotated[int, Field(ge=1, le=50, description="ratios tried between the lowest and the highest")] = 8
+
+    @property
+    def runs(self) -> int:
+        """How often a cell is optimized: titration tries the ends, some ratios between, and the one that is found."""
+        return 1 if self.titrate == "none" else 3 + self.titrate_runs
 
 
 class OutputSettings(Frozen):

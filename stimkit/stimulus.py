@@ -46,7 +46,7 @@ def finish(results: Sequence[Synthesis], batch: Batch) -> list[Stimulus]:
     equalized = [
         one.equalize(image) if one.equalizes else image for one, image in zip(batch.finishings, images, strict=True)
     ]
-    files = [encode_png(finishing.show(image)) for finishing, image in zip(batch.finishings, equalized, strict=True)]
+    files = [encode_png(one.show(image), one.text) for one, image in zip(batch.finishings, equalized, strict=True)]
     pixels = [decode(file, "stimulus") for file in files]
     of_files = _measure(batch, [to_float(one) for one in pixels])
     changed = any(finishing.equalizes for finishing in batch.finishings)

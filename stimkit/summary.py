@@ -38,14 +38,14 @@ def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
             flops = cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
             rate, known = cost.rate(device, settings.precision)
             per_kind[key] = (
-                settings.max_evaluations * flops / rate,
+                settings.runs * settings.max_evaluations * flops / rate,
                 cost.shared_bytes(device, last) + cost.cell_bytes(last, settings),
             )
             measured = measured and known
         seconds += per_kind[key][0]
         memory = max(memory, per_kind[key][1])
         disk += cost.stimulus_bytes(settings)
-        evaluations += settings.max_evaluations
+        evaluations += settings.runs * settings.max_evaluations
     return Estimate(device, measured, evaluations, seconds, memory, disk)
 
 

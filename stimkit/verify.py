@@ -143,7 +143,7 @@ class _Check:
     def _follows(record: Record, plan: Plan) -> Record:
         """What a record must say, by the resolved protocol and by the rest of itself."""
         first = plan.by_id[record["stimulus_id"]]
-        cells = [first.at_attempt(number) for number in range(1, len(record["attempts"]) + 1)]
+        cells = [first.as_recorded({**record, "attempt": 1 + number}) for number in range(len(record["attempts"]))]
         last = cells[-1]
         attempts = [{**one, "seed": cell.seed} for one, cell in zip(record["attempts"], cells, strict=True)]
         return {

@@ -41,6 +41,7 @@ ORDER = [
     ["search"],
     ["synthesis"],
     ["stimulus", "single", "remeasure"],
+    ["titration"],
     ["accept"],
     ["record"],
     ["record_form"],
