@@ -122,7 +122,8 @@ def _statistics(
     made: Mapping[Path, Record], plan: Plan, inputs: Inputs, on_count: OnCount
 ) -> tuple[Rows, list[Finding]]:
     """Statistics of the stimuli by id, and those that are not what their records say."""
-    measured = measure_files(list(made), _references(plan, list(made.values()), inputs), on_count)
+    settings = [plan.by_id[record["stimulus_id"]].settings for record in made.values()]
+    measured = measure_files(list(made), _references(plan, list(made.values()), inputs), on_count, settings)
     rows = {record["stimulus_id"]: row for record, row in zip(made.values(), measured, strict=True)}
     wrong = [one for record in made.values() for one in _statistic_mismatch(record, rows[record["stimulus_id"]])]
     return rows, wrong

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from stimkit.cells import Cell
 from stimkit.findings import Finding
-from stimkit.images import decode, to_float
 from stimkit.preparation import initial_image
 from stimkit.record import Record
 from stimkit.remeasure import Remeasurement
+from stimkit.stimulus_file import decode_values, shown_image
 from stimkit.synthesis import Measured
 
 TERMS = ("content", "style", "total")
@@ -42,7 +42,9 @@ def losses_again(
     cells = [plan.by_id[record["stimulus_id"]].as_recorded(record) for record in made.values()]
     done = 0
     for batch in _batches(cells):
-        files = [to_float(decode(known[cell.id][1].read_bytes(), cell.filename)) for cell in batch]
+        files = [
+            shown_image(decode_values(known[cell.id][1].read_bytes(), cell.filename), cell.settings) for cell in batch
+        ]
         starts = [initial_image(cell, again.inputs) for cell in batch]
         measured = zip(again.losses(batch, files), again.losses(batch, starts), strict=True)
         for cell, (file, start) in zip(batch, measured, strict=True):

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stimkit.images import Pixels
 from stimkit.record import Record
+from stimkit.stimulus_file import picture
 
 MAX_SIDE = 6000  # pixels of the whole sheet
 MAX_THUMBNAIL, MIN_THUMBNAIL = 192, 24
@@ -143,14 +144,14 @@ def _paste(
     size: tuple[int, int],
 ) -> None:
     path = folder / record["filename"] if record else None
-    if path is None or not path.is_file():
+    if record is None or path is None or not path.is_file():
         draw.rectangle((*at, at[0] + size[0] - 1, at[1] + size[1] - 1), outline=FAINT)
         _text(draw, (at[0] + 6, at[1] + 4), record["status"] if record else "pending", FAINT)
         return
-    with Image.open(path) as image:
-        scale = min(size[0] / image.width, size[1] / image.height)
-        shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        sheet.paste(image.convert("RGB").resize(shape, Image.Resampling.LANCZOS), at)
+    image = picture(path, record)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    sheet.paste(image.resize(shape, Image.Resampling.LANCZOS), at)
 
 
 def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: tuple[int, int, int]) -> None:

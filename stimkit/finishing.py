@@ -3,7 +3,7 @@
     colours of the content image   (colour = "luminance")
     equalization                   of luminance, in linear light
     aperture                       on a uniform background
-    rounding                       to 8 bits
+    transfer function, rounding    to 8 or 16 bits
 
 Everything is computed in float64 on the CPU, so that it does not depend on the device.
 """
@@ -21,10 +21,11 @@ from stimkit import photometry
 from stimkit.aperture import aperture, seen_through
 from stimkit.cells import Cell
 from stimkit.equalize import Light, Target, equalized, light_of, mean_histogram, mean_spectrum
-from stimkit.images import FloatImage, Pixels, fit, quantize, to_float
+from stimkit.images import FloatImage, fit, to_float
 from stimkit.inputs import Inputs
 from stimkit.photometry import Array, luminance, with_luminance
 from stimkit.settings import POOLS, Settings
+from stimkit.stimulus_file import Values, shown_image, values_of
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,26 @@ class Finishing:
             linear = equalized(linear, self.target, self.settings.gamut, self.aperture)
         return photometry.encode(linear).astype(np.float32)
 
-    def show(self, image: FloatImage) -> Pixels:
-        """The pixels of the stimulus, from the image as `equalize` returns it."""
+    def show(self, image: FloatImage) -> Values:
+        """The values of the stimulus's file, from the image as `equalize` returns it."""
         if self.aperture is not None:
             image = seen_through(image, self.aperture, self.settings.background).astype(np.float32)
-        if self.settings.rounding == "dither":
-            return _dithered(image, self.seed)
-        return quantize(image)
+        return values_of(image, self.settings, self.seed)
 
     def light(self, image: FloatImage) -> Light:
         """Mean and contrast of luminance inside the aperture."""
         return light_of(luminance(photometry.decode(image)), self.aperture)
 
-    def error(self, pixels: Pixels) -> float | None:
-        """How far the stimulus is from its target: the largest difference of luminance or contrast, relative to it.
+    def error(self, image: FloatImage) -> float | None:
+        """How far the image as `equalize` returns it is from its target, once it is rounded.
 
-        For a histogram or a spectrum, the mean difference of its values, relative to their mean. None without a target.
+        It is the largest difference of luminance or contrast, relative to the target; for a histogram or a spectrum the
+        mean difference of its values, relative to their mean. None without a target.
         """
         if self.target.empty:
             return None
-        values = luminance(photometry.decode(to_float(pixels)))
+        rounded = shown_image(values_of(image, self.settings, self.seed), self.settings)
+        values = luminance(photometry.decode(rounded))
         inside = light_of(values, self.aperture)
         pairs: list[tuple[Array | float, Array | float]] = []
         if self.target.luminance is not None:
@@ -89,13 +90,6 @@ class Finishing:
             pairs.append((mean_spectrum([values]), self.target.spectrum))
         differences = [float(np.mean(np.abs(found - wanted)) / np.mean(wanted)) for found, wanted in pairs]
         return max(differences, default=None)
-
-
-def _dithered(image: FloatImage, seed: int) -> Pixels:
-    """Round up or down at random, so that the mean over pixels is the value before rounding."""
-    noise = np.random.Philox(key=seed + 1).random_raw(image.size) >> np.uint64(40)
-    uniform = noise.astype(np.float64).reshape(image.shape) * 2.0**-24
-    return np.floor(np.clip(image, 0, 1) * 255.0 + uniform).astype(np.uint8).transpose(1, 2, 0)
 
 
 def describe(cell: Cell) -> dict[str, str]:

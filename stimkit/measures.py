@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from stimkit.errors import ImageError
 from stimkit.images import Pixels, read_source
 from stimkit.photometry import LUMINANCE_WEIGHTS, decode
+from stimkit.settings import Settings
+from stimkit.stimulus_file import Shown, decode_values, shown, values_digest
 
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of encoded values
 EDGE_SCALE = 2.0  # pixels: standard deviation of the Gaussian of the edge detector
@@ -61,17 +63,22 @@ CONFOUNDS = tuple(column.name for column in (*MEASURES, SSIM_CONTENT, *OUTCOMES)
 LINEAR = decode(np.arange(256) / 255.0)  # light of every 8-bit value
 
 
-def luminance(pixels: Pixels) -> NDArray[np.float64]:
-    """Relative luminance, 0 to 1 in linear light, of 8-bit sRGB pixels: (height, width, 3) to (height, width)."""
-    values: NDArray[np.float64] = LINEAR[pixels] @ LUMINANCE_WEIGHTS
-    return values
+def luminance(image: Shown) -> NDArray[np.float64]:
+    """Relative luminance, 0 to 1 in linear light, of an sRGB-encoded image: (height, width, 3) to (height, width)."""
+    linear = LINEAR[image] if image.dtype == np.uint8 else decode(image)
+    return np.asarray(linear @ LUMINANCE_WEIGHTS)
 
 
-def basic_measures(pixels: Pixels) -> dict[str, float]:
-    """Luminance and colour of 8-bit sRGB pixels (height, width, 3), as every record holds them."""
-    light = luminance(pixels)
+def _in_steps(image: Shown) -> NDArray[np.float64]:
+    """Values on the scale of 8 bits, 0 to 255."""
+    return image.astype(np.float64) if image.dtype == np.uint8 else np.asarray(image * 255.0)
+
+
+def basic_measures(image: Shown) -> dict[str, float]:
+    """Luminance and colour of an sRGB-encoded image (height, width, 3), as every record holds them."""
+    light = luminance(image)
     mean = float(light.mean())
-    red, green, blue = (pixels.reshape(-1, 3).mean(0) / 255.0).tolist()
+    red, green, blue = (_in_steps(image).reshape(-1, 3).mean(0) / 255.0).tolist()
     return {
         "mean_luminance": mean,
         "rms_contrast": float(light.std() / mean) if mean > 0 else 0.0,
@@ -81,16 +88,19 @@ def basic_measures(pixels: Pixels) -> dict[str, float]:
     }
 
 
-def image_measures(pixels: Pixels) -> dict[str, float]:
-    """All of `MEASURES` for 8-bit sRGB pixels (height, width, 3); NaN where an image is too small for one."""
-    light = luminance(pixels)
-    luma = pixels @ LUMA_WEIGHTS
-    found = basic_measures(pixels) | {
+def image_measures(image: Shown) -> dict[str, float]:
+    """All of `MEASURES` for an sRGB-encoded image (height, width, 3); NaN where it is too small for one.
+
+    The image has 8 bits, or values from 0 to 1.
+    """
+    light, steps = luminance(image), _in_steps(image)
+    luma = steps @ LUMA_WEIGHTS
+    found = basic_measures(image) | {
         "michelson": _michelson(light),
-        "colourfulness": colourfulness(pixels),
+        "colourfulness": colourfulness(steps),
         "spectral_slope": spectral_slope(light),
         "edge_density": edge_density(luma),
-        "saturated_frac": float(((pixels == 0) | (pixels == 255)).mean()),
+        "saturated_frac": float(((steps == 0) | (steps == 255)).mean()),
         "entropy": _entropy(luma),
     }
     return {measure.name: found[measure.name] for measure in MEASURES}
@@ -101,8 +111,11 @@ def _michelson(light: NDArray[np.float64]) -> float:
     return (brightest - darkest) / (brightest + darkest) if brightest > 0 else 0.0
 
 
-def colourfulness(pixels: Pixels) -> float:
-    """Hasler & Süsstrunk (2003), Measuring colourfulness in natural images: M = σ_rgyb + 0.3 μ_rgyb."""
+def colourfulness(pixels: NDArray[Any]) -> float:
+    """M = σ_rgyb + 0.3 μ_rgyb of values from 0 to 255.
+
+    Hasler & Süsstrunk (2003), Measuring colourfulness in natural images.
+    """
     red, green, blue = pixels.reshape(-1, 3).astype(float).T
     opponents = np.stack([red - green, (red + green) / 2 - blue])
     return float(np.hypot(*opponents.std(1)) + 0.3 * np.hypot(*opponents.mean(1)))
@@ -142,41 +155,58 @@ def _entropy(luma: NDArray[np.float64]) -> float:
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # not -0.0
 
 
-def similarity(first: Pixels, second: Pixels) -> float | None:
+def similarity(first: Shown, second: Shown) -> float | None:
     """SSIM of two images (Wang et al. 2004, as scikit-image computes it); None for less than 7 pixels a side."""
     from skimage.metrics import structural_similarity
 
     if min(first.shape[:2]) < 7:
         return None
-    return float(structural_similarity(first, second, channel_axis=2, data_range=255))  # type: ignore[no-untyped-call]
+    images = _in_steps(first), _in_steps(second)
+    return float(structural_similarity(*images, channel_axis=2, data_range=255))  # type: ignore[no-untyped-call]
 
 
 def measure_files(
-    paths: Sequence[Path], references: Sequence[Pixels | None], on_count: Callable[[int, int], None]
+    paths: Sequence[Path],
+    references: Sequence[Pixels | None],
+    on_count: Callable[[int, int], None],
+    settings: Sequence[Settings | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Size, digest and statistics of image files, and similarity to a reference of the same size where there is one.
 
-    All cores decode. The row of a file that is missing or damaged has a `problem` instead.
+    All cores decode. The row of a file that is missing or damaged has a `problem` instead. Stimuli have settings, which
+    say what their files are for; other images are sRGB.
     """
     found = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(_measure_file, paths, references):
+        for row in pool.map(_measure_file, paths, references, settings or [None] * len(paths)):
             found.append(row)
             on_count(len(found), len(paths))
     return found
 
 
-def _measure_file(path: Path, reference: Pixels | None) -> dict[str, Any]:
+def _measure_file(path: Path, reference: Pixels | None, settings: Settings | None) -> dict[str, Any]:
     try:
-        source = read_source(path.name, path.parent)
+        image, digest = _read(path, settings)
     except ImageError as error:
         return {"problem": str(error)}
-    height, width = source.pixels.shape[:2]
-    ssim = None if reference is None else similarity(source.pixels, reference)
+    height, width = image.shape[:2]
+    ssim = None if reference is None or reference.shape != image.shape else similarity(image, reference)
     return {
         "height_px": height,
         "width_px": width,
-        "pixel_sha256": source.pixel_sha256,
-        **image_measures(source.pixels),
+        "pixel_sha256": digest,
+        **image_measures(image),
         SSIM_CONTENT.name: float("nan") if ssim is None else ssim,
     }
+
+
+def _read(path: Path, settings: Settings | None) -> tuple[Shown, str]:
+    """An image as it is seen, and the digest of its values."""
+    if settings is None:
+        source = read_source(path.name, path.parent)
+        return source.pixels, source.pixel_sha256
+    try:
+        values = decode_values(path.read_bytes(), path.name)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    return shown(values, settings), values_digest(values)

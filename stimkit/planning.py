@@ -183,7 +183,7 @@ def _check_labels(protocol: Protocol) -> None:
     for factor in protocol.factor_names:
         seen: dict[str, Any] = {}
         for index, level in enumerate(protocol.levels(factor)):
-            if seen.setdefault(label(level), level) is not level:
+            if seen.setdefault(label(level), level) != level:
                 line = protocol.line("factors", factor, index)
                 message = f'"{seen[label(level)]}" and "{level}" would both be called "{label(level)}"'
                 problems.append(Problem(f"factors.{factor}[{index}]", message, line))

@@ -135,7 +135,8 @@ def check(document: dict[str, Any]) -> Iterator[Finding]:
     for name in as_table(document, "images", "licence"):
         if name not in named:
             yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
-    yield from _check_levels(as_table(document, "factors"))
+    linked = {name for names in as_list(as_table(document, "design").get("zip")) for name in as_list(names)}
+    yield from _check_levels(as_table(document, "factors"), linked)
     yield from _check_controls(document)
     yield from _check_weights_of_terms(document)
     yield from _check_acceptance(document)
@@ -179,8 +180,10 @@ def _check_references(document: dict[str, Any], kind: str) -> Iterator[Finding]:
                 yield ("factors", factor, index), f'"{level}" is not in {where[factor]}{did_you_mean(level, names)}'
 
 
-def _check_levels(factors: dict[str, Any]) -> Iterator[Finding]:
+def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[Finding]:
     for factor, levels in factors.items():
+        if factor in linked:  # where a level may go with several of another factor
+            continue
         seen = []
         for index, level in enumerate(as_list(levels)):
             same = (float(level) if isinstance(level, int | float) else level, isinstance(level, bool))

@@ -17,8 +17,8 @@ import numpy as np
 from stimkit import accept, migrations
 from stimkit.cells import Cell, Plan
 from stimkit.columns import COLUMNS
-from stimkit.images import pixel_digest
 from stimkit.measures import basic_measures
+from stimkit.stimulus_file import values_digest
 
 if TYPE_CHECKING:  # which would load torch
     from stimkit.search import Trace
@@ -79,11 +79,11 @@ def make_record(
         "rms_contrast_optimized": stimulus.light.contrast,
         "equalize_error": stimulus.equalize_error,
         "titrate_error": titrate_error,
-        **basic_measures(stimulus.pixels),
+        **basic_measures(stimulus.shown),
         "clip_low_frac": stimulus.clipped[0],
         "clip_high_frac": stimulus.clipped[1],
         "file_sha256": stimulus.file_sha256,
-        "pixel_sha256": pixel_digest(stimulus.pixels),
+        "pixel_sha256": values_digest(stimulus.values),
         "trace_sha256": trace_digest(synthesis.trace),
         "wall_time_s": round(synthesis.seconds, 4),
         **execution.__dict__,

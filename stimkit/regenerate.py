@@ -16,14 +16,15 @@ from stimkit.batch import Assembly
 from stimkit.cells import Cell
 from stimkit.environment import describe_environment
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
-from stimkit.images import Pixels, decode
 from stimkit.inputs import FoundInputs
 from stimkit.lock import plan_of
 from stimkit.manifest import table
 from stimkit.measures import similarity
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
+from stimkit.settings import Settings
 from stimkit.stimulus import Stimulus, finish
+from stimkit.stimulus_file import Values, decode_values, shown
 from stimkit.store import RunStore
 from stimkit.synthesis import synthesize_batch
 
@@ -49,9 +50,9 @@ class Comparison:
     filename: str
     tier: str
     max_difference: int | None
-    """Largest difference of an 8-bit value; None where the recorded stimulus cannot be read."""
+    """Largest difference of a value of the file; None where the recorded stimulus cannot be read."""
     changed_fraction: float | None
-    """Part of the 8-bit values that differ."""
+    """Part of the values that differ."""
     ssim: float | None
     """Structural similarity (Wang et al. 2004) over the colour channels."""
     loss_recorded: float | None
@@ -112,7 +113,7 @@ def regenerate(
                 write_atomically(target / "stimuli" / cell.filename, stimulus.png)
                 changed = _differences(environments.get(record["env_id"], {}), environment)
                 recorded = store.path / "stimuli" / cell.filename
-                comparisons.append(_compare(recorded, record, stimulus, tolerances, kind, changed))
+                comparisons.append(_compare(recorded, record, stimulus, cell.settings, tolerances, kind, changed))
                 if on_compared is not None:
                     on_compared(comparisons[-1], len(comparisons), len(wanted))
         write_atomically(target / "comparison.csv", comparison_csv(comparisons))
@@ -166,20 +167,29 @@ def _batches(
 
 
 def _compare(
-    path: Path, record: Record, stimulus: Stimulus, tolerances: Tolerances, kind: str, changed: tuple[str, ...]
+    path: Path,
+    record: Record,
+    stimulus: Stimulus,
+    settings: Settings,
+    tolerances: Tolerances,
+    kind: str,
+    changed: tuple[str, ...],
 ) -> Comparison:
     try:
         data = path.read_bytes()
-        before: Pixels | None = decode(data, path.name)
+        before: Values | None = decode_values(data, path.name)
     except (OSError, UsageError):
         data, before = b"", None
-    difference = None if before is None else np.abs(before.astype(int) - stimulus.pixels)
+    if before is not None and before.shape != stimulus.values.shape:
+        before = None  # another image altogether
+    difference = None if before is None else np.abs(before.astype(int) - stimulus.values)
+    step = 257 if stimulus.values.dtype == np.uint16 else 1  # of 8 bits
     recorded = record["losses"]["file"]["total"]
     close = recorded is not None and abs(stimulus.measured.total - recorded) <= tolerances.loss * abs(recorded)
     reached = {
         "identical_file": data == stimulus.png,
         "identical_pixels": difference is not None and not difference.any(),
-        "pixels_within": difference is not None and difference.max() <= tolerances.pixel,
+        "pixels_within": difference is not None and difference.max() <= tolerances.pixel * step,
         "losses_within": close,
         "differs": True,
     }
@@ -189,7 +199,7 @@ def _compare(
         tier=next(tier for tier in TIERS if reached[tier]),
         max_difference=None if difference is None else int(difference.max()),
         changed_fraction=None if difference is None else float((difference > 0).mean()),
-        ssim=None if before is None else similarity(before, stimulus.pixels),
+        ssim=None if before is None else similarity(shown(before, settings), stimulus.shown),
         loss_recorded=recorded,
         loss_again=stimulus.measured.total,
         batch=kind,

@@ -15,10 +15,11 @@ from PIL import Image
 from stimkit.audit import Audit, as_json
 from stimkit.cells import Cell, Plan
 from stimkit.columns import COLUMNS
-from stimkit.errors import RunFolderError
+from stimkit.errors import ImageError, RunFolderError
 from stimkit.findings import FINDINGS
 from stimkit.measures import MEASURES, OUTCOMES, SSIM_CONTENT, Column
 from stimkit.record import STAGES, Record, flatten
+from stimkit.stimulus_file import picture
 from stimkit.store import RunStore
 
 THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
@@ -55,7 +56,9 @@ def report_data(
         values = [measured.get(cell.id, {}).get(variable.name) for variable in known]
         # The file is the one of the plan: a record could name any other.
         path = store.path / "stimuli" / cell.filename
-        image = None if record["status"] == "failed" else _thumbnail(path, side, THUMBNAIL_BUDGET // len(records))
+        image = (
+            None if record["status"] == "failed" else _thumbnail(path, record, side, THUMBNAIL_BUDGET // len(records))
+        )
         stimuli.append(_stimulus(record, cell, values, traces[cell.id], image))
         on_count(len(stimuli), len(records))
     return {
@@ -102,17 +105,18 @@ def _thumbnail_side(sizes: Sequence[tuple[int, int]]) -> int:
     return int(min(MAX_THUMBNAIL, max(MIN_THUMBNAIL, allowed), max(max(size) for size in sizes)))
 
 
-def _thumbnail(path: Path, side: int, budget: int) -> str | None:
-    """A stimulus as a data URL, as it is where that is small enough; None where there is no such file."""
+def _thumbnail(path: Path, record: Record, side: int, budget: int) -> str | None:
+    """A stimulus as a data URL, the file itself where it is small and plain; None where there is no such file."""
+    plain = record["transfer"] == "srgb" and record["bits"] == 8
     try:
-        with Image.open(path) as image:
-            if max(image.size) <= side and 4 * path.stat().st_size <= 3 * budget:
-                return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-            image.thumbnail((side, side), Image.Resampling.LANCZOS)
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, format="WEBP", quality=80, method=4)
-    except OSError:
+        image = picture(path, record)
+        if plain and max(image.size) <= side and 4 * path.stat().st_size <= 3 * budget:
+            return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    except (OSError, ImageError):
         return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=80, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

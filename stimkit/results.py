@@ -8,9 +8,9 @@ from pathlib import Path
 import xarray as xr
 
 from stimkit.errors import RunFolderError, did_you_mean
-from stimkit.images import Pixels, decode
 from stimkit.manifest import dataset, to_grid
 from stimkit.record import Record
+from stimkit.stimulus_file import Values, decode_values
 from stimkit.store import RunStore
 
 
@@ -38,13 +38,13 @@ class Results:
         """The manifest with one dimension for each factor that has several levels."""
         return to_grid(self.dataset)
 
-    def image(self, stimulus_id: str) -> Pixels:
-        """Read one stimulus: (height, width, 3) 8-bit RGB."""
+    def image(self, stimulus_id: str) -> Values:
+        """Read one stimulus: (height, width, 3) RGB values of 8 or 16 bits, as the file holds them."""
         if stimulus_id not in self.records:
             raise RunFolderError(f"{self.path} has no stimulus {stimulus_id}{did_you_mean(stimulus_id, self.records)}")
         path = self.path / "stimuli" / self.records[stimulus_id]["filename"]
         try:
-            return decode(path.read_bytes(), path.name)
+            return decode_values(path.read_bytes(), path.name)
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -185,6 +185,12 @@ class OutputSettings(Frozen):
     aperture_sigma: Annotated[float, Field(ge=0, description="of the Gaussian, degrees"), Finite] = 0.0
     background: Annotated[float, Field(ge=0, le=1, description="luminance around the aperture")] = 0.2159
     ppd: Annotated[float, Field(ge=0, description="pixels per degree of visual angle; 0: not known"), Finite] = 0.0
+    transfer: Annotated[
+        Literal["srgb", "gamma", "linear"],
+        Field(description="of the display: sRGB, a power function, or linear light"),
+    ] = "srgb"
+    gamma: Annotated[float, Field(ge=1, le=4, description="exponent of a display with transfer = gamma")] = 2.2
+    bits: Annotated[Literal[8, 16], Field(description="of a channel in the file")] = 8
     rounding: Annotated[Literal["nearest", "dither"], Field(description="to 8 bits; dither: up or down at random")] = (
         "nearest"
     )

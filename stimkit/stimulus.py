@@ -11,7 +11,8 @@ import torch
 
 from stimkit.batch import Batch
 from stimkit.equalize import Light
-from stimkit.images import FloatImage, Pixels, clipped_fractions, decode, encode_png, quantize, to_float
+from stimkit.images import FloatImage, clipped_fractions
+from stimkit.stimulus_file import Shown, Values, decode_values, encode_values, shown, shown_image
 from stimkit.synthesis import Measured, Synthesis, measure
 
 
@@ -22,8 +23,10 @@ class Stimulus:
     image: FloatImage
     """The optimizer's values, not clipped."""
     png: bytes
-    pixels: Pixels
+    values: Values
     """What the file decodes to."""
+    shown: Shown
+    """What an observer sees of it, sRGB encoded."""
     equalized: Measured | None
     """Losses after equalization, before aperture and rounding; None where nothing was equalized."""
     measured: Measured
@@ -46,21 +49,25 @@ def finish(results: Sequence[Synthesis], batch: Batch) -> list[Stimulus]:
     equalized = [
         one.equalize(image) if one.equalizes else image for one, image in zip(batch.finishings, images, strict=True)
     ]
-    files = [encode_png(one.show(image), one.text) for one, image in zip(batch.finishings, equalized, strict=True)]
-    pixels = [decode(file, "stimulus") for file in files]
-    of_files = _measure(batch, [to_float(one) for one in pixels])
+    files = [
+        encode_values(one.show(image), one.settings, one.text)
+        for one, image in zip(batch.finishings, equalized, strict=True)
+    ]
+    values = [decode_values(file, "stimulus") for file in files]
+    of_files = _measure(batch, [shown_image(one, batch.settings) for one in values])
     changed = any(finishing.equalizes for finishing in batch.finishings)
     of_equalized = _measure(batch, equalized) if changed else [None] * len(files)
     return [
         Stimulus(
             image=result.image,
             png=files[row],
-            pixels=pixels[row],
+            values=values[row],
+            shown=shown(values[row], batch.settings),
             equalized=of_equalized[row],
             measured=of_files[row],
             clipped=clipped_fractions(result.image),
             light=batch.finishings[row].light(images[row]),
-            equalize_error=batch.finishings[row].error(quantize(equalized[row])),
+            equalize_error=batch.finishings[row].error(equalized[row]),
         )
         for row, result in enumerate(results)
     ]

@@ -96,10 +96,10 @@ def titrated_value(cell: Cell, synthesis: Synthesis, stimulus: Stimulus, inputs:
     if name == "ssim_content":
         assert cell.content is not None
         content = fit(inputs.image("content", cell.content), settings.size, settings.fit)
-        found = similarity(stimulus.pixels, content)
+        found = similarity(stimulus.shown, content)
         return math.nan if found is None else found
     if name.startswith("relative_"):
         term = name.split("_")[1]
         before: float = getattr(synthesis.initial, term)
         return float(getattr(stimulus.measured, term)) / before if before else math.nan
-    return image_measures(stimulus.pixels)[name]
+    return image_measures(stimulus.shown)[name]

@@ -23,6 +23,7 @@ from stimkit.images import decode, pixel_digest
 from stimkit.lock import plan_of
 from stimkit.manifest import LATER_COLUMNS, dataset, losses_csv, manifest_csv, netcdf_bytes
 from stimkit.record import Record, judged, request, trace_digest
+from stimkit.stimulus_file import decode_values, values_digest
 from stimkit.store import CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
 
 KINDS = {
@@ -184,13 +185,13 @@ class _Check:
                 yield Finding("stimulus_swapped", path, f"it is the stimulus of {owners[digest]}", stimulus_id)
             else:
                 yield Finding("stimulus_altered", path, self._how_altered(data, path, record), stimulus_id)
-        elif pixel_digest(decode(data, path)) != record.get("pixel_sha256"):
+        elif values_digest(decode_values(data, path)) != record.get("pixel_sha256"):
             detail = "pixel_sha256 is not that of its stimulus, whose file is unchanged"
             yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
 
     def _how_altered(self, data: bytes, path: str, record: Record) -> str:
         try:
-            same = pixel_digest(decode(data, path)) == record.get("pixel_sha256")
+            same = values_digest(decode_values(data, path)) == record.get("pixel_sha256")
         except ImageError as error:
             return str(error)
         return "its bytes differ, its pixels are unchanged" if same else "its pixels differ"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stimkit.aperture import aperture, seen_through
 from stimkit.audit import audit
 from stimkit.cells import Plan
 from stimkit.equalize import light_of
-from stimkit.errors import ProtocolError
+from stimkit.errors import ImageError, ProtocolError
 from stimkit.finishing import Finishings
 from stimkit.hold import Hold
 from stimkit.images import fit, to_float
@@ -25,8 +26,10 @@ from stimkit.photometry import decode, encode, luminance
 from stimkit.precondition import preconditioner
 from stimkit.preparation import initial_image, prepared
 from stimkit.regenerate import regenerate
+from stimkit.report import report
 from stimkit.results import Results
 from stimkit.settings import Settings
+from stimkit.stimulus_file import decode_values, encode_values, shown_image, values_digest, values_of
 from stimkit.verify import verify
 from tests.conftest import small_plan
 
@@ -319,3 +322,78 @@ def test_what_cannot_be_is_refused_before_anything_is_made(sections: Any, messag
     with pytest.raises(ProtocolError) as caught:
         small_plan(**sections)
     assert message in str(caught.value)
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("transfer", "exponent"), [("srgb", None), ("gamma", 2.4), ("linear", 1.0)])
+def test_files_for_other_displays_show_the_same(bits: int, transfer: str, exponent: float | None) -> None:
+    settings = Settings(size=(12, 10), bits=bits, transfer=transfer, gamma=exponent if transfer == "gamma" else 2.2)
+    image = np.random.default_rng(0).uniform(0, 1, (3, 12, 10)).astype(np.float32)
+    values = values_of(image, settings, 0)
+    assert values.dtype == (np.uint8 if bits == 8 else np.uint16)
+    light = decode(image)
+    expected = encode(light) if exponent is None else light ** (1 / exponent)
+    assert values.transpose(2, 0, 1) / (2**bits - 1) == pytest.approx(expected, abs=0.5001 / (2**bits - 1))
+    data = encode_values(values, settings, {"stimulus_id": "s1"})
+    again = decode_values(data, "it")
+    assert np.array_equal(again, values) and values_digest(again) == values_digest(values)
+    # Half a step in the dark is most where light is coded linearly.
+    error = np.abs(decode(shown_image(again, settings)) - light).max()
+    assert error < {8: 0.006, 16: 3e-5}[bits]
+    chunk = b"sRGB" if exponent is None else b"gAMA" + round(100_000 / exponent).to_bytes(4, "big")
+    assert chunk in data and b"tEXt" + b"stimulus_id\0s1" in data
+
+
+def test_sixteen_bits_are_read_by_another_program_too() -> None:
+    settings = Settings(size=(4, 5), bits=16)
+    values = values_of(np.random.default_rng(0).uniform(0, 1, (3, 4, 5)).astype(np.float32), settings, 0)
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encode_values(values, settings, {}))) as image:
+        assert image.mode == "RGB"
+        assert np.asarray(image) == pytest.approx(values / 257, abs=1), "Pillow keeps the upper eight bits"
+
+
+def test_damaged_files_of_sixteen_bits_are_told() -> None:
+    settings = Settings(size=(8, 8), bits=16)
+    data = encode_values(np.zeros((8, 8, 3), np.uint16), settings, {})
+    for wrong in (data[:60], data[:-30], data[:40] + b"\xff" * 20 + data[60:]):
+        with pytest.raises(ImageError, match="is damaged"):
+            decode_values(wrong, "it")
+    large = data[:16] + (100_000).to_bytes(4, "big") * 2 + data[24:]
+    with pytest.raises(ImageError, match="at most 64,000,000 are accepted"):
+        decode_values(large, "it")
+
+
+def test_the_dither_keeps_the_mean() -> None:
+    image = np.full((3, 64, 64), 100.3 / 255, np.float32)
+    assert values_of(image, Settings(size=(64, 64)), 1).mean() == 100
+    dithered = values_of(image, Settings(size=(64, 64), rounding="dither"), 1)
+    assert set(np.unique(dithered)) == {100, 101} and dithered.mean() == pytest.approx(100.3, abs=0.02)
+    assert not np.array_equal(dithered, values_of(image, Settings(size=(64, 64), rounding="dither"), 2))
+
+
+def test_a_run_for_a_linearized_display(tmp_path: Path) -> None:
+    plan = small_plan(
+        factors={**ONE, "transfer": ["srgb", "linear"], "bits": [8, 16]},
+        output={"equalize_luminance": 0.1},
+        synthesis={"max_evaluations": 3},
+    )
+    run = tmp_path / "run"
+    stimkit.run(plan, run, device="cpu")
+    table = pd.read_csv(run / "manifest.csv")
+    assert table["mean_luminance"].tolist() == pytest.approx([0.1] * 4, abs=0.003)
+    assert (table["equalize_error"][table["bits"] == 16] < 1e-4).all()
+    assert verify(run).findings == ()
+    assert not [one for one in audit(run, device="cpu").findings if one.severity == "error"]
+    made = regenerate(run, tmp_path / "again", device="cpu")
+    assert {one.tier for one in made} == {"identical_file"}
+    sixteen = stimkit.open_run(run).image(table["stimulus_id"][3])
+    assert sixteen.dtype == np.uint16
+    light = sixteen.astype(float) / 65535
+    assert light.mean((0, 1)) @ [0.2126, 0.7152, 0.0722] == pytest.approx(0.1, abs=1e-4)
+    page = report(run, device="cpu", losses=False)
+    assert page.stat().st_size > 1000

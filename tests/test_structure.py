@@ -19,7 +19,7 @@ ORDER = [
     ["layers"],
     ["settings", "toml_lines"],
     ["images", "weights", "template", "photometry"],
-    ["aperture", "equalize", "regions"],
+    ["aperture", "equalize", "regions", "stimulus_file"],
     ["output_rules"],
     ["measures", "effects", "limits", "expansion"],
     ["columns", "protocol_rules"],
