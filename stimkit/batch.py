@@ -98,7 +98,9 @@ class Targets:
 
     def _gram(self, features: Tensor, cell: Cell, layer: str) -> Tensor:
         """Of the regions of the stimulus, but of the whole style image where a mask says where it goes."""
-        regions = None if cell.mask else build_regions([cell], [layer], self._inputs, features).get(layer)
+        if cell.mask:
+            return gram_matrix(features)[:, None]
+        regions = build_regions([cell], [layer], self._inputs, features).get(layer)
         return gram_matrix(features) if regions is None else regions.grams(features)
 
     def _put(self, key: tuple[object, ...], value: Tensor) -> None:

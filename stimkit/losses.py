@@ -100,6 +100,8 @@ def style_loss(gram: Tensor, target: Tensor, convention: Convention) -> Tensor:
 
     Of Gram matrices of regions, (batch, regions, N, N), it is the mean over regions.
     """
+    if gram.shape != target.shape:  # which would be broadcast over other cells
+        raise ValueError(f"Gram matrices {tuple(gram.shape)} and targets {tuple(target.shape)} differ in shape")
     mean_square = (gram - target).flatten(1).square().mean(1)
     return mean_square / 4 if convention == "paper" else mean_square
 

@@ -127,12 +127,18 @@ def test_a_mask_limits_the_style_to_a_region(tmp_path: Path) -> None:
 
 
 def test_runs_with_masks_and_regions_are_sound(tmp_path: Path) -> None:
+    styles = {"cup": "skimage:coffee", "brick": "skimage:brick"}
     masked = masked_plan(tmp_path, synthesis={"max_evaluations": 4})
+    both = small_plan(
+        images={**masked.protocol.images.model_dump(include={"root", "mask"}), "style": styles},
+        factors={"style_layers": ["two"], "ratio": [1e-5]},
+        synthesis={"max_evaluations": 4},
+    )
     regional = small_plan(
         factors={"style_layers": ["two"], "ratio": [1e-5], "regions": ["whole", "grid", "polar"]},
         synthesis={"max_evaluations": 4},
     )
-    for name, plan in (("masked", masked), ("regional", regional)):
+    for name, plan in (("masked", masked), ("both", both), ("regional", regional)):
         stimkit.run(plan, tmp_path / name, device="cpu", keep_inputs=True)
         assert verify(tmp_path / name).findings == ()
         assert not [one for one in audit(tmp_path / name, device="cpu").findings if one.severity == "error"]
