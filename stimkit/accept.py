@@ -23,15 +23,17 @@ def _broken(record: Mapping[str, Any], rules: Accept) -> Iterator[str]:
     if rules.loss_increase is not None:
         share = _quotient(losses["file"]["total"], losses["optimized"]["total"])
         if share is not None and share - 1 > rules.loss_increase:
-            yield f"clipping and rounding increased the total loss by {share - 1:.3g} > {rules.loss_increase:g}"
+            yield f"what follows the optimization increased the total loss by {share - 1:.3g} > {rules.loss_increase:g}"
     clipped = record["clip_low_frac"] + record["clip_high_frac"]
     if rules.clipping is not None and clipped > rules.clipping:
         yield f"clipping {clipped:.3g} > {rules.clipping:g}"
     if rules.stop_reason is not None and record["stop_reason"] not in rules.stop_reason:
         yield f"stop reason {record['stop_reason']} is not among {', '.join(rules.stop_reason)}"
-    if record["titrate"] != "none" and not abs(record["titrate_error"] or 0.0) <= record["titrate_tolerance"]:
-        missed = f"{record['titrate']} is {abs(record['titrate_error']):.3g} from {record['titrate_value']:g}"
-        yield f"{missed} at the closest ratio from {record['titrate_lowest']:g} to {record['titrate_highest']:g}"
+    error = record["titrate_error"]
+    if record["titrate"] != "none" and (error is None or abs(error) > record["titrate_tolerance"]):
+        missed = "is not defined" if error is None else f"is {abs(error):.3g} from {record['titrate_value']:g}"
+        between = f"{record['titrate_lowest']:g} to {record['titrate_highest']:g}"
+        yield f"{record['titrate']} {missed} at the closest ratio from {between}"
     for name in ("mean_luminance", "rms_contrast"):
         limits = getattr(rules, name)
         if limits is not None and not limits[0] <= record[name] <= limits[1]:

@@ -18,7 +18,7 @@ from stimkit.audit_losses import inconsistent, losses_again
 from stimkit.cells import Plan
 from stimkit.effects import effects
 from stimkit.errors import ImageError, RunFolderError, WeightsError
-from stimkit.findings import Finding, confounds, of_stimuli, ranked
+from stimkit.findings import Finding, confounds, of_stimuli, outliers, ranked
 from stimkit.images import Pixels, fit
 from stimkit.inputs import FoundInputs, Inputs
 from stimkit.lock import plan_of
@@ -103,7 +103,8 @@ def audit(
     stimuli = _table(store, records, statistics, again)
     factors = factor_names(records)
     design = stimuli[stimuli["role"] == "main"]
-    found += of_stimuli(design, plan.protocol.audit, factors)
+    found += of_stimuli(stimuli, plan.protocol.audit)
+    found += outliers(design[design["status"] != "failed"], plan.protocol.audit, factors)
     report("effects of factors", 0, 1)
     accepted = design[design["status"] == "accepted"]
     explained = explain(accepted, factors, CONFOUNDS, attribute_names(records))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stimkit import images
 from stimkit.cells import Cell
+from stimkit.errors import ImageError
 from stimkit.finishing import Finishing, Finishings
 from stimkit.images import Pixels
 from stimkit.inputs import Inputs
@@ -118,6 +119,10 @@ def build_regions(cells: Sequence[Cell], layers: Sequence[str], inputs: Inputs, 
     settings = cells[0].settings
     if cells[0].mask:
         maps = np.stack([mask_of(cell, inputs) for cell in cells])
+        stride = max((LAYERS[layer].stride for layer in layers), default=1)
+        for cell, weights in zip(cells, shrunk(maps, stride), strict=True):
+            if not weights.any():
+                raise ImageError(f'mask "{cell.mask}" is black in what is left of it after cropping to the stimulus')
     elif (found := region_maps(settings)) is not None:
         maps = found
     else:

@@ -32,7 +32,7 @@ def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str,
     The slower factors of the protocol run down, the faster ones across; factors with one level are
     named in the heading. A design that fills less than half of the grid is drawn as rows of its slowest factor.
     """
-    varied = [(name, levels) for name, levels in factors.items() if len(levels) > 1]
+    varied = _independent([(name, levels) for name, levels in factors.items() if len(levels) > 1], records)
     if varied and len(records) < FILLED * math.prod(len(levels) for _, levels in varied):
         name = varied[0][0]
         records, factors = numbered(records, name, lambda record: record["levels"][name])
@@ -57,6 +57,17 @@ def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str,
             if record is not None or NUMBER not in at:
                 _paste(sheet, draw, folder, record, (x, y), size)
     return np.asarray(sheet)
+
+
+def _independent(varied: list[tuple[str, Levels]], records: Sequence[Record]) -> list[tuple[str, Levels]]:
+    """Factors without those whose level follows from that of another one, as where factors are linked."""
+    kept: list[tuple[str, Levels]] = []
+    for name, levels in varied:
+        pairs = [{(record["levels"][other], record["levels"][name]) for record in records} for other, _ in kept]
+        seen = {record["levels"][name] for record in records}
+        if len(seen) < len(levels) or all(len(pair) > len({one for one, _ in pair}) for pair in pairs):
+            kept.append((name, levels))
+    return kept
 
 
 def numbered(
@@ -124,8 +135,10 @@ def _label_columns(
         y = MARGIN + LINE * (depth + 1) + 6
         for index, key in enumerate(keys):
             if index == 0 or key[: depth + 1] != keys[index - 1][: depth + 1]:
-                label = f"{name} {key[depth]}" if index == 0 or width > 100 else key[depth]
-                _text(draw, (xs[index], y), label, INK)
+                across = sum(one[: depth + 1] == key[: depth + 1] for one in keys)
+                label = f"{name} {key[depth]}"
+                fits = _font().getlength(label) <= across * width
+                _text(draw, (xs[index], y), label if fits else key[depth], INK)
 
 
 def _label_rows(draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[Levels], ys: Sequence[int], height: int) -> None:

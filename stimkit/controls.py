@@ -8,7 +8,7 @@
     untouched        the content image
 
 All of them have the settings of their stimulus, equalization and aperture included. A control that several stimuli
-would share is made once and names all of them.
+would share is made once and names all of them; what is a cell of the design already is none.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from typing import Any
 from stimkit.cells import Cell, LayerWeights, own_style
 from stimkit.identity import Identities
 from stimkit.protocol import Protocol
-from stimkit.settings import BY_CONTENT
+from stimkit.settings import BY_CONTENT, SECTION_OF, Settings
 
 STYLE_ONLY = ("content", "content_layers", "ratio", "alpha", "beta")  # factors that have no level then
 CONTENT_ONLY = ("style", "style_layers", "mask", "ratio", "alpha", "beta")
+
+
+# A control is not made from an image that would show through, and its ratio is known.
+_PLAIN = {"init": "noise"} | {
+    name: Settings.model_fields[name].default for name in Settings.model_fields if "titrate" in name
+}
 
 
 def controls(
@@ -34,10 +40,13 @@ def controls(
     `layers` are the weighted layers of the sets in `[controls] subset`.
     """
     found: dict[str, Cell] = {}
+    design = {cell.id for cell in cells}
     for cell in cells:
         for control in _of_cell(cell, protocol, identities, layers):
+            if control.id in design:  # the design has it already
+                continue
             known = found.setdefault(control.id, control)
-            found[control.id] = replace(known, control_of=(*known.control_of, cell.id))
+            found[control.id] = replace(known, control_of=tuple(dict.fromkeys((*known.control_of, cell.id))))
     return list(found.values())
 
 
@@ -64,21 +73,21 @@ def _of_cell(
         yield make("reconstruction", CONTENT_ONLY, **alone, content_layers=((layer, 1.0),))
     for role, init in (("scrambled", "scrambled"), ("untouched", "content")):
         if getattr(wanted, role):
-            settings = cell.settings.model_copy(update={"init": init, "max_evaluations": 0})
+            settings = alone["settings"].model_copy(update={"init": init, "max_evaluations": 0})
             replicate = cell.replicate if role == "scrambled" else 1
             yield make(role, CONTENT_ONLY, **{**alone, "settings": settings, "replicate": replicate})
 
 
 def _style_only(cell: Cell) -> dict[str, Any]:
     """What a cell without content has; where colours or light follow the content image, it stays, with weight 0."""
-    settings = cell.settings.model_copy(update={"init": "noise"})
+    settings = cell.settings.model_copy(update=_PLAIN)
     changes: dict[str, Any] = {"alpha": 0.0, "beta": 1.0, "settings": settings}
     needed = settings.colour in BY_CONTENT or "content" in settings.equalize_targets
     return changes if needed else {**changes, "content": None, "content_layers": ()}
 
 
 def _content_only(cell: Cell) -> dict[str, Any]:
-    settings = cell.settings.model_copy(update={"init": "noise"})
+    settings = cell.settings.model_copy(update=_PLAIN)
     changes: dict[str, Any] = {"alpha": 1.0, "beta": 0.0, "settings": settings}
     no_style = {"style": None, "style_layers": (), "mask": None}
     return changes if "style" in settings.equalize_targets else {**changes, **no_style}
@@ -99,7 +108,8 @@ def _changed(
     attributes = protocol.images.attributes.items()
     left = {name for kind, images in attributes if kind in kept for one in images.values() for name in one}
     lost = set(dropped) - ({"content", "content_layers"} if "content" in kept and made.content else set())
-    levels = {name: "" if name in lost else named.get(name, value) for name, value in cell.levels.items()}
+    lost |= {name for name in SECTION_OF if getattr(made.settings, name) != getattr(cell.settings, name)}
+    levels = {name: "" if name in lost else value for name, value in cell.levels.items()}
     levels["replicate"] = str(made.replicate)
     identity, seed = identities.of(
         made.settings,

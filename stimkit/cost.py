@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from stimkit.atomic import write_atomically
 from stimkit.layers import LAYERS, up_to
-from stimkit.regions import region_maps
+from stimkit.regions import count_regions
 from stimkit.settings import Settings
 from stimkit.weights import cache_folder
 
@@ -39,8 +39,7 @@ def cell_bytes(deepest: str, settings: Settings) -> float:
     kept = sum(layer.channels * layer.positions(*settings.size) for layer in up_to(deepest))
     largest = 64 * settings.height * settings.width
     pairs = 2 * settings.history + 1 if settings.optimizer == "lbfgs" else 2
-    maps = region_maps(settings)
-    regions = 0 if maps is None else len(maps) * LAYERS[deepest].channels ** 2
+    regions = (count_regions(settings) - 1) * LAYERS[deepest].channels ** 2
     state = (pairs + 10) * 3 * settings.height * settings.width
     wide = 8 if settings.precision == "float64" else 4
     return (kept + 3 * largest) * BYTES[settings.precision] + (state + 6 * regions) * wide

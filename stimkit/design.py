@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stimkit.errors import Problem, ProtocolError
-from stimkit.labels import label
+from stimkit.labels import label, label_of
 from stimkit.protocol import Protocol, Sample
 
 Levels = Mapping[str, Any]
@@ -33,7 +33,7 @@ class Point:
 
     def value(self, name: str) -> str:
         """Label of a factor's level or of an attribute."""
-        return self.attributes[name] if name in self.attributes else label(self.levels[name])
+        return label(self.attributes[name] if name in self.attributes else self.levels[name])
 
 
 def points(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
@@ -43,6 +43,10 @@ def points(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
     """
     attributes = _Attributes(protocol)
     found = [Point(levels, attributes(levels)) for levels in _crossed(protocol, factors)]
+    for section in ("include", "exclude"):
+        for index, condition in enumerate(getattr(protocol, section)):
+            if not any(_meets(point, condition) for point in found):
+                raise _problem(protocol, section, "no combination of levels meets it", index)
     if protocol.include:
         found = [point for point in found if any(_meets(point, one) for one in protocol.include)]
     found = [point for point in found if not any(_meets(point, one) for one in protocol.exclude)]
@@ -98,7 +102,7 @@ class _Attributes:
 
 
 def _meets(point: Point, condition: Mapping[str, tuple[Any, ...]]) -> bool:
-    return all(point.value(name) in map(label, values) for name, values in condition.items())
+    return all(point.value(name) in [label_of(name, one) for one in values] for name, values in condition.items())
 
 
 # --- balanced sampling -----------------------------------------------------------------------------------------
@@ -130,12 +134,12 @@ def balanced(strata: Sequence[Sequence[Unit]], count: int, seed: int) -> Iterato
     use = _Use(strata, count)
     order = _shuffle(seed)
     strata = [sorted(units, key=order) for units in strata]
-    chosen: list[list[Unit]] = [[] for _ in strata]
+    chosen: list[dict[Unit, None]] = [{} for _ in strata]
     for turn in range(count):
         for index in sorted(range(len(strata)), key=lambda index: order((turn, index))):
             left = (unit for unit in strata[index] if unit not in chosen[index])
             best = min(left, key=use.cost)
-            chosen[index].append(best)
+            chosen[index][best] = None
             use.change(best, 1)
     while any([use.exchange(units, mine) for units, mine in zip(strata, chosen, strict=True)]):
         pass
@@ -159,15 +163,18 @@ class _Use:
         for level, counts in zip(unit, self._counts, strict=True):
             counts[level] += by
 
-    def exchange(self, units: Sequence[Unit], chosen: list[Unit]) -> bool:
+    def exchange(self, units: Sequence[Unit], chosen: dict[Unit, None]) -> bool:
         """Exchange chosen units for others where that makes the use more even; say whether one was."""
         changed = False
-        for place, mine in enumerate(chosen):
+        for mine in list(chosen):
             self.change(mine, -1)
             best = min((unit for unit in units if unit == mine or unit not in chosen), key=self.cost)
             if self.cost(best) < self.cost(mine) - 1e-9:
-                chosen[place], changed = best, True
-            self.change(chosen[place], 1)
+                del chosen[mine]
+                chosen[best], changed = None, True
+            else:
+                best = mine
+            self.change(best, 1)
         return changed
 
 
@@ -175,5 +182,6 @@ def _shuffle(seed: int) -> Callable[[Any], bytes]:
     return lambda value: hashlib.sha256(f"{seed};{value}".encode()).digest()
 
 
-def _problem(protocol: Protocol, key: str, message: str) -> ProtocolError:
-    return ProtocolError([Problem(key, message, protocol.line(key))], protocol.file)
+def _problem(protocol: Protocol, key: str, message: str, *index: int) -> ProtocolError:
+    where = "".join(f"[{one}]" for one in index)
+    return ProtocolError([Problem(f"{key}{where}", message, protocol.line(key, *index))], protocol.file)

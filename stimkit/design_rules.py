@@ -7,8 +7,15 @@ from typing import Any
 
 from stimkit.columns import COLUMNS
 from stimkit.errors import did_you_mean
-from stimkit.labels import label
+from stimkit.labels import label, label_of
+from stimkit.measures import CONFOUNDS
 from stimkit.protocol_rules import IMAGE_FACTORS, Finding, as_list, as_table, image_attributes, layer_sets
+
+RESERVED = (
+    "stimulus", "stage", "channel", "trace_step", "content_layer", "style_layer", "channel_mean", "content_weight",
+    "style_weight", "content_loss_by_layer", "style_loss_by_layer", "clipped", "still_falling", "problem",
+)  # fmt: skip
+"""Names of the manifest's dimensions and of an audit's columns, beside those of records."""
 
 
 def check_design(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -17,6 +24,7 @@ def check_design(document: Mapping[str, Any]) -> Iterator[Finding]:
     attributes = image_attributes(document)
     marks = as_table(document, "design", "marks")
     yield from _check_names({**attributes, **marks}, known)
+    yield from _check_attributes(document)
     names = {**known, **attributes, **{mark: [True, False] for mark in marks}}
     for mark, pair in marks.items():
         yield from _check_known(("design", "marks", mark), as_list(pair), {**known, **attributes})
@@ -27,7 +35,13 @@ def check_design(document: Mapping[str, Any]) -> Iterator[Finding]:
             yield from _check_condition((section, index), as_table(condition), names)
     sample = as_table(document, "sample")
     yield from _check_known(("sample", "per"), as_list(sample.get("per")), names)
-    yield from _check_sample(sample, known, attributes, marks)
+    kinds = {
+        name: kind
+        for kind in IMAGE_FACTORS
+        for values in as_table(document, "images", "attributes", kind).values()
+        for name in as_table(values)
+    }
+    yield from _check_sample(sample, known, kinds, marks)
 
 
 def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -46,10 +60,24 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[Finding]:
-    reserved = {*factors, *(column.name for column in COLUMNS)}
+    reserved = {*factors, *(column.name for column in COLUMNS), *CONFOUNDS, *RESERVED}
     for name in named:
-        if name in reserved or not name.isidentifier():
+        if name in reserved or not name.isidentifier() or name.startswith(("loss_", "trace_")):
             yield ("images",), f'an attribute or mark cannot be called "{name}": the manifest has such a column'
+
+
+def _check_attributes(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """Attributes belong to images that there are, and a name to one kind of them."""
+    names: dict[str, set[str]] = {}
+    for kind in IMAGE_FACTORS:
+        images = as_table(document, "images", kind)
+        for image, values in as_table(document, "images", "attributes", kind).items():
+            names.setdefault(kind, set()).update(as_table(values))
+            if image not in images:
+                hint = did_you_mean(image, images)
+                yield ("images", "attributes", kind, image), f'"{image}" is not in images.{kind}{hint}'
+    for name in sorted(names.get("content", set()) & names.get("style", set())):
+        yield ("images",), f'content and style images both have "{name}"; give them two names'
 
 
 def _check_known(path: tuple[str | int, ...], names: Iterable[Any], known: Mapping[str, Any]) -> Iterator[Finding]:
@@ -99,19 +127,25 @@ def _check_condition(
         if name not in known:
             yield (*path, name), f'"{name}" is no factor or attribute{did_you_mean(name, known)}'
             continue
-        labels = [label(level) for level in known[name]]
-        for value in as_list(wanted) if isinstance(wanted, list) else [wanted]:
-            if label(value) not in labels:
+        labels = [label_of(name, level) for level in known[name]]
+        for value in wanted if isinstance(wanted, list) else [wanted]:
+            if label_of(name, value) not in labels:
                 yield (*path, name), f'"{label(value)}" is no level of {name}{did_you_mean(label(value), labels)}'
 
 
 def _check_sample(
-    sample: Mapping[str, Any], known: Mapping[str, Any], attributes: Mapping[str, Any], marks: Mapping[str, Any]
+    sample: Mapping[str, Any], known: Mapping[str, Any], kinds: Mapping[str, str], marks: Mapping[str, Any]
 ) -> Iterator[Finding]:
     balance = as_list(sample.get("balance")) or list(IMAGE_FACTORS)
     if not sample:
         return
     yield from _check_known(("sample", "balance"), balance, known)
+
+    def is_sampled(name: Any) -> bool:
+        if name in marks:
+            return all(is_sampled(one) for one in as_list(marks[name]))
+        return kinds.get(name, name) in balance
+
     for index, name in enumerate(as_list(sample.get("per"))):
-        if name in known and name not in balance:
-            yield ("sample", "per", index), f'"{name}" is a factor that is not sampled: it is crossed with the sample'
+        if (name in known or name in kinds or name in marks) and not is_sampled(name):
+            yield ("sample", "per", index), f'"{name}" does not follow from what is sampled: {", ".join(balance)}'

@@ -15,39 +15,52 @@ from pathlib import Path
 from typing import Any
 
 from stimkit.errors import UsageError
+from stimkit.labels import label_of
 from stimkit.name_patterns import PLACEHOLDER, matching, placeholders
+from stimkit.settings import Settings
 
 Document = dict[str, Any]
 KeyPath = tuple[str | int, ...]
 Finding = tuple[KeyPath, str]
 
 LOGARITHMIC = ("ratio", "alpha", "beta")
-TEXT_FACTORS = ("content", "style", "content_layers", "style_layers")
+TEXT_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
 MAX_STEPS = 1000
+MAX_IMAGES = 100_000
+LARGEST = 1e100  # of a number that is calculated with
 
 
-def expand(document: Document, base: Path) -> tuple[Document, list[Finding]]:
+def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Document, list[Finding]]:
     """Write out a document, whatever else is wrong with it; return it with what cannot be written out.
 
     Series `{ from, to, steps }` of factors become lists, `images.content` and `images.style` given as a pattern
     become tables of files with their attributes, `design.table` given as a file becomes its rows. Files are
-    relative to `base`.
+    relative to `base`; without `files`, what names one is left as it is.
     """
     problems: list[Finding] = []
     expanded = dict(document)
-    for section, change in (("factors", _series), ("images", _patterns), ("design", _table)):
+    changes = [("factors", _series), ("images", _patterns), ("design", _table)]
+    for section, change in changes if files else changes[:1]:
         if isinstance(expanded.get(section), dict):
             expanded[section], found = change(expanded[section], base)
             problems += found
     problems += _sized(expanded)
     rows = _rows(expanded)
     if rows:
-        levels = {name: list(dict.fromkeys(row[name] for row in rows if name in row)) for name in rows[0]}
-        given = expanded.get("factors", {})
+        levels = {
+            name: list({label_of(name, row[name]): row[name] for row in rows if name in row}.values())
+            for name in rows[0]
+        }
+        given = _as_table(expanded, "factors")
         for name in levels.keys() & given.keys():
             problems.append((("factors", name), "is also a column of design.table; name it once"))
         expanded["factors"] = {**levels, **given}
     return expanded, problems
+
+
+def _as_table(document: Document, key: str) -> Document:
+    value = document.get(key, {})
+    return value if isinstance(value, dict) else {}
 
 
 # --- series of levels ------------------------------------------------------------------------------------------
@@ -60,19 +73,21 @@ def _series(factors: Document, base: Path) -> tuple[Document, list[Finding]]:
         written[name] = levels
         if isinstance(levels, dict) and levels.keys() == {"from", "to", "steps"}:
             try:
-                written[name] = series(levels["from"], levels["to"], levels["steps"], logarithmic=name in LOGARITHMIC)
+                whole = name in Settings.model_fields and Settings.model_fields[name].annotation is int
+                ends = (levels["from"], levels["to"], levels["steps"])
+                written[name] = series(*ends, logarithmic=name in LOGARITHMIC, whole=whole)
             except UsageError as error:
                 problems.append((("factors", name), str(error)))
                 written[name] = [levels["to"]]
     return written, problems
 
 
-def series(first: Any, last: Any, steps: Any, *, logarithmic: bool) -> list[float]:
-    """Levels from `first` to `last` in equal steps, or equal factors; whole numbers between whole numbers.
+def series(first: Any, last: Any, steps: Any, *, logarithmic: bool, whole: bool = False) -> list[float]:
+    """Levels from `first` to `last` in equal steps, or equal factors, rounded where they must be whole.
 
     Raises `UsageError` where there is no such series.
     """
-    if not all(isinstance(one, int | float) and math.isfinite(one) for one in (first, last)):
+    if not all(isinstance(one, int | float) and abs(one) < LARGEST for one in (first, last)):
         raise UsageError("from and to must be numbers")
     if not isinstance(steps, int) or not 2 <= steps <= MAX_STEPS:
         raise UsageError(f"steps must be a whole number from 2 to {MAX_STEPS}")
@@ -82,7 +97,7 @@ def series(first: Any, last: Any, steps: Any, *, logarithmic: bool) -> list[floa
         exponents = series(math.log10(first), math.log10(last), steps, logarithmic=False)
         return [float(first), *(float(f"{10**one:.6g}") for one in exponents[1:-1]), float(last)]
     levels = [first + (last - first) * index / (steps - 1) for index in range(steps)]
-    if isinstance(first, int) and isinstance(last, int):
+    if whole:
         return [round(one) for one in levels]
     return [float(first), *(float(f"{one:.9g}") for one in levels[1:-1]), float(last)]
 
@@ -96,9 +111,9 @@ def _sized(document: Document) -> list[Finding]:
     if not isinstance(display, dict):
         return []
     visual, ppd = _pair(display.get("visual_size")), display.get("ppd", 0)
-    synthesis = dict(document.get("synthesis", {}))
+    synthesis = _as_table(document, "synthesis")
     size = _pair(synthesis.get("size"))
-    if visual and "size" in document.get("factors", {}):
+    if visual and "size" in _as_table(document, "factors"):
         return [(("display", "visual_size"), "size is a factor; give ppd only")]
     if visual and not _number(ppd):
         if not size:
@@ -112,7 +127,7 @@ def _sized(document: Document) -> list[Finding]:
             told = f"{visual[0]:g} × {visual[1]:g} degrees at {ppd:g} pixels per degree are {sides[0]} × {sides[1]} px"
             return [(("display", "visual_size"), f"{told}, but size is {size[0]} × {size[1]}; leave one of them out")]
         document["synthesis"] = {"size": sides, **synthesis}
-    document["output"] = {**document.get("output", {}), "ppd": float(ppd)}
+    document["output"] = {**_as_table(document, "output"), "ppd": float(ppd)}
     return []
 
 
@@ -124,7 +139,7 @@ def _pair(value: Any) -> list[Any] | None:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
 
 
 # --- images by pattern -----------------------------------------------------------------------------------------
@@ -133,8 +148,7 @@ def _number(value: Any) -> bool:
 def _patterns(images: Document, base: Path) -> tuple[Document, list[Finding]]:
     written = dict(images)
     problems: list[Finding] = []
-    groups = images.get("groups", {})
-    root = images.get("root", ".")
+    groups, root = _as_table(images, "groups"), images.get("root", ".")
     for kind in ("content", "style", "mask"):
         pattern = images.get(kind)
         if not isinstance(pattern, str):
@@ -149,18 +163,23 @@ def _patterns(images: Document, base: Path) -> tuple[Document, list[Finding]]:
         if twice := next((name for name in names if names.count(name) > 1), None):
             problems.append((("images", kind), f'two images of the pattern would be called "{twice}"'))
         written[kind] = {name: _filled(pattern, values) for name, values in zip(names, found, strict=True)}
-        attributes = {name: values for name, values in zip(names, found, strict=True) if values}
-        written["attributes"] = {**written.get("attributes", {}), kind: attributes}
+        if kind != "mask":
+            written["attributes"] = {**_as_table(written, "attributes"), kind: dict(zip(names, found, strict=True))}
     return written, problems
 
 
 def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[dict[str, str]]:
     """Values of the placeholders of every image that is listed, or is there."""
     names = placeholders(pattern)
+    if pattern.startswith("/") or ".." in pattern.split("/"):
+        raise UsageError("a pattern is relative to images.root, and does not leave it")
     if listed := [name for name in names if name in groups]:
         if absent := [name for name in names if name not in groups]:
             raise UsageError(f"images.groups lists {listed[0]}, but not {absent[0]}; list all of them, or none")
-        for values in itertools.product(*(_listed(groups[name], name) for name in names)):
+        members = [_listed(groups[name], name) for name in names]
+        if math.prod(map(len, members)) > MAX_IMAGES:
+            raise UsageError(f"the pattern stands for more than {MAX_IMAGES:,} images")
+        for values in itertools.product(*members):
             yield dict(zip(names, values, strict=True))
         return
     place = root / PLACEHOLDER.split(pattern)[0].rpartition("/")[0]
@@ -175,7 +194,7 @@ def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[di
 
 
 def _listed(value: Any, name: str) -> list[str]:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_IMAGES:
         return [str(number) for number in range(1, value + 1)]
     if isinstance(value, list) and value and all(isinstance(one, str | int) for one in value):
         return [str(one) for one in value]

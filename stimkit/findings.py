@@ -29,7 +29,7 @@ FINDINGS = {
     "stalled": "no step lowered the loss any more",
     "rolled_back": "evaluations were taken back because they were not finite",
     "clipping": "many channel values were outside of 0 to 1",
-    "loss_increase": "clipping and rounding increased the total loss",
+    "loss_increase": "what follows the optimization increased the total loss",
     "outlier": "a value is far from those of its replicates, or from what the factors predict",
     "other_size": "an image has not the size of most",
     "duplicate": "two files hold the same pixels",
@@ -74,14 +74,14 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=key)
 
 
-def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -> Iterator[Finding]:
+def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits) -> Iterator[Finding]:
     """Findings about single stimuli: one row of the table for each, as `stimkit.audit.Audit.stimuli` has it."""
     for name, severity in (("failed", "error"), ("rejected", "notice")):
         for row in _rows(stimuli[stimuli["status"] == name]):
             yield Finding(name, severity, row.stimulus_id, row.status_reason)
     made = stimuli[stimuli["status"] != "failed"]
     yield from _beyond(made, "clipped", "clipping", limits, "{} % of the channel values were clipped")
-    words = "clipping and rounding increased the total loss by {} %"
+    words = "what follows the optimization increased the total loss by {} %"
     yield from _beyond(made, "loss_increase", "loss_increase", limits, words)
     unfinished = made[made["stop_reason"] == "max_evaluations"]
     words = "the total loss fell by {} % over the last evaluations before max_evaluations"
@@ -90,7 +90,6 @@ def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits, factors: Sequence[str
         yield Finding("stalled", "notice", row.stimulus_id, f"stopped after {row.evaluations} evaluations")
     for row in _rows(made[made["rollbacks"] > 0]):
         yield Finding("rolled_back", "warning", row.stimulus_id, f"{row.rollbacks} evaluations", float(row.rollbacks))
-    yield from outliers(made, limits, factors)
     yield from _chance(made)
 
 

@@ -24,6 +24,7 @@ from stimkit.equalize import Light, Target, equalized, light_of, mean_histogram,
 from stimkit.images import FloatImage, fit, to_float
 from stimkit.inputs import Inputs
 from stimkit.photometry import Array, luminance, with_luminance
+from stimkit.preparation import phase_scrambled
 from stimkit.settings import POOLS, Settings
 from stimkit.stimulus_file import Values, shown_image, values_of
 
@@ -88,7 +89,9 @@ class Finishing:
             pairs.append((mean_histogram([values], self.aperture), self.target.histogram))
         elif self.target.spectrum is not None and len(pairs) == 0 and self.aperture is None:
             pairs.append((mean_spectrum([values]), self.target.spectrum))
-        differences = [float(np.mean(np.abs(found - wanted)) / np.mean(wanted)) for found, wanted in pairs]
+        differences = [
+            float(np.mean(np.abs(found - wanted)) / max(float(np.mean(wanted)), 1e-9)) for found, wanted in pairs
+        ]
         return max(differences, default=None)
 
 
@@ -115,8 +118,8 @@ class Finishings:
         settings = cell.settings
         recoloured = None
         if settings.colour == "luminance" and cell.content is not None:
-            pixels = fit(self._inputs.image("content", cell.content), settings.size, settings.fit)
-            recoloured = photometry.decode(to_float(pixels))
+            image = to_float(fit(self._inputs.image("content", cell.content), settings.size, settings.fit))
+            recoloured = photometry.decode(phase_scrambled(image, cell.seed) if settings.init == "scrambled" else image)
         return Finishing(settings, cell.seed, recoloured, self._target(cell), aperture(settings), describe(cell))
 
     def _target(self, cell: Cell) -> Target:

@@ -35,11 +35,11 @@ class Hold:
         mean = (light * self.pixels).sum(1)
         total = torch.zeros_like(mean)
         if self.mean is not None:
-            total = total + (mean / self.mean - 1).square()
+            total = total + (mean / self.mean.clamp(min=1e-6) - 1).square()
         if self.contrast is not None:
             variance = ((light - mean[:, None]).square() * self.pixels).sum(1)
             contrast = (variance + 1e-12).sqrt() / (mean + 1e-6)
-            total = total + (contrast / self.contrast - 1).square()
+            total = total + (contrast / self.contrast.clamp(min=1e-6) - 1).square()
         return self.weight * total
 
     def select(self, index: Tensor) -> Hold:

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
+def label_of(name: str, level: Any) -> str:
+    """The label of a factor's level as a protocol may write it: one side stands for a square."""
+    is_side = name == "size" and isinstance(level, int) and not isinstance(level, bool)
+    return label((level, level) if is_side else level)
+
+
 def label(level: Any) -> str:
     """Write a level for tables and file names: letters, digits, hyphens and dots."""
     if level is None:

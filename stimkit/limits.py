@@ -52,7 +52,7 @@ class Accept(Frozen):
     ] = None
     loss_increase: Annotated[
         _Bound | None,
-        Field(description="largest relative increase of the total loss by clipping and rounding"),
+        Field(description="largest relative increase of the total loss after the optimization"),
     ] = None
     clipping: Annotated[
         Share | None, Field(description="largest part of the channel values that were outside of 0 to 1")
@@ -75,7 +75,7 @@ class AuditLimits(Frozen):
         Share | None, Field(description="largest part of the channel values that were outside of 0 to 1")
     ] = None
     loss_increase: Annotated[
-        _Bound | None, Field(description="largest relative increase of the total loss by clipping and rounding")
+        _Bound | None, Field(description="largest relative increase of the total loss after the optimization")
     ] = None
     still_falling: Annotated[
         Share | None,

@@ -59,7 +59,7 @@ def plan_of(lock: Lock, *, base: Path = Path()) -> Plan:
     does not describe its own cells.
     """
     try:
-        protocol = Protocol.from_dict(_document(lock), base=base)
+        protocol = Protocol.from_expanded(_document(lock), base=base)
         inputs = tuple(Input(**one) for one in lock["inputs"])
         weights = {
             (one["spec"], one["requested_preprocessing"]): WeightsSource(
@@ -68,7 +68,7 @@ def plan_of(lock: Lock, *, base: Path = Path()) -> Plan:
             for one in lock["weights"]
         }
         plan = cross(protocol, inputs, weights)
-    except (ProtocolError, KeyError, TypeError, ValueError) as error:
+    except (ProtocolError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RunFolderError(f"the lock does not hold a protocol: {error}") from error
     if [cell.id for cell in plan.cells] != lock["cells"]:
         raise RunFolderError("the lock does not describe its own cells: it was altered, or made by another stimkit")

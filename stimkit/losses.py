@@ -81,7 +81,8 @@ class Regions:
     def _gram(feature_maps: Tensor, box: Box, roots: Tensor) -> Tensor:
         top, bottom, left, right = box
         inside = feature_maps[:, :, top:bottom, left:right].flatten(2)
-        result: Tensor = _Gram.apply(inside * roots[:, None].to(inside.dtype)) * inside.shape[2]
+        # Weights would lose their sum in bfloat16.
+        result: Tensor = _Gram.apply(inside.to(roots.dtype) * roots[:, None]) * inside.shape[2]
         return result
 
     def select(self, index: Tensor) -> Regions:

@@ -58,12 +58,13 @@ def attribute_names(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
-    """Labels as numbers, where they all are and stay distinct ("1" and "01" are two names)."""
+    """Labels as numbers, where they all are and stay distinct ("1" and "01" are two names); NaN where there is none."""
+    given = labels[labels != ""]
     try:
-        numbers = pd.to_numeric(labels)
+        numbers = pd.to_numeric(given)
     except (ValueError, TypeError):
         return labels
-    return numbers if numbers.nunique() == labels.nunique() else labels
+    return numbers.reindex(labels.index) if len(given) and numbers.nunique() == given.nunique() else labels
 
 
 def manifest_csv(records: Sequence[Record]) -> bytes:

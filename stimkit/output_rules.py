@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from stimkit.aperture import diameter_px
+from stimkit.aperture import aperture, diameter_px
 from stimkit.settings import POOLS, Settings
 
 EQUALIZE_KEYS = ("equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum")
 
 
-def impossible(settings: Settings, has_content: bool, has_style: bool) -> Iterator[tuple[str, str]]:
-    """Settings that contradict each other or cannot be met, with what to do about it."""
+def impossible(
+    settings: Settings, has_content: bool, has_style: bool, deepest_stride: int
+) -> Iterator[tuple[str, str]]:
+    """Settings that contradict each other or cannot be met, with what to do about it.
+
+    `deepest_stride` is that of the deepest style layer.
+    """
     has = {"content": has_content, "style": has_style}
     yield from _of_aperture(settings)
     if settings.titrate != "none":
@@ -22,6 +27,9 @@ def impossible(settings: Settings, has_content: bool, has_style: bool) -> Iterat
             yield "titrate", "looks for a ratio, which needs a content and a style image in every cell"
     if settings.regions != "whole" and settings.style_scale != 1:
         yield "style_scale", "must be 1 where regions of the stimulus are compared with those of the style image"
+    if settings.regions == "grid" and min(settings.size) // deepest_stride < settings.region_count:
+        positions = min(settings.size) // deepest_stride
+        yield "region_count", f"is more than the {positions} positions of a side of the deepest style layer"
     for key in EQUALIZE_KEYS:
         wanted = getattr(settings, key)
         kind = POOLS.get(wanted, wanted) if isinstance(wanted, str) else "none"
@@ -62,11 +70,15 @@ def _of_aperture(settings: Settings) -> Iterator[tuple[str, str]]:
         return
     if settings.aperture == "gaussian" and not settings.aperture_sigma:
         yield "aperture_sigma", "is needed by a gaussian aperture"
+        return
     for key in ("aperture_ramp",) if settings.aperture == "gaussian" else ("aperture_sigma",):
         if degrees[key]:
             yield key, f"is not for a {settings.aperture} aperture"
     diameter = diameter_px(settings)
     if diameter > min(settings.size):
         yield "aperture_diameter", f"is {diameter:g} px, more than the {min(settings.size)} px of the stimulus"
+    weights = aperture(settings)
+    if weights is not None and not weights.any():
+        yield "aperture_diameter", "lets no pixel through"
     if 2 * settings.aperture_ramp * settings.ppd > diameter:
         yield "aperture_ramp", "is wider than half of the aperture"

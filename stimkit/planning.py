@@ -151,14 +151,19 @@ def _check_sizes(protocol: Protocol) -> None:
 def _check_outputs(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
     """What is asked of the finished images must be possible, as far as that can be known before they are made."""
     _check_masks(cells, protocol, inputs)
-    kinds = {(cell.settings, cell.content is not None, cell.style is not None) for cell in cells}
+    kinds = {(cell.settings, cell.content is not None, cell.style is not None, _style_stride(cell)) for cell in cells}
     found = {one for kind in kinds for one in impossible(*kind)}
     if found:
         problems = [
-            Problem(f"{SECTION_OF[key]}.{key}", message, protocol.line("factors", key) or protocol.line("output", key))
+            Problem(f"{section}.{key}", message, protocol.line(section, key))
             for key, message in found
+            for section in ["factors" if getattr(protocol.factors, key) is not None else SECTION_OF[key]]
         ]
         raise ProtocolError(problems, protocol.file)
+
+
+def _style_stride(cell: Cell) -> int:
+    return max((LAYERS[name].stride for name, _ in cell.style_layers), default=1)
 
 
 def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:

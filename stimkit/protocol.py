@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, Validation
 from stimkit.design_rules import check_design
 from stimkit.errors import Problem, ProtocolError
 from stimkit.expansion import expand
-from stimkit.labels import label
+from stimkit.labels import label, label_of
 from stimkit.limits import Accept, AuditLimits
 from stimkit.protocol_rules import DEFAULT_SET, check, dotted, syntax_problem, translate
 from stimkit.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, Settings, SynthesisSettings
@@ -139,7 +139,7 @@ class Design(Frozen):
         Field(description="factors that vary together, the first level of one with the first of the others"),
     ] = ()
     table: Annotated[
-        tuple[dict[str, str | bool | int | float], ...],
+        tuple[dict[str, Level], ...],
         WithJsonSchema({**TABLE, "description": "combinations of levels: a CSV file with a column for each factor"}),
     ] = ()
     marks: Annotated[
@@ -235,16 +235,20 @@ class Protocol(Frozen):
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
         """Validate a protocol given as nested dictionaries with the keys of the TOML file."""
-        try:
-            text = tomli_w.dumps(document)
-        except TypeError as error:
-            raise ProtocolError([Problem("", f"has a value that TOML cannot express: {error}")]) from None
-        return cls.from_toml(text, base=base)
+        return cls.from_toml(_as_toml(document), base=base)
 
     @classmethod
-    def _validated(cls, document: dict[str, Any], text: str, base: Path, name: str) -> Protocol:
+    def from_expanded(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
+        """Validate a protocol that is written out already, as a lock holds it: no other file is looked at."""
+        text = _as_toml(document)
+        return cls._validated(tomllib.loads(text), text, Path(base), "protocol", written_out=True)
+
+    @classmethod
+    def _validated(
+        cls, document: dict[str, Any], text: str, base: Path, name: str, *, written_out: bool = False
+    ) -> Protocol:
         lines = line_map(text)
-        document, found = expand(document, base)
+        document, found = expand(document, base, files=not written_out)
         found += [*check(document), *check_design(document)]
         problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in found]
         protocol = None
@@ -302,7 +306,7 @@ class Protocol(Frozen):
         """The rows of the design's table, with levels as those of the factors."""
         rows = self.design.table
         known = {name: {label(level): level for level in self.levels(name)} for name in (rows[0] if rows else ())}
-        return tuple({name: known[name][label(level)] for name, level in row.items()} for row in rows)
+        return tuple({name: known[name][label_of(name, level)] for name, level in row.items()} for row in rows)
 
     def levels(self, factor: str) -> tuple[Any, ...]:
         """Return the levels of a factor; one that the file does not name has its one default level."""
@@ -320,6 +324,13 @@ class Protocol(Frozen):
         if factor in SECTION_OF:
             return (getattr(getattr(self, SECTION_OF[factor]), factor),)
         return (None,)  # ratio, alpha, beta: not given
+
+
+def _as_toml(document: Mapping[str, Any]) -> str:
+    try:
+        return tomli_w.dumps(document)
+    except TypeError as error:
+        raise ProtocolError([Problem("", f"has a value that TOML cannot express: {error}")]) from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -84,6 +84,7 @@ def _known_keys(protocol: type[BaseModel], table: Path) -> list[str]:
     model: Any = protocol
     for part in table:
         model = model.model_fields[part].annotation
+        model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # of an optional table
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -244,7 +245,8 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:
     rules = as_table(document, "accept")
     if rules.get("retries") and other:
         yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'
-    if rules.get("retries") and as_table(document, "synthesis").get("titrate", "none") != "none":
+    titrated = "titrate" in as_table(document, "factors") or as_table(document, "synthesis").get("titrate")
+    if rules.get("retries") and titrated not in (None, "none", False):
         yield ("accept", "retries"), "is not possible with titration"
     if rules.get("retries") and document.get("seeds") == "shared":
         yield ("accept", "retries"), 'another try has noise of its own, and seeds = "shared" asks for the same'

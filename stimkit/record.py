@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # which would load torch
 STAGES = ("initial", "optimized", "equalized", "file")
 """Where losses are measured; `equalized` only where an image is changed between optimization and file."""
 
+DEGREES = ("height_deg", "width_deg")
+
 Record = dict[str, Any]
 Attempt = dict[str, Any]  # `migrations.ATTEMPT_KEYS` of a record
 
@@ -74,7 +76,7 @@ def make_record(
         "losses": {stage: _losses(measured, cell) for stage, measured in stages.items()},
         "height_px": cell.settings.height,
         "width_px": cell.settings.width,
-        **dict(zip(("height_deg", "width_deg"), cell.settings.degrees or (None, None), strict=True)),
+        **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True)),
         "mean_luminance_optimized": stimulus.light.mean,
         "rms_contrast_optimized": stimulus.light.contrast,
         "equalize_error": stimulus.equalize_error,
@@ -89,6 +91,7 @@ def make_record(
         **execution.__dict__,
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    record = {key: _finite(value) if isinstance(value, float) else value for key, value in record.items()}
     failure = _failure(synthesis, stimulus)
     record |= {"status": "failed", "status_reason": failure} if failure else judged(record, plan)
     return {**record, "attempts": [*earlier, {key: record[key] for key in migrations.ATTEMPT_KEYS}]}

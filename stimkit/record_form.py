@@ -29,10 +29,14 @@ class _Losses(_Form):
     style_layers: dict[str, Loss | None]
 
 
+_NONE: Any = None  # a stage that is not there; one that is there has losses
+
+
 class _Stages(_Form):
+    model_config = ConfigDict(strict=True, extra="forbid")
     initial: _Losses
     optimized: _Losses
-    equalized: _Losses | None = None
+    equalized: _Losses = Field(default=_NONE, validate_default=False)
     file: _Losses
 
 
@@ -70,6 +74,25 @@ class _Record(_Form):
     clip_low_frac: Number
     clip_high_frac: Number
     wall_time_s: Number
+    role: str
+    control_of: str
+    content_layers_used: str
+    style_layers_used: str
+    content_layer_weights: str
+    style_layer_weights: str
+    optimizer: str
+    precision: str
+    equalize_weight: Number
+    equalize_error: Number | None
+    titrate: str
+    titrate_value: Number
+    titrate_tolerance: Number
+    titrate_lowest: Number
+    titrate_highest: Number
+    titrate_error: Number | None
+    transfer: Annotated[str, Field(pattern="^(srgb|gamma|linear)$")]
+    gamma: Annotated[float, Field(ge=1, le=4)]
+    bits: Annotated[int, Field(ge=8, le=16)]
     batch_size: Count
     batch_slot: Count
 

@@ -27,21 +27,35 @@ def region_maps(settings: Settings) -> Array | None:
     return _polar(settings.size, settings.region_scaling)
 
 
+def count_regions(settings: Settings) -> int:
+    """How many regions there are at most, without making their maps."""
+    if settings.regions == "whole":
+        return 1
+    if settings.regions == "grid":
+        return settings.region_count**2
+    fovea, step, around = _spacing(settings.size, settings.region_scaling)
+    return 1 + around * int(np.ceil(np.log(np.hypot(*settings.size) / 2 / fovea) / step))
+
+
+def _spacing(size: tuple[int, int], scaling: float) -> tuple[float, float, int]:
+    """Radius of the central region, spacing of the rings in log eccentricity, and windows of a ring."""
+    fovea = max(FOVEA * min(size) / 2, SMALLEST / scaling)
+    return fovea, float(np.log((1 + scaling / 2) / (1 - scaling / 2))), max(4, round(2 * np.pi / scaling))
+
+
 def _grid(size: tuple[int, int], count: int) -> Array:
     rows, columns = (np.arange(side) * count // side for side in size)
     place = rows[:, None] * count + columns[None, :]
     return np.asarray(place[None] == np.arange(count**2)[:, None, None], np.float64)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def _polar(size: tuple[int, int], scaling: float) -> Array:
     y, x = (np.arange(side) + 0.5 - side / 2 for side in size)
     distance, angle = np.hypot(y[:, None], x[None, :]), np.arctan2(y[:, None], x[None, :])
-    fovea = max(FOVEA * min(size) / 2, SMALLEST / scaling)
-    step = np.log((1 + scaling / 2) / (1 - scaling / 2))  # of one ring, in log eccentricity
+    fovea, step, around = _spacing(size, scaling)
     place = np.log(np.maximum(distance, 1e-9) / fovea) / step
     rings = [_window(place - number) for number in range(1, int(np.ceil(place.max())) + 1)]
-    around = max(4, round(2 * np.pi / scaling))
     turn = angle / (2 * np.pi) * around
     sectors = [_window((turn - number + around / 2) % around - around / 2) for number in range(around)]
     windows = [np.clip(1 - np.sum(rings, axis=0), 0, 1), *(ring * sector for ring in rings for sector in sectors)]

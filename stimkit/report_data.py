@@ -30,7 +30,7 @@ Trace = Mapping[str, list[Any]]  # evaluations, and the losses there
 TERMS = ("content", "style", "total")
 FURTHER = (
     Column("clipped", "1", "fraction of channel values that were clipped"),
-    Column("loss_increase", "1", "relative increase of the total loss by clipping and rounding"),
+    Column("loss_increase", "1", "relative increase of the total loss after the optimization"),
     Column("still_falling", "1", "relative decrease of the total loss over the last evaluations"),
     Column("content_chance_relative", "1", "content loss / that of the median unrelated image"),
     Column("content_chance_percentile", "%", "unrelated images that are as close to the content target"),

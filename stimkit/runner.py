@@ -18,7 +18,7 @@ from stimkit.errors import DeviceError
 from stimkit.inputs import PlanInputs, input_files
 from stimkit.layers import deepest
 from stimkit.precision import check_precision, choose_device, determinism
-from stimkit.record import Attempt, Execution, Record, judged, make_record
+from stimkit.record import DEGREES, Attempt, Execution, Record, judged, make_record, request
 from stimkit.search import Progress
 from stimkit.settings import Settings
 from stimkit.stimulus import Stimulus, finish
@@ -126,8 +126,12 @@ def _judge_again(store: RunStore, plan: Plan) -> dict[str, Record]:
     changed = {}
     for stimulus_id in store.completed() & plan.by_id.keys():
         record = store.record(stimulus_id)
-        status = {} if record["status"] == "failed" else judged(record, plan)
-        status["control_of"] = ";".join(plan.by_id[stimulus_id].control_of)  # there may be more of them now
+        # What the id does not depend on may be another now: attributes, pixels per degree, whose control it is.
+        cell = plan.by_id[stimulus_id].as_recorded(record)
+        status = {**request(cell, plan), **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True))}
+        status["filename"] = cell.filename
+        if record["status"] != "failed":
+            status |= judged({**record, **status}, plan)
         if any(record[key] != value for key, value in status.items()):
             *earlier, last = record["attempts"]
             anew = {**record, **status}
@@ -166,11 +170,14 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def groups(cells: Iterable[Cell]) -> dict[tuple[Settings, str], list[Cell]]:
-    """Cells that can share a batch (same settings, same deepest layer), in the order of the plan."""
-    found: dict[tuple[Settings, str], list[Cell]] = {}
+Kind = tuple[Settings, str, bool]
+
+
+def groups(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
+    """Cells that can share a batch (same settings, same deepest layer, all with or all without a mask), in order."""
+    found: dict[Kind, list[Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.settings, deepest(cell.layers).name), []).append(cell)
+        found.setdefault((cell.settings, deepest(cell.layers).name, cell.mask is not None), []).append(cell)
     return found
 
 
@@ -206,7 +213,7 @@ class _Worker:
 
     def run(self, cells: Sequence[Cell]) -> None:
         try:
-            for (settings, last), group in groups(cells).items():
+            for (settings, last, _), group in groups(cells).items():
                 self._run_group(group, self._batch_size or choose_batch_size(settings, last, self._device))
         except torch.AcceleratorError as error:
             raise DeviceError(

@@ -134,8 +134,8 @@ class SynthesisSettings(Frozen):
         Literal["whole", "grid", "polar"],
         Field(description="where Gram matrices are taken: over the whole image, n × n regions, or polar windows"),
     ] = "whole"
-    region_count: Annotated[int, Field(ge=2, le=16, description="n of the grid's n × n regions")] = 2
-    region_scaling: Annotated[float, Field(ge=0.1, le=1, description="width of a polar window / eccentricity")] = 0.5
+    region_count: Annotated[int, Field(ge=2, le=8, description="n of the grid's n × n regions")] = 2
+    region_scaling: Annotated[float, Field(ge=0.25, le=1, description="width of a polar window / eccentricity")] = 0.5
     titrate: Annotated[
         Titrated,
         Field(description="find the ratio of each cell at which this has the value `titrate_value`"),

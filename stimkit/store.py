@@ -210,8 +210,11 @@ class RunStore:
             write_atomically(self._record_path(record["stimulus_id"]), _json(record))
 
     def rewrite(self, record: Record) -> None:
-        """Write the record of a complete cell anew; its stimulus and trace stay."""
+        """Write the record of a complete cell anew; its trace stays, its stimulus may get another name."""
+        before = self.path / "stimuli" / Path(self.record(record["stimulus_id"])["filename"]).name
         with storage_errors(self.path):
+            if before.name != record["filename"] and before.is_file():
+                before.replace(self.path / "stimuli" / record["filename"])
             write_atomically(self._record_path(record["stimulus_id"]), _json(record))
 
     def _record_path(self, stimulus_id: str) -> Path:

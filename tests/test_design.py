@@ -72,7 +72,7 @@ def test_a_table_gives_the_cells(tmp_path: Path) -> None:
 
 
 def test_series_have_equal_steps_or_factors() -> None:
-    assert series(0, 10, 6, logarithmic=False) == [0, 2, 4, 6, 8, 10]
+    assert series(0, 10, 5, logarithmic=False, whole=True) == [0, 2, 5, 8, 10]
     assert series(0.5, 1, 3, logarithmic=False) == [0.5, 0.75, 1.0]
     ratios = series(1e-6, 1e-3, 4, logarithmic=True)
     assert ratios == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3], rel=1e-12)
@@ -211,7 +211,10 @@ def test_a_sample_is_crossed_with_the_other_factors() -> None:
         ({"design": {"marks": {"same": ["content", "shape"]}}}, r'design\.marks\.same\[1\]: "shape" is no factor'),
         ({"design": {"marks": {"seed": ["content", "style"]}}}, 'an attribute or mark cannot be called "seed"'),
         ({"sample": {"count": 4}}, "sample: 4 of each were asked for, but the design has 3"),
-        ({"sample": {"count": 1, "per": ["ratio"]}}, r'sample\.per\[0\]: "ratio" is a factor that is not sampled'),
+        (
+            {"sample": {"count": 1, "per": ["ratio"]}},
+            r'sample\.per\[0\]: "ratio" does not follow from what is sampled: content, style',
+        ),
         ({"sample": {"count": 1, "balance": ["shape"]}}, r'sample\.balance\[0\]: "shape" is no factor'),
         ({"design": {"table": "absent.csv"}}, r"design\.table: .*absent\.csv cannot be read"),
     ],
