@@ -26,6 +26,11 @@ from stimkit.synthesis import Synthesis, synthesize_batch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+# The paper's demonstrations, and the quickstart.
+DEMONSTRATIONS = (
+    "content-reconstructions", "layers-by-ratio", "one-photograph-several-styles", "quickstart", "style-reconstructions",
+)  # fmt: skip
+PROTOCOLS = [ROOT / "protocols" / f"{name}.toml" for name in DEMONSTRATIONS]
 PLOTS = HERE / "plots"
 STYLE_LAYERS = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 

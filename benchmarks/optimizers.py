@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import ROOT, Section, Workshop, table
+from harness import PROTOCOLS, ROOT, Section, Workshop, table
 
 import stimkit
 from stimkit import lbfgs, precondition, weights
@@ -88,7 +88,7 @@ def needed(curve: np.ndarray, goal: float) -> float:
 
 
 def measure(device: torch.device, *, quick: bool) -> Section:
-    protocols = sorted((ROOT / "protocols").glob("*.toml"))[: 1 if quick else None]
+    protocols = PROTOCOLS[: 1 if quick else None]
     rows, base = [], []
     with tempfile.TemporaryDirectory() as folder:
         untrained(Path(folder) / "he.safetensors")

@@ -9,7 +9,7 @@ import time
 import tomllib
 
 import torch
-from harness import HERE, PAIRS, ROOT, Section, Workshop, plan_of, table
+from harness import HERE, PAIRS, PROTOCOLS, ROOT, Section, Workshop, plan_of, table
 
 import stimkit
 from stimkit import cost
@@ -103,7 +103,7 @@ def planning() -> tuple[str, str]:
 def occupancy(device: torch.device, *, quick: bool) -> str:
     """How much of a batch's work is done for cells that have stopped, with the bundled protocols' stop rules."""
     rows = []
-    for path in sorted((ROOT / "protocols").glob("*.toml"))[: 1 if quick else None]:
+    for path in PROTOCOLS[: 1 if quick else None]:
         text = path.read_text().replace('root = "../data"', f'root = "{ROOT / "data"}"')
         document = tomllib.loads(text)
         document["synthesis"] |= {"size": 64}

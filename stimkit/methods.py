@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from stimkit.cells import Plan
 from stimkit.record import Record
+from stimkit.settings import Settings
 
 
 def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mapping[str, Any]) -> str:
     """Describe how the stimuli of a run were made, in a paragraph for a methods section."""
+    whole, records = records, [record for record in records if record["role"] == "main"]
     accepted = [record for record in records if record["status"] == "accepted"]
-    settings = [cell.settings for cell in plan.cells]
+    settings = [cell.settings for cell in plan.design]
     sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
     weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
     torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
@@ -33,8 +36,10 @@ def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mappi
         f" {_listed(_optimizer(record) for record in records)} for at most"
         f" {_listed(str(one.max_evaluations) for one in settings)} evaluations, from"
         f" {_listed(_start(record) for record in records)}, in {_listed(one.precision for one in settings)}.",
+        *_control_sentences(settings, records),
         _outcome(accepted),
         _acceptance(plan, records),
+        _controls(whole),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -85,6 +90,49 @@ def _layer_sentences(records: Sequence[Record]) -> list[str]:
         if named:
             sentences.append(f"{term.capitalize()} layers: {named}.")
     return sentences
+
+
+def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) -> list[str]:
+    """What was done beside minimizing losses; nothing where everything is at its default."""
+    sentences = []
+    varied = {
+        "Colours were treated as": [one.colour for one in settings if one.colour != "free"],
+        "Gram matrices were taken over": [
+            f"{one.region_count} × {one.region_count} regions"
+            if one.regions == "grid"
+            else f"polar windows of width {one.region_scaling:g} × eccentricity"
+            for one in settings
+            if one.regions != "whole"
+        ],
+        "The style was limited by the masks": [record["mask_id"] for record in records if record["mask_id"]],
+        "α/β was titrated to": [f"{one.titrate} = {one.titrate_value:g}" for one in settings if one.titrate != "none"],
+        "In linear light, stimuli were equalized to": [
+            f"{what} of {wanted}"
+            for one in settings
+            for what, wanted in zip(
+                ("mean luminance", "RMS contrast", "histogram", "spectrum"), one.equalize_targets, strict=True
+            )
+            if wanted != "none"
+        ],
+        "They were shown through": [_aperture(one) for one in settings if one.aperture != "none"],
+    }
+    for words, values in varied.items():
+        if values:
+            sentences.append(f"{words} {_listed(values)}.")
+    if held := {one.equalize_weight for one in settings if one.equalize_weight}:
+        sentences.append(f"Luminance and contrast were held during the optimization (weight {_listed(held)}).")
+    return sentences
+
+
+def _aperture(settings: Settings) -> str:
+    size = f"{settings.aperture_diameter:g}°" if settings.aperture_diameter else "the shorter side"
+    return f"a {settings.aperture} aperture (diameter {size}, background luminance {settings.background:g})"
+
+
+def _controls(records: Sequence[Record]) -> str:
+    counts = Counter(record["role"] for record in records if record["role"] != "main")
+    told = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
+    return f"Controls: {told}." if told else ""
 
 
 def _ratio(record: Record) -> str:

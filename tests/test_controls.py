@@ -15,10 +15,12 @@ from stimkit.audit import audit
 from stimkit.bundle import bundle
 from stimkit.cells import Cell, Plan
 from stimkit.errors import ProtocolError
+from stimkit.finishing import Finishings
 from stimkit.images import fit, to_float
 from stimkit.inputs import PlanInputs
 from stimkit.lock import lock_of, plan_of
-from stimkit.preparation import phase_scrambled
+from stimkit.photometry import decode
+from stimkit.preparation import initial_image, phase_scrambled
 from stimkit.regenerate import regenerate
 from stimkit.results import Results
 from stimkit.verify import verify
@@ -188,3 +190,59 @@ def test_controls_that_cannot_be_are_refused(sections: dict[str, Any], message: 
     with pytest.raises(ProtocolError) as caught:
         small_plan(**sections)
     assert message in str(caught.value)
+
+
+def test_controls_of_masked_and_of_titrated_cells(tmp_path: Path) -> None:
+    from PIL import Image
+
+    mask = np.zeros((300, 451, 3), np.uint8)
+    mask[:, 150:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    images = {"root": str(tmp_path), "mask": {"right": "mask.png"}}
+    titration = {"titrate": "rms_contrast", "titrate_value": 0.4, "titrate_tolerance": 1.0, "max_evaluations": 2}
+    plan = small_plan(
+        images=images,
+        controls={"texture": True, "reconstruction": ["conv2_1"], "scrambled": True},
+        factors={"style_layers": ["two"], "ratio": None},
+        synthesis=titration,
+    )
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    table = pd.read_csv(tmp_path / "run" / "manifest.csv", keep_default_na=False).set_index("role")
+    assert table["mask"].to_dict() == {"main": "right", "texture": "right", "reconstruction": "", "scrambled": ""}
+    assert table["titrate"].to_dict() == {"main": "rms_contrast"} | dict.fromkeys(table.index[1:], "none")
+    assert table.loc["texture", "alpha"] == 0 and table.loc["reconstruction", "alpha"] == 1
+    assert not [one for one in audit(tmp_path / "run", device="cpu").findings if one.severity == "error"]
+
+
+def test_what_the_design_has_already_is_no_control() -> None:
+    plan = small_plan(
+        images={"content": None},
+        factors={"style_layers": ["one", "two"], "ratio": None},
+        layers={"content": None},
+        controls={"subset": ["one"]},
+    )
+    assert [cell.role for cell in plan.cells] == ["main", "main"]
+
+
+def test_controls_have_no_levels_of_settings_that_they_override() -> None:
+    plan = controlled(
+        {"texture": True, "untouched": True}, factors={**TWO, "max_evaluations": [1, 2], "init": ["content"]}
+    )
+    (untouched,) = of_role(plan, "untouched")
+    assert (untouched.levels["max_evaluations"], untouched.levels["init"]) == ("", "content")
+    assert {cell.levels["init"] for cell in of_role(plan, "texture")} == {""}
+
+
+def test_numbers_stay_numbers_beside_controls(controls_run: Results) -> None:
+    ratios = controls_run.dataset["ratio"].values
+    assert ratios.dtype.kind == "f" and sorted(set(ratios[np.isfinite(ratios)])) == [1e-5]
+
+
+def test_scrambled_photographs_have_scrambled_colours() -> None:
+    plan = controlled({"scrambled": True, "untouched": True}, synthesis={"colour": "luminance", "size": 64})
+    source = PlanInputs(plan)
+    chroma = []
+    for cell in (*of_role(plan, "scrambled"), *of_role(plan, "untouched")):
+        found = decode(Finishings(source).of(cell).equalize(initial_image(cell, source)))
+        chroma.append((found[0] - found[2]).ravel())
+    assert abs(np.corrcoef(*chroma[:: len(chroma) - 1])[0, 1]) < 0.4

@@ -14,9 +14,10 @@ from PIL import Image
 import stimkit
 from stimkit.cells import Plan
 from stimkit.design import balanced
-from stimkit.errors import ProtocolError, UsageError
+from stimkit.errors import ProtocolError, RunFolderError, UsageError
 from stimkit.expansion import read_table, series
 from stimkit.lock import lock_of, plan_of
+from stimkit.verify import verify
 from tests.conftest import ROOT, document, small_plan
 
 SAMPLES = {"a": "skimage:chelsea", "b": "skimage:coffee", "c": "skimage:rocket"}
@@ -270,3 +271,76 @@ def test_patterns_that_lead_nowhere_are_refused(images: dict[str, Any], message:
     with pytest.raises(ProtocolError) as caught:
         stimkit.Protocol.from_dict({**PATTERNS, "images": images}, base=tmp_path)
     assert message in str(caught.value)
+
+
+def test_conditions_compare_levels_and_attributes_as_they_are_written() -> None:
+    sizes = document(factors={"style_layers": ["one"], "size": [32, 48]}, synthesis={"size": None})
+    plan = stimkit.plan(stimkit.Protocol.from_dict({**sizes, "exclude": [{"size": 32}]}))
+    assert {cell.settings.size for cell in plan.cells} == {(48, 48)}
+    images = {
+        "content": {"a": SAMPLES["a"], "b": SAMPLES["b"]},
+        "attributes": {"content": {"a": {"kind": "old_cat"}, "b": {"kind": "a cup"}}},
+    }
+    plan = stimkit.plan(stimkit.Protocol.from_dict({**document(images=images), "exclude": [{"kind": "old_cat"}]}))
+    assert {cell.content for cell in plan.cells} == {"b"}
+
+
+def test_a_table_may_have_sizes(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("size,ratio\n32,1e-5\n48,1e-6\n")
+    whole = document(factors={"ratio": None, "style_layers": ["one"]}, synthesis={"size": None})
+    plan = stimkit.plan(stimkit.Protocol.from_dict({**whole, "design": {"table": "t.csv"}}, base=tmp_path))
+    assert [(cell.settings.size, cell.ratio) for cell in plan.cells] == [((32, 32), 1e-5), ((48, 48), 1e-6)]
+    assert plan_of(lock_of(plan), base=tmp_path).cells == plan.cells
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"sample": {"counts": 1}}, 'sample.counts: unknown key (did you mean "count"?)'),
+        ({"design": {"marks": {"loss_x": ["content", "style"]}}}, 'cannot be called "loss_x"'),
+        ({"design": {"marks": {"stage": ["content", "style"]}}}, 'cannot be called "stage"'),
+        ({"design": {"marks": {"entropy": ["content", "style"]}}}, 'cannot be called "entropy"'),
+        ({"include": [{"content": "a"}], "exclude": [{"content": "a", "style": "cup"}]},
+         "exclude: no combination of levels is left"),
+        ({"design": {"zip": [["content", "ratio"]]}, "exclude": [{"content": "a", "ratio": 1e-4}]},
+         "exclude[0]: no combination of levels meets it"),
+    ],
+)  # fmt: skip
+def test_designs_that_say_nothing_are_told(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        designed(**sections)
+    assert message in str(caught.value)
+
+
+def test_attributes_belong_to_images_and_to_one_kind_of_them() -> None:
+    attributes = {"content": {"dog": {"i": "1"}, "cat": {"i": "1"}}, "style": {"cup": {"i": "7"}}}
+    with pytest.raises(ProtocolError) as caught:
+        small_plan(images={"attributes": attributes})
+    assert '"dog" is not in images.content' in str(caught.value)
+    assert 'content and style images both have "i"; give them two names' in str(caught.value)
+
+
+def test_a_lock_never_leads_to_other_files(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("ratio\n1e-5\n")
+    lock = lock_of(small_plan())
+    for change in ({"design": {"table": str(tmp_path / "t.csv")}}, {"images": {"content": "/etc/{x}"}}, {"design": 3}):
+        forged = {**lock, "protocol": {**lock["protocol"], **change}}
+        with pytest.raises(RunFolderError, match="the lock does not hold a protocol"):
+            plan_of(forged)
+
+
+def test_a_run_may_be_continued_with_marks_names_and_density_changed(tmp_path: Path) -> None:
+    plan = small_plan(factors={"style_layers": ["one"], "ratio": [1e-5]}, synthesis={"max_evaluations": 2})
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    whole = document(
+        images={"content": {"tom": "skimage:chelsea"}},
+        factors={"style_layers": ["one"], "ratio": [1e-5]},
+        synthesis={"max_evaluations": 2},
+        display={"ppd": 16},
+    )
+    again = stimkit.plan(stimkit.Protocol.from_dict({**whole, "design": {"marks": {"same": ["content", "style"]}}}))
+    assert stimkit.run(again, tmp_path / "run", device="cpu").made == 0
+    assert verify(tmp_path / "run").findings == ()
+    (row,) = pd.read_csv(tmp_path / "run" / "manifest.csv").to_dict("records")
+    assert (row["content"], row["same"], row["height_deg"]) == ("tom", "no", 2.0)
+    assert row["filename"].startswith("tom_cup") and (tmp_path / "run" / "stimuli" / row["filename"]).is_file()

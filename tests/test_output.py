@@ -397,3 +397,22 @@ def test_a_run_for_a_linearized_display(tmp_path: Path) -> None:
     assert light.mean((0, 1)) @ [0.2126, 0.7152, 0.0722] == pytest.approx(0.1, abs=1e-4)
     page = report(run, device="cpu", losses=False)
     assert page.stat().st_size > 1000
+
+
+def test_a_black_photograph_as_target_breaks_nothing(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "black.png")
+    plan = small_plan(
+        images={"root": str(tmp_path), "content": {"black": "black.png"}},
+        factors=ONE,
+        output={"equalize_luminance": "content", "equalize_contrast": "content", "equalize_weight": 0.3},
+        synthesis={"max_evaluations": 2},
+    )
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    assert verify(tmp_path / "run").findings == ()
+
+
+def test_an_aperture_without_a_pixel_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="aperture_diameter: lets no pixel through"):
+        small_plan(display={"ppd": 10}, output={"aperture": "circle", "aperture_diameter": 0.05})

@@ -15,11 +15,11 @@ import stimkit
 from stimkit.audit import audit
 from stimkit.batch import Assembly, build_regions
 from stimkit.cells import Plan
-from stimkit.errors import ProtocolError
+from stimkit.errors import ImageError, ProtocolError
 from stimkit.inputs import PlanInputs
 from stimkit.losses import gram_matrix, style_loss
 from stimkit.regenerate import regenerate
-from stimkit.regions import bounding_box, region_maps, shrunk
+from stimkit.regions import bounding_box, count_regions, region_maps, shrunk
 from stimkit.settings import Settings
 from stimkit.verify import verify
 from tests.conftest import small_plan
@@ -184,3 +184,28 @@ def test_a_black_mask_is_missing_its_purpose(tmp_path: Path) -> None:
 def test_regions_need_style_images_of_the_same_size() -> None:
     with pytest.raises(ProtocolError, match="style_scale: must be 1 where regions"):
         small_plan(factors=ONE, synthesis={"regions": "polar", "style_scale": 2.0})
+
+
+def test_a_mask_that_is_cut_away_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    mask = np.zeros((300, 451, 3), np.uint8)
+    mask[:, :40] = 255
+    Image.fromarray(mask).save(tmp_path / "edge.png")
+    plan = small_plan(images={"root": str(tmp_path), "mask": {"edge": "edge.png"}}, factors=ONE)
+    with pytest.raises(ImageError, match='mask "edge" is black in what is left of it after cropping'):
+        stimkit.run(plan, tmp_path / "run", device="cpu")
+
+
+def test_more_regions_than_positions_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="region_count: is more than the 2 positions of a side of the deepest"):
+        small_plan(
+            layers={"style": {"deep": ["conv5_1"]}},
+            factors={"style_layers": ["deep"], "ratio": [1e-5]},
+            synthesis={"regions": "grid", "region_count": 3},
+        )
+
+
+def test_regions_are_counted_without_their_maps() -> None:
+    for size, changes in (((64, 64), {"regions": "grid", "region_count": 5}), ((96, 64), {"regions": "polar"})):
+        settings = Settings(size=size, **changes)
+        maps = region_maps(settings)
+        assert maps is not None and len(maps) <= count_regions(settings) <= 1.2 * len(maps) + 15

@@ -198,3 +198,33 @@ def test_a_newer_lock_is_refused(run: Path, command: Command) -> None:
     edit(run / "protocol.lock.json", lambda lock: lock.update(schema=99))
     code, _, err = command("verify", run)
     assert code == 2 and "is of schema 99, written by stimkit" in err
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"titrate_error": "x"},
+        {"titrate_tolerance": None},
+        {"content_layers_used": 3},
+        {"role": 1},
+        {"bits": 12.5},
+        {"transfer": "log"},
+        {"gamma": 0},
+    ],
+)
+def test_records_with_values_of_another_kind_are_damaged(
+    small_run: Results, tmp_path: Path, forged: dict[str, object]
+) -> None:
+    run = shutil.copytree(small_run.path, tmp_path / "run")
+    path = next((run / "records").glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **forged}))
+    assert [(one.kind, one.path) for one in verify(run).findings][:1] == [("record_damaged", f"records/{path.name}")]
+
+
+@pytest.mark.parametrize("stages", [{"equalized": None}, {"shown": {}}])
+def test_records_with_other_stages_are_damaged(small_run: Results, tmp_path: Path, stages: dict[str, object]) -> None:
+    run = shutil.copytree(small_run.path, tmp_path / "run")
+    path = next((run / "records").glob("*.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "losses": {**record["losses"], **stages}}))
+    assert "record_damaged" in [one.kind for one in verify(run).findings]
