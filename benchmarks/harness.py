@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 # The paper's demonstrations, and the quickstart.
 DEMONSTRATIONS = (
-    "content-reconstructions", "layers-by-ratio", "one-photograph-several-styles", "quickstart", "style-reconstructions",
+    "content-reconstructions", "layers-by-ratio", "one-photograph-several-styles", "quickstart",
+    "style-reconstructions",
 )  # fmt: skip
 PROTOCOLS = [ROOT / "protocols" / f"{name}.toml" for name in DEMONSTRATIONS]
 PLOTS = HERE / "plots"

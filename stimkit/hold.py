@@ -53,7 +53,7 @@ class Hold:
 
 def hold_of(finishings: Sequence[Finishing], like: Tensor) -> Hold | None:
     """What cells of equal settings are held to, on the device and dtype of `like`; None for nothing."""
-    if not finishings or not finishings[0].settings.equalize_weight:
+    if not finishings or not finishings[0].settings.holds_light:
         return None
     targets = [one.target for one in finishings]
     height, width = like.shape[-2:]

@@ -95,7 +95,7 @@ def _layer_sentences(records: Sequence[Record]) -> list[str]:
 def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) -> list[str]:
     """What was done beside minimizing losses; nothing where everything is at its default."""
     sentences = []
-    varied = {
+    varied: dict[str, list[str]] = {
         "Colours were treated as": [one.colour for one in settings if one.colour != "free"],
         "Gram matrices were taken over": [
             f"{one.region_count} × {one.region_count} regions"
@@ -119,7 +119,7 @@ def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) 
     for words, values in varied.items():
         if values:
             sentences.append(f"{words} {_listed(values)}.")
-    if held := {one.equalize_weight for one in settings if one.equalize_weight}:
+    if held := {one.equalize_weight for one in settings if one.holds_light}:
         sentences.append(f"Luminance and contrast were held during the optimization (weight {_listed(held)}).")
     return sentences
 

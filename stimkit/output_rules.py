@@ -38,8 +38,6 @@ def impossible(
     by_hand = (settings.equalize_luminance, settings.equalize_contrast) != ("none", "none")
     if settings.equalize_histogram != "none" and by_hand:
         yield "equalize_histogram", "sets mean and contrast of luminance as well; give either it or those"
-    if settings.equalize_weight and not by_hand:
-        yield "equalize_weight", "holds equalize_luminance and equalize_contrast, of which none is given"
     mean, contrast = settings.equalize_luminance, settings.equalize_contrast
     if isinstance(mean, float) and isinstance(contrast, float) and contrast > _largest_contrast(mean):
         yield (

@@ -169,7 +169,7 @@ class OutputSettings(Frozen):
         float,
         Field(ge=0, description="of a penalty that holds luminance and contrast during the optimization; 0: none"),
         Finite,
-    ] = 0.0
+    ] = 0.3
     gamut: Annotated[
         Literal["iterate", "compress", "clip"],
         Field(
@@ -199,6 +199,11 @@ class OutputSettings(Frozen):
     def equalize_targets(self) -> tuple[float | str, ...]:
         """What luminance, contrast, histogram and spectrum are made equal to."""
         return self.equalize_luminance, self.equalize_contrast, self.equalize_histogram, self.equalize_spectrum
+
+    @property
+    def holds_light(self) -> bool:
+        """Whether luminance or contrast are held during the optimization."""
+        return self.equalize_weight > 0 and self.equalize_targets[:2] != ("none", "none")
 
     @property
     def pools(self) -> tuple[str, ...]:

@@ -293,10 +293,6 @@ def test_density_alone_changes_no_id_but_with_an_aperture_it_does() -> None:
             "sets mean and contrast of luminance as well",
         ),
         (
-            {"output": {"equalize_weight": 1.0}},
-            "equalize_weight: holds equalize_luminance and equalize_contrast, of which",
-        ),
-        (
             {"output": {"equalize_luminance": "image"}},
             'equalize_luminance: must be a number between 0 and 1, "content"',
         ),
