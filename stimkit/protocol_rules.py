@@ -67,7 +67,7 @@ def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Pro
     if kind == "missing":
         return Problem(dotted(path), "is required", nearest_line(lines, path[:-1]))
     if kind == "extra_forbidden":
-        return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), _known_keys(model, path[:-1]))}", line)
+        return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), known_keys(model, path[:-1]))}", line)
     if path == ("schema",):
         message = f"must be {SCHEMA}: this stimkit reads protocols of schema {SCHEMA}"
     elif kind == "literal_error":
@@ -80,7 +80,7 @@ def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Pro
     return Problem(dotted(path), f"{message} (got {_show(error['input'])})", line)
 
 
-def _known_keys(protocol: type[BaseModel], table: Path) -> list[str]:
+def known_keys(protocol: type[BaseModel], table: Path) -> list[str]:
     model: Any = protocol
     for part in table:
         model = model.model_fields[part].annotation

@@ -50,6 +50,8 @@ def synthesize(
     cell = _cell(given, ratio, list(content_layers), list(style_layers), seed, settings)
     where = choose_device(device)
     check_precision(cell.settings.precision, where)
+    if cell.settings.colour == "luminance" or cell.settings.titrate != "none":
+        raise UsageError("colours that are put back, and titration, need a protocol and `stimkit.run`")
     return synthesize_batch(Assembly(_Given(given), where).batch([cell]), on_progress)[0]
 
 

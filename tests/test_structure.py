@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import stimkit
+from stimkit.protocol import Protocol
+from stimkit.protocol_rules import known_keys
 from tests.conftest import ROOT
 
 # From the bottom up: a module imports only from rows above its own.
@@ -35,7 +38,8 @@ ORDER = [
     ["lock"],
     ["summary", "fit", "losses", "lbfgs", "precondition", "precision"],
     ["environment", "inputs"],
-    ["preparation", "finishing"],
+    ["preparation"],
+    ["finishing"],
     ["batch"],
     ["hold"],
     ["search"],
@@ -112,3 +116,21 @@ def test_python_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.M
     for block in blocks:
         exec(re.sub(r"size=\d+", "size=32, max_evaluations=2", block), space)
     assert (tmp_path / "runs/quickstart/manifest.nc").is_file()
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.stem
+)
+def test_protocols_in_the_documents_have_keys_that_exist(path: Path) -> None:
+    for block in re.findall(r"```toml\n(.*?)```", path.read_text(), re.DOTALL):
+        document = tomllib.loads(block)
+        assert set(document) <= set(known_keys(Protocol, ()))
+        for section, table in document.items():
+            if isinstance(table, dict) and section != "include":
+                assert set(table) <= set(known_keys(Protocol, (section,))), f"[{section}] of {path.name}"
+
+
+def test_pictures_of_the_documents_are_there() -> None:
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for name in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / name).exists(), f"{path.name} names {name}"
