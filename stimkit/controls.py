@@ -33,11 +33,11 @@ _PLAIN = {"init": "noise"} | {
 
 
 def controls(
-    cells: Sequence[Cell], protocol: Protocol, identities: Identities, layers: Mapping[str, LayerWeights]
+    cells: Sequence[Cell], protocol: Protocol, identities: Identities, layers: Mapping[tuple[str, str], LayerWeights]
 ) -> list[Cell]:
     """The controls of cells, each once, in the order of the first cell that they belong to.
 
-    `layers` are the weighted layers of the sets in `[controls] subset`.
+    `layers` are the weighted layers of the sets in `[controls] subset`, by name and convention of the losses.
     """
     found: dict[str, Cell] = {}
     design = {cell.id for cell in cells}
@@ -51,7 +51,7 @@ def controls(
 
 
 def _of_cell(
-    cell: Cell, protocol: Protocol, identities: Identities, layers: Mapping[str, LayerWeights]
+    cell: Cell, protocol: Protocol, identities: Identities, layers: Mapping[tuple[str, str], LayerWeights]
 ) -> Iterator[Cell]:
     wanted = protocol.controls
 
@@ -63,7 +63,9 @@ def _of_cell(
         if wanted.texture and cell.alpha > 0:
             yield make("texture", STYLE_ONLY, **texture)
         for name in wanted.subset:
-            yield make("subset", STYLE_ONLY, {"style_layers": name}, **texture, style_layers=layers[name])
+            yield make(
+                "subset", STYLE_ONLY, {"style_layers": name}, **texture, style_layers=layers[name, cell.settings.loss]
+            )
     if cell.content is None:
         return
     if wanted.own_texture and cell.style is not None:

@@ -30,6 +30,7 @@ FINDINGS = {
     "rolled_back": "evaluations were taken back because they were not finite",
     "clipping": "many channel values were outside of 0 to 1",
     "loss_increase": "what follows the optimization increased the total loss",
+    "not_equalized": "luminance, contrast, histogram or spectrum miss the target of equalization",
     "outlier": "a value is far from those of its replicates, or from what the factors predict",
     "other_size": "an image has not the size of most",
     "duplicate": "two files hold the same pixels",
@@ -41,6 +42,7 @@ FINDINGS = {
 """Names of findings, the gravest first, and what they mean. Those of `stimkit.verify` are errors."""
 OUTLYING = ("log_loss_content", "log_loss_style", "evaluations", "mean_luminance", "rms_contrast", "clipped")
 MIN_REPLICATES = 5  # fewer have no robust spread
+EQUALIZED = 0.02  # relative difference from a target of equalization
 CHANCE_PERCENTILE = 5.0
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
 
@@ -90,6 +92,10 @@ def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits) -> Iterator[Finding]:
         yield Finding("stalled", "notice", row.stimulus_id, f"stopped after {row.evaluations} evaluations")
     for row in _rows(made[made["rollbacks"] > 0]):
         yield Finding("rolled_back", "warning", row.stimulus_id, f"{row.rollbacks} evaluations", float(row.rollbacks))
+    missed = pd.to_numeric(made["equalize_error"])
+    for row in _rows(made.assign(equalize_error=missed)[missed > EQUALIZED]):
+        words = f"{100 * row.equalize_error:.3g} % from the target"
+        yield Finding("not_equalized", "warning", row.stimulus_id, words, float(row.equalize_error), EQUALIZED)
     yield from _chance(made)
 
 

@@ -98,7 +98,7 @@ class Finishing:
 def describe(cell: Cell) -> dict[str, str]:
     """Text chunks of a stimulus's file: its id, and the parameters that are not at their default."""
     parameters = {
-        **cell.settings.model_dump(mode="json", exclude_defaults=True),
+        **cell.settings.model_dump(mode="json", exclude_defaults=True, exclude={"weights"}),  # which may be a path
         **{name: getattr(cell, name) for name in ("content", "style", "mask", "alpha", "beta", "seed")},
         "content_layers": dict(cell.content_layers),
         "style_layers": dict(cell.style_layers),

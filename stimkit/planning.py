@@ -46,8 +46,11 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     cells = list(_cells(protocol, identities))
     _check_outputs(cells, protocol, inputs)
     _check_distinct(cells, protocol)
-    loss = cells[0].settings.loss
-    subsets = {name: _weighted(protocol.layers.style[name], loss, "style") for name in protocol.controls.subset}
+    subsets = {
+        (name, loss): _weighted(protocol.layers.style[name], loss, "style")
+        for name in protocol.controls.subset
+        for loss in protocol.levels("loss")
+    }
     return Plan(protocol, inputs, sources, (*cells, *controls(cells, protocol, identities, subsets)))
 
 

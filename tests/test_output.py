@@ -409,6 +409,23 @@ def test_a_black_photograph_as_target_breaks_nothing(tmp_path: Path) -> None:
     assert verify(tmp_path / "run").findings == ()
 
 
+def test_images_that_cannot_be_equalized_are_named(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((40, 40, 3), 60, np.uint8)).save(tmp_path / "flat.png")
+    plan = small_plan(
+        images={"root": str(tmp_path), "content": {"flat": "flat.png"}},
+        factors=ONE,
+        output={"equalize_luminance": 0.3, "equalize_contrast": 0.5},
+        controls={"untouched": True},
+        synthesis={"max_evaluations": 3},
+    )
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    found = audit(tmp_path / "run", device="cpu", losses=False).findings
+    missed = [(one.stimulus_id, one.value) for one in found if one.name == "not_equalized"]
+    assert missed == [(plan.cells[1].id, pytest.approx(1.0))], "a uniform image has no contrast to change"
+
+
 def test_an_aperture_without_a_pixel_is_refused() -> None:
     with pytest.raises(ProtocolError, match="aperture_diameter: lets no pixel through"):
         small_plan(display={"ppd": 10}, output={"aperture": "circle", "aperture_diameter": 0.05})
