@@ -15,7 +15,8 @@ from typing import Any
 
 from stimkit.errors import Problem, ProtocolError
 from stimkit.labels import label, label_of
-from stimkit.protocol import Protocol, Sample
+from stimkit.protocol import Protocol
+from stimkit.tables import Sample
 
 Levels = Mapping[str, Any]
 Unit = tuple[Any, ...]  # levels of the factors that are sampled
