@@ -88,7 +88,7 @@ def messages(text: str) -> list[str]:
         ("replicate = 2", "alpha = [1]", "p.toml:11: factors.ratio: give either ratio (= alpha / beta) or alpha and"),
         ("[64, [32, 48]]", "[99999]", "p.toml:15: factors.size[0]: must be a side in pixels, or [height, width]"),
         ("max_evaluations", "max_evaluation", 'p.toml:17: synthesis.max_evaluation: unknown key (did you mean "max_ev'),
-        ("max_evaluations = 300", 'init = "nois"', 'p.toml:17: synthesis.init: must be "noise", "content" or "style"'),
+        ("max_evaluations = 300", 'init = "nois"', 'p.toml:17: synthesis.init: must be "noise", "content", "style" or'),
         ("max_evaluations = 300", "rtol = 1", "p.toml:17: synthesis.rtol: must be < 1 (got 1)"),
         ("[synthesis]", "[syntesis]", 'p.toml:16: syntesis: unknown key (did you mean "synthesis"?)'),
         ("schema = 1", "schema = ", "p.toml:1: not valid TOML: invalid value"),

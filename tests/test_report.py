@@ -57,7 +57,7 @@ def test_the_page_holds_the_run(run: Path, page_file: Path) -> None:
     index = [variable["name"] for variable in data["variables"]].index("mean_luminance")
     for one in data["stimuli"]:
         record = records[one["id"]]
-        assert one["losses"] == record["losses"] and one["levels"] == record["levels"]
+        assert one["losses"] == record["losses"] and one["levels"] == {"role": "main", **record["levels"]}
         assert one["values"][index] == record["mean_luminance"]
         with Image.open(io.BytesIO(base64.b64decode(one["image"].split(",")[1]))) as image:
             assert np.array_equal(np.asarray(image), stimkit.open_run(run).image(one["id"])), "small ones as they are"
@@ -84,13 +84,14 @@ def test_large_stimuli_become_small_pictures(small_run: Results, tmp_path: Path)
     from stimkit.report_data import _thumbnail
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    uri = _thumbnail(tmp_path / "a.png", 128, 10**9)
+    record = {"transfer": "srgb", "gamma": 2.2, "bits": 8}
+    uri = _thumbnail(tmp_path / "a.png", record, 128, 10**9)
     assert uri is not None and uri.startswith("data:image/webp;base64,")
     with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
         assert image.size == (128, 64)
-    uri = _thumbnail(tmp_path / "a.png", 600, 100_000)
+    uri = _thumbnail(tmp_path / "a.png", record, 600, 100_000)
     assert uri is not None and uri.startswith("data:image/webp;base64,"), "small enough a picture, too large a file"
-    assert _thumbnail(tmp_path / "nowhere.png", 128, 10**9) is None
+    assert _thumbnail(tmp_path / "nowhere.png", record, 128, 10**9) is None
 
 
 def test_command_and_mistakes(run: Path, tmp_path: Path, command: Command) -> None:
