@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stimkit.errors import StorageError
+from stimkit.errors import StorageError, UsageError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -28,6 +29,31 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def check_new(folder: Path) -> None:
+    """Raise `UsageError` where a folder is there already and is not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not an empty folder; give another --out")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Fill a new folder that is there only when it is complete: under another name until then, which it yields.
+
+    Raises `UsageError` where the folder is there and not empty, `StorageError` where it cannot be written.
+    """
+    check_new(folder)
+    building = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    with storage_errors(folder):
+        building.mkdir(parents=True)
+        try:
+            yield building
+            os.replace(building, folder)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        _sync_folder(folder.parent)
 
 
 def remove(path: Path) -> None:

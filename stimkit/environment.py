@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("stimkit", "torch", "torchvision", "numpy", "pillow", "scikit-image", "xarray", "h5netcdf", "safetensors")
+PACKAGES = ("stimkit", "torch", "torchvision", "numpy", "pillow", "scikit-image", "xarray", "netCDF4", "safetensors")
 
 
 def describe_environment(device: torch.device, *, deterministic: bool = False) -> dict[str, Any]:

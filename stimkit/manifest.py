@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from stimkit.columns import COLUMNS
+from stimkit.errors import UsageError
 from stimkit.layers import LAYERS
 from stimkit.record import STAGES, Record, flatten
 from stimkit.settings import OUTPUT_KEYS
@@ -27,6 +29,8 @@ _OUTPUT_COLUMNS = (
 )  # fmt: skip
 LATER_COLUMNS = frozenset({"attempt", "role", "control_of", *_OUTPUT_COLUMNS})
 """Columns that tables of an earlier schema do not have."""
+_METHODS = {"str", "contains", "startswith", "endswith", "isin", "isna", "notna", "between"}
+_NOT_IN_CONDITIONS = (ast.Lambda, ast.comprehension, ast.Subscript, ast.NamedExpr, ast.JoinedStr, ast.Starred)
 TERMS = ("content", "style", "total")
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
 _BY_CHANNEL = ("mean_r", "mean_g", "mean_b")
@@ -45,6 +49,22 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
     for name in (*factor_names(records), *attribute_names(records)):
         frame[name] = _numbers_if_all(frame[name])
     return frame
+
+
+def select(stimuli: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The rows of a table that a condition holds for, as `style == "swirl"`.
+
+    It consists of columns, constants, comparisons, arithmetic, `and`, `or`, `not`, `in` and the methods in `_METHODS`:
+    conditions come with files of others, and nothing else may be run by them. Raises `UsageError` where it cannot be
+    evaluated.
+    """
+    try:
+        for node in ast.walk(ast.parse(where, mode="eval")):
+            if isinstance(node, _NOT_IN_CONDITIONS) or (isinstance(node, ast.Attribute) and node.attr not in _METHODS):
+                raise ValueError(f"{ast.unparse(node)} is not possible in a condition")
+        return stimuli.query(where, engine="python")
+    except Exception as error:  # pandas raises whatever the expression raises
+        raise UsageError(f"the condition {where!r} cannot be evaluated on the manifest: {error}") from None
 
 
 def factor_names(records: Sequence[Record]) -> tuple[str, ...]:
@@ -157,13 +177,13 @@ def to_grid(manifest: xr.Dataset) -> xr.Dataset:
 
 
 def netcdf_bytes(manifest: xr.Dataset) -> bytes:
-    """Write a Dataset as NetCDF4 (by way of h5netcdf) and return the file."""
+    """Write a Dataset as NetCDF4 and return the file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.nc"
         encoding = {
             name: {"zlib": True} for name, one in manifest.data_vars.items() if one.dtype.kind == "f" and one.ndim > 1
         }
-        manifest.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+        manifest.to_netcdf(path, engine="netcdf4", encoding=encoding)
         return path.read_bytes()
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.design_rules import check_design
+from stimkit.documents import parse, read_text, validated
 from stimkit.errors import Problem, ProtocolError
 from stimkit.expansion import expand
 from stimkit.labels import label, label_of
 from stimkit.limits import Accept, AuditLimits
-from stimkit.protocol_rules import check, dotted, syntax_problem, translate
+from stimkit.protocol_rules import check
 from stimkit.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
 from stimkit.tables import Condition, Controls, Design, Display, Factors, Images, Layers, Sample
 from stimkit.toml_lines import line_map, nearest_line
@@ -65,24 +64,13 @@ class Protocol(Frozen):
         Raises `ProtocolError` with every broken rule, each with its line, key, rule and value.
         """
         path = Path(path)
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except FileNotFoundError:
-            raise ProtocolError(
-                [Problem("", "no such file; `stimkit init NAME` writes one to start from")], str(path)
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ProtocolError([Problem("", f"cannot be read as UTF-8 text: {error}")], str(path)) from error
+        text = read_text(path, "`stimkit init NAME` writes one to start from")
         return cls.from_toml(text, base=path.parent, name=path.name)
 
     @classmethod
     def from_toml(cls, text: str, *, base: str | Path = ".", name: str = "protocol") -> Protocol:
         """Validate TOML text; files are looked for relative to the folder `base`."""
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ProtocolError([syntax_problem(error)], name) from None
-        return cls._validated(document, text, Path(base), name)
+        return cls._validated(text, Path(base), name)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
@@ -92,28 +80,14 @@ class Protocol(Frozen):
     @classmethod
     def from_expanded(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
         """Validate a protocol that is written out already, as a lock holds it: no other file is looked at."""
-        text = _as_toml(document)
-        return cls._validated(tomllib.loads(text), text, Path(base), "protocol", written_out=True)
+        return cls._validated(_as_toml(document), Path(base), "protocol", written_out=True)
 
     @classmethod
-    def _validated(
-        cls, document: dict[str, Any], text: str, base: Path, name: str, *, written_out: bool = False
-    ) -> Protocol:
-        lines = line_map(text)
-        document, found = expand(document, base, files=not written_out)
+    def _validated(cls, text: str, base: Path, name: str, *, written_out: bool = False) -> Protocol:
+        document, found = expand(parse(text, name), base, files=not written_out)
         found += [*check(document), *check_design(document)]
-        problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in found]
-        protocol = None
-        try:
-            # Strict validation as JSON: TOML arrays become tuples, yet "3" stays no number.
-            protocol = cls.model_validate_json(json.dumps(document, default=str))
-        except ValidationError as error:
-            # A list whose levels are all wrong is also reported as too short; once is enough.
-            wrong = [one for one in error.errors(include_url=False) if one["type"] != "too_short" or not one["input"]]
-            problems += [translate(one, cls, lines) for one in wrong]
-        if problems or protocol is None:
-            raise ProtocolError(set(problems), name)
-        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, lines
+        protocol = validated(cls, document, text, name, found)
+        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
         protocol._order = tuple(document["factors"])
         return protocol
 

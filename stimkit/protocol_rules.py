@@ -69,7 +69,7 @@ def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Pro
     if kind == "extra_forbidden":
         return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), known_keys(model, path[:-1]))}", line)
     if path == ("schema",):
-        message = f"must be {SCHEMA}: this stimkit reads protocols of schema {SCHEMA}"
+        message = f"must be {SCHEMA}: this stimkit reads files of schema {SCHEMA}"
     elif kind == "literal_error":
         hint = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", context["expected"]))
         message = "must be " + context["expected"].replace("'", '"') + hint

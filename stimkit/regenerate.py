@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stimkit.atomic import storage_errors, write_atomically
+from stimkit.atomic import check_new, storage_errors, write_atomically
 from stimkit.batch import Assembly
 from stimkit.cells import Cell
 from stimkit.environment import describe_environment
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.inputs import FoundInputs
 from stimkit.lock import plan_of
-from stimkit.manifest import table
+from stimkit.manifest import select, table
 from stimkit.measures import similarity
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
@@ -89,8 +89,7 @@ def regenerate(
     Raises `RunFolderError`, `ImageError`, `WeightsError`, `DeviceError` or `UsageError`.
     """
     store, target = RunStore.open(run), Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and is not an empty folder; give another --out")
+    check_new(target)
     records = {record["stimulus_id"]: record for record in store.records()}
     wanted = _chosen(records, cells, where)
     plan = plan_of(store.lock_contents(), base=store.origin())
@@ -135,11 +134,7 @@ def _chosen(records: Mapping[str, Record], cells: Sequence[str], where: str | No
             raise RunFolderError(f"the run has no complete stimulus {one}{did_you_mean(one, complete)}")
     chosen = [one for one in complete if not cells or one in cells]
     if where is not None:
-        try:
-            rows = table([records[one] for one in chosen]).query(where, engine="python")
-        except Exception as error:  # pandas raises whatever the expression raises
-            raise UsageError(f"--where {where!r} cannot be evaluated on the manifest: {error}") from None
-        chosen = list(rows["stimulus_id"])
+        chosen = list(select(table([records[one] for one in chosen]), where)["stimulus_id"])
     if not chosen:
         raise UsageError("no complete stimulus is asked for")
     return chosen

@@ -20,7 +20,7 @@ import stimkit
 from stimkit import derived
 from stimkit.audit import Audit, as_json, audit, save
 from stimkit.errors import ProtocolError, RunFolderError
-from stimkit.findings import FINDINGS, SEVERITIES, Finding, confounds, of_stimuli, ranked, robust_z
+from stimkit.findings import FINDINGS, SEVERITIES, Finding, confounds, of_stimuli, outliers, ranked, robust_z
 from stimkit.images import decode, encode_png, fit, pixel_digest, to_float
 from stimkit.inputs import PlanInputs
 from stimkit.limits import AuditLimits
@@ -352,6 +352,7 @@ def stimuli(count: int = 12) -> pd.DataFrame:
             "clipped": 0.0,
             "loss_increase": 0.0,
             "still_falling": 0.0,
+            "equalize_error": np.nan,
             "mean_luminance": rng.normal(0.4, 0.01, count),
             "rms_contrast": rng.normal(0.5, 0.01, count),
         }
@@ -359,7 +360,8 @@ def stimuli(count: int = 12) -> pd.DataFrame:
 
 
 def names(table: pd.DataFrame, **limits: Any) -> list[tuple[str, str, str]]:
-    found = of_stimuli(table, AuditLimits(**limits), ("style", "replicate"))
+    made, of_set = table[table["status"] != "failed"], AuditLimits(**limits)
+    found = [*of_stimuli(table, of_set), *outliers(made, of_set, ("style", "replicate"))]
     return [(one.name, one.severity, one.stimulus_id) for one in found]
 
 

@@ -61,7 +61,7 @@ def messages(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("schema = 1", "schema = 2", "p.toml:1: schema: must be 1: this stimkit reads protocols of schema 1 (got 2)"),
+        ("schema = 1", "schema = 2", "p.toml:1: schema: must be 1: this stimkit reads files of schema 1 (got 2)"),
         ("name =", "nam =", 'p.toml:2: nam: unknown key (did you mean "name"?)'),
         ('"layers-by-ratio"', '"a/b"', "p.toml:2: name: must consist of letters"),
         ("cat = ", "c_t = ", "p.toml:5: images.content.c_t: a name consists of letters, digits and hyphens"),

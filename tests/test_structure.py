@@ -26,7 +26,7 @@ ORDER = [
     ["output_rules"],
     ["measures", "effects", "limits", "expansion"],
     ["columns", "protocol_rules"],
-    ["design_rules", "tables"],
+    ["design_rules", "tables", "documents"],
     ["protocol", "noise", "cost"],
     ["design"],
     ["winograd"],
