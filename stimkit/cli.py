@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stimkit import __version__, cli_audit, cli_runs
+from stimkit import __version__, cli_audit, cli_experiments, cli_runs
 from stimkit.cli_runs import AsJson
 from stimkit.cli_weights import weights_app
 from stimkit.errors import Interrupted, ProtocolError, RunFolderError, StimkitError, UsageError
@@ -186,6 +186,9 @@ app.command()(cli_runs.bundle)
 app.command()(cli_audit.audit)
 app.command()(cli_audit.report)
 app.command("audit-images")(cli_audit.audit_images)
+app.command()(cli_experiments.trials)
+app.command()(cli_experiments.export)
+app.command()(cli_experiments.join)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:

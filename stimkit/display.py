@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stimkit.regenerate import Comparison
     from stimkit.runner import Event, OnEvent, RunSummary
     from stimkit.store import RunState
+    from stimkit.trials.lists import TrialLists
     from stimkit.verify import Verification
 
 SHOWN = 5  # findings of a kind
@@ -208,6 +209,25 @@ def show_comparison(one: Comparison, done: int, total: int) -> None:
     if one.tier not in ("identical_file", "identical_pixels") and one.environment_differs:
         details.append("environment: " + "; ".join(one.environment_differs))
     out.print(f"[{done}/{total}] {one.filename}  {one.tier}  {', '.join(filter(None, details))}", markup=False)
+
+
+def show_trials(lists: TrialLists, folder: Path) -> None:
+    """Say what trial lists hold, and how balanced they are."""
+    from stimkit.trials.balance import balance, notes
+
+    kinds = lists.table.groupby("participant")["kind"].value_counts().groupby("kind").max()
+    out.print(
+        f"{lists.design.participants} participants, {len(lists.table):,} trials;"
+        f" of one participant {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+    )
+    for row in balance(lists).to_dict("records"):
+        of = " ".join(filter(None, (row["measure"], row["of"], row["level"])))
+        lowest, highest = row["lowest"], row["highest"]
+        each = str(lowest) if lowest == highest else f"{lowest} to {highest}"
+        out.print(f"  {of:<40} {row['total']:>7,} in all, {each} each")
+    for note in notes(lists):
+        err.print(f"note: {note}")
+    out.print(f"{folder}: trials.csv, participants, balance.csv")
 
 
 def show_tiers(folder: Path, tiers: Sequence[str]) -> None:

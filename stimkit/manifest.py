@@ -47,7 +47,7 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
     )
     frame["alpha_beta_ratio"] = frame["alpha_beta_ratio"].astype(float)
     for name in (*factor_names(records), *attribute_names(records)):
-        frame[name] = _numbers_if_all(frame[name])
+        frame[name] = numbers_if_all(frame[name])
     return frame
 
 
@@ -77,7 +77,7 @@ def attribute_names(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for record in records for name in record["attributes"]))
 
 
-def _numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
+def numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
     """Labels as numbers, where they all are and stay distinct ("1" and "01" are two names); NaN where there is none."""
     given = labels[labels != ""]
     try:

@@ -1,0 +1,39 @@
+"""What an experiment needs to know beside its trials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stimkit.export.stimulus_set import StimulusSet
+from stimkit.photometry import encode
+from stimkit.record import Record
+from stimkit.trials.files import described_as
+
+GREY = 0.5  # encoded; the middle of the display's values
+
+
+def settings(stimuli: StimulusSet) -> dict[str, Any]:
+    """The trial lists' own settings, the participants, and the grey around the stimuli (encoded, 0 to 1)."""
+    return {
+        **described_as(stimuli.lists),
+        "lists": sorted(stimuli.lists.table["participant"].unique()),
+        "background": background(stimuli),
+    }
+
+
+def background(stimuli: StimulusSet) -> float:
+    """The value of a file that continues the apertures' background; a middle grey where there is no one such value."""
+    values = {_around(record) for record in stimuli.records.values()}
+    return values.pop() if len(values) == 1 else GREY
+
+
+def _around(record: Record) -> float:
+    if record["aperture"] == "none":
+        return GREY
+    linear = float(record["background"])
+    if record["transfer"] == "srgb":
+        return round(float(encode(np.array(linear))), 6)
+    gamma = 1.0 if record["transfer"] == "linear" else float(record["gamma"])
+    return round(float(linear ** (1 / gamma)), 6)

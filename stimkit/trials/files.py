@@ -1,0 +1,54 @@
+"""Trial lists as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stimkit import __version__
+from stimkit.atomic import whole_folder
+from stimkit.trials.balance import balance, notes
+from stimkit.trials.lists import TrialLists
+
+
+def save(lists: TrialLists, out: str | Path) -> None:
+    """Write trial lists into a new folder.
+
+    trials.csv has the trials of all participants, participants/ a file of each, balance.csv what `balance` counts,
+    design.toml the design as given, and trials.json the answers, keys and versions. Raises `UsageError` where the
+    folder is there already, `StorageError` where it cannot be written.
+    """
+    with whole_folder(Path(out)) as folder:
+        _csv(lists.table, folder / "trials.csv")
+        (folder / "participants").mkdir()
+        for participant, rows in lists.table.groupby("participant"):
+            _csv(rows, folder / "participants" / f"{participant}.csv")
+        _csv(balance(lists), folder / "balance.csv")
+        (folder / "design.toml").write_text(lists.design.text, encoding="utf-8")
+        described = json.dumps(described_as(lists), indent=1, ensure_ascii=False)
+        (folder / "trials.json").write_text(described + "\n", encoding="utf-8")
+
+
+def described_as(lists: TrialLists) -> dict[str, Any]:
+    """What is the same for all trials, as JSON values."""
+    design = lists.design
+    return {
+        "schema": 1,
+        "name": design.name,
+        "form": design.trial.form,
+        "prompt": design.response.prompt,
+        "choices": list(lists.answers.choices),
+        "keys": list(lists.answers.keys),
+        "fixation_s": design.timing.fixation,
+        "stimulus_s": design.timing.stimulus,
+        "factors": list(lists.factors),
+        "participants": design.participants,
+        "balanced_after": lists.cycle,
+        "notes": notes(lists),
+        "stimkit_version": __version__,
+    }
+
+
+def _csv(table: Any, path: Path) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")

@@ -1,0 +1,100 @@
+"""What trial lists are made of: the stimuli of a run as the trials that a design allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stimkit.errors import UsageError
+from stimkit.manifest import attribute_names, factor_names, select, table
+from stimkit.record import Record
+from stimkit.trials.design import TrialDesign
+from stimkit.trials.sampling import Sampler
+from stimkit.trials.units import Unit, known_columns, units
+
+
+@dataclass(frozen=True)
+class Material:
+    """Stimuli and possible trials."""
+
+    stimuli: pd.DataFrame
+    """The manifest of all stimuli with a status that the design asks for."""
+    factors: tuple[str, ...]
+    columns: tuple[str, ...]
+    """Factors, then attributes and marks."""
+    main: tuple[Unit, ...]
+    practice: tuple[Unit, ...]
+    catch: tuple[Unit, ...]
+
+    def sampler(self, among: Sequence[Unit]) -> Sampler:
+        """A source of trials that balances the factors of which there are several levels."""
+        varying = [name for name in self.factors if len({unit.levels[name] for unit in among}) > 1]
+        return Sampler(among, varying, len(self.stimuli))
+
+
+def material(records: Sequence[Record], design: TrialDesign, generator: np.random.Generator) -> Material:
+    """Find the trials that a design allows; those of practice are drawn by a generator.
+
+    Raises `ProtocolError` for factors that the run does not have, conditions that cannot be evaluated, and where
+    there is no trial of a kind that is asked for.
+    """
+    records = [record for record in records if record["status"] in design.stimuli.status]
+    if not records:
+        raise design.error(f"the run has no stimulus that is {' or '.join(design.stimuli.status)}", "stimuli")
+    stimuli = table(records)
+    factors = ("role", *factor_names(records))
+    columns = (*factors, *attribute_names(records))
+    for path, names in _named(design):
+        known_columns(design, columns, path, names)
+
+    def possible(where: str, section: str) -> tuple[Unit, ...]:
+        try:
+            rows = select(stimuli, where)
+        except UsageError as error:
+            raise design.error(str(error), section, "where") from None
+        return tuple(units(rows, factors, columns, design, section))
+
+    all_of_it = Material(stimuli, factors, columns, possible(design.stimuli.where, "stimuli"), (), ())
+    practice = _practice(all_of_it, design, possible, generator) if design.practice else ()
+    held_out = (
+        {row for unit in practice for row in unit.rows} if design.practice and design.practice.held_out else set()
+    )
+    main = tuple(unit for unit in all_of_it.main if not held_out & set(unit.rows))
+    if not main:
+        raise design.error("leaves no stimulus for the other trials", "practice", "held_out")
+    catch = possible(design.catch.where, "catch") if design.catch else ()
+    return Material(stimuli, factors, columns, main, practice, catch)
+
+
+def _practice(
+    known: Material,
+    design: TrialDesign,
+    possible: Callable[[str, str], tuple[Unit, ...]],
+    generator: np.random.Generator,
+) -> tuple[Unit, ...]:
+    practice = design.practice
+    assert practice is not None
+    found = possible(practice.where, "practice") if practice.where else known.main
+    if len(found) < practice.count:
+        raise design.error(f"only {len(found)} trials are possible", "practice", "count")
+    chosen = known.sampler(found).draw(range(len(found)), practice.count, generator)
+    return tuple(found[index] for index in chosen)
+
+
+def _named(design: TrialDesign) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
+    """Every key of a design, but for `[trial]`, that names factors."""
+    yield ("assign", "between"), design.assign.between
+    if design.assign.latin:
+        yield ("assign", "latin", "items"), (design.assign.latin.items,)
+        yield ("assign", "latin", "conditions"), (design.assign.latin.conditions,)
+    yield ("blocks", "by"), design.blocks.by
+    yield ("sequence", "no_repeat"), design.sequence.no_repeat
+    for name in design.sequence.max_run:
+        yield ("sequence", "max_run", name), (name,)
+    if isinstance(design.response.choices, str):
+        yield ("response", "choices"), (design.response.choices,)
+    if design.response.correct:
+        yield ("response", "correct"), (design.response.correct,)

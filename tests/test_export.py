@@ -1,0 +1,465 @@
+"""Exports are read by what they are for, as far as that is at hand, and hold what the manifest holds."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import types
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+
+import stimkit
+from stimkit.errors import RunFolderError, UsageError
+from stimkit.export.formats import FORMATS, export
+from stimkit.export.jspsych_library import PACKAGES, library, npm_command
+from stimkit.export.psychopy import check
+from stimkit.manifest import table
+from stimkit.responses import join
+from stimkit.results import Results
+from stimkit.trials.design import TrialDesign
+from stimkit.trials.lists import make_lists
+from tests.conftest import small_plan
+
+Command = Callable[..., tuple[int, str, str]]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DESIGN = """
+schema = 1
+name = "compare"
+participants = 2
+[trial]
+form = "pair"
+differ = ["style_layers"]
+[blocks]
+by = ["ratio"]
+[practice]
+count = 1
+[response]
+prompt = "Which <one> has more & larger structures?"
+[timing]
+fixation = 0.05
+"""
+
+
+@pytest.fixture(scope="module")
+def design() -> TrialDesign:
+    return TrialDesign.from_toml(DESIGN)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Two layer sets × two ratios × two replicates; one of the stimuli is rejected."""
+    folder = tmp_path_factory.mktemp("runs") / "exported"
+    stimkit.run(small_plan(factors={"replicate": 2}, synthesis={"max_evaluations": 2}), folder, device="cpu")
+    return stimkit.open_run(folder)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Two tables hold the same values and kinds of values; what is empty is missing."""
+    assert list(found.columns) == list(expected.columns)
+    for name in expected.columns:
+        for one, other in zip(found[name], expected[name], strict=True):
+            if pd.isna(other) or other == "":
+                assert pd.isna(one) or one == "", name
+            elif isinstance(other, str):
+                assert one == other and isinstance(one, str), name
+            else:
+                assert one == other and not isinstance(one, str), name
+
+
+# --- tables ---------------------------------------------------------------------------------------------------
+
+
+def test_tables_hold_the_manifest(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+    assert export(run.path, "csv", tmp_path / "out", design=design) == 8
+    words = pd.read_csv(tmp_path / "out/data_dictionary.csv").set_index(["table", "column"])
+    text = {name: str for name, row in words.loc["stimuli"].iterrows() if row["type"] == "text"}
+    expected = table(list(run.records.values()))
+    read = pd.read_csv(tmp_path / "out/stimuli.csv", dtype=text, keep_default_na=False, na_values=[""])
+    for found in (read, pd.read_parquet(tmp_path / "out/stimuli.parquet")):
+        same(found.drop(columns="stim_file"), expected)
+        assert all((tmp_path / "out" / name).is_file() for name in found["stim_file"])
+    trials = make_lists(list(run.records.values()), design).table
+    for found in (pd.read_csv(tmp_path / "out/trials.csv"), pd.read_parquet(tmp_path / "out/trials.parquet")):
+        same(found, trials)
+    assert set(words.loc["stimuli"].index) == {*expected.columns, "stim_file"} and words["description"].notna().all()
+    assert words.loc[("stimuli", "mean_luminance"), "type"] == "number"
+    assert words.loc[("stimuli", "ppd"), "units"] == "1/deg"
+    assert set(words.loc[("trials", "ratio_2"), "levels"].split(";")) == {"1e-05", "0.0001"}
+    assert "stimulus 2 of the trial" in words.loc[("trials", "ratio_2"), "description"]
+
+
+def test_only_what_is_asked_for(run: Results, tmp_path: Path) -> None:
+    assert export(run.path, "csv", tmp_path / "few", where="style_layers == 'one'", columns=["mean_luminance"]) == 4
+    found = pd.read_csv(tmp_path / "few/stimuli.csv")
+    factors = ["content", "style", "style_layers", "ratio", "replicate"]
+    assert list(found.columns) == ["stimulus_id", "stim_file", "filename", *factors, "mean_luminance"]
+    assert len(list((tmp_path / "few/stimuli").iterdir())) == 4 and not (tmp_path / "few/trials.csv").exists()
+
+
+# --- PsychoPy -------------------------------------------------------------------------------------------------
+
+
+def test_conditions_have_the_same_values_in_both_files(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+    export(run.path, "psychopy", tmp_path / "out", design=design)
+    trials = make_lists(list(run.records.values()), design).table
+    for participant, expected in trials.groupby("participant"):
+        same(pd.read_csv(tmp_path / f"out/conditions/{participant}.csv"), expected)
+        sheet = openpyxl.load_workbook(tmp_path / f"out/conditions/{participant}.xlsx").worksheets[0]
+        rows = list(sheet.iter_rows(values_only=True))
+        same(pd.DataFrame(rows[1:], columns=list(rows[0])), expected)
+        for name in (*expected["stim_file_1"], *expected["stim_file_2"]):
+            assert (tmp_path / "out" / name).read_bytes() == (run.path / name).read_bytes()
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert settings["choices"] == ["left", "right"] and settings["keys"] == ["1", "2"]
+    assert settings["background"] == 0.5 and settings["lists"] == ["p001", "p002"]
+
+
+@pytest.mark.parametrize(
+    "value", ["01", "1,5", "1e5", "inf", "NA", "None", "null", "[1]", "(a)", "=1+1", "a\\nb", "nan", "n/a", "True"]
+)
+def test_values_that_psychopy_reads_otherwise_are_refused(value: str) -> None:
+    check(pd.DataFrame({"style": ["swirl", ""], "ratio": [0.5, np.nan]}))
+    with pytest.raises(UsageError, match="PsychoPy would not read style as the text that it is"):
+        check(pd.DataFrame({"style": ["", value]}))
+    with pytest.raises(UsageError, match='not "style-layers"'):
+        check(pd.DataFrame({"style-layers": ["a"]}))
+
+
+class Stage:
+    """Stands for the windows and keyboard of PsychoPy: draws nothing, answers with keys that were given."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys, self.shown = keys, []
+        self.handlers: list[Any] = []
+
+    def modules(self) -> dict[str, types.ModuleType]:
+        stage = self
+
+        class Drawn:
+            size, pos = (32.0, 32.0), (0, 0)
+
+            def __init__(self, *_: Any, **values: Any) -> None:
+                self.__dict__.update(values)
+
+            def draw(self) -> None:
+                stage.shown.append(getattr(self, "image", None) or getattr(self, "text", ""))
+
+        class Window:
+            size, mouseVisible = (800, 600), True
+
+            def __init__(self, **values: Any) -> None:
+                pass
+
+            def flip(self) -> None:
+                stage.shown.append("flip")
+
+            def close(self) -> None:
+                stage.shown.append("closed")
+
+        class Handler:
+            def __init__(self, trials: list[Any], **_: Any) -> None:
+                self.trials, self.data = trials, []
+
+            def __iter__(self) -> Iterator[Any]:
+                for trial in self.trials:
+                    self.data.append(dict(trial))
+                    yield trial
+
+            def addData(self, name: str, value: Any) -> None:
+                self.data[-1][name] = value
+
+        class Experiment:
+            def __init__(self, *, dataFileName: str, **_: Any) -> None:
+                self.dataFileName, self.loops = dataFileName, []
+
+            def addLoop(self, loop: Any) -> None:
+                self.loops.append(loop)
+
+            def saveAsWideText(self, name: str) -> None:
+                pd.DataFrame(self.loops[0].data).to_csv(name, index=False)
+
+            def __getattr__(self, name: str) -> Any:
+                return lambda *_, **__: None
+
+        def conditions(name: str) -> list[dict[str, Any]]:
+            rows = pd.read_csv(name).astype(object)
+            return rows.where(rows.notna(), None).to_dict("records")
+
+        def wait_keys(keyList: Any = (), timeStamped: Any = None, **_: Any) -> list[Any]:
+            if not keyList:
+                return ["space"]
+            return [(stage.keys.pop(0), 0.25)]
+
+        modules = {name: types.ModuleType(name) for name in ("core", "data", "event", "gui", "visual")}
+        modules["core"].__dict__.update(wait=lambda _: None, Clock=object, quit=lambda: None)
+        modules["data"].__dict__.update(
+            importConditions=conditions, ExperimentHandler=Experiment, TrialHandler=Handler, getDateStr=lambda: "now"
+        )
+        modules["event"].__dict__.update(waitKeys=wait_keys, clearEvents=lambda: None)
+        modules["visual"].__dict__.update(Window=Window, ImageStim=Drawn, TextStim=Drawn)
+        package = types.ModuleType("psychopy")
+        package.__dict__.update(modules)
+        return {"psychopy": package}
+
+
+def test_the_experiment_shows_every_trial_and_saves_the_answers(
+    run: Results, design: TrialDesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script itself runs; only PsychoPy's display and keyboard are stood in for."""
+    export(run.path, "psychopy", tmp_path / "out", design=design)
+    stage = Stage(["1", "2", "1", "escape"])
+    for name, module in stage.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys, "argv", ["experiment.py", "p002"])
+    spec = importlib.util.spec_from_file_location("experiment", tmp_path / "out/experiment.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main()
+    trials = pd.read_csv(tmp_path / "out/conditions/p002.csv")
+    expected = [str(tmp_path / "out" / trials.loc[row, f"stim_file_{place}"]) for row in range(4) for place in (1, 2)]
+    assert [one for one in stage.shown if str(one).endswith(".png")] == expected
+    saved = pd.read_csv(next((tmp_path / "out/data").glob("p002_*.csv")))
+    assert list(saved["choice"].dropna()) == ["left", "right", "left"] and stage.shown[-1] == "closed"
+    assert list(saved["stimulus_id_1"]) == list(trials["stimulus_id_1"][:4])
+
+
+# --- jsPsych --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tarballs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("jspsych")
+    if shutil.which("npm") is None or subprocess.run(npm_command().split(), cwd=folder, capture_output=True).returncode:
+        pytest.skip("needs npm and its registry")
+    return folder
+
+
+def test_lists_of_the_page(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+    """All of the page but jsPsych itself."""
+    from stimkit.export import jspsych
+    from stimkit.export.stimulus_set import stimulus_set
+
+    jspsych.write(stimulus_set(run.path, design=design), tmp_path, {"jspsych.js": b"library"})
+    trials = make_lists(list(run.records.values()), design).table
+    for participant, expected in trials.groupby("participant"):
+        rows = json.loads((tmp_path / f"lists/{participant}.json").read_text())
+        same(pd.DataFrame(rows, dtype=object), expected.astype(object))
+        assert all((tmp_path / row[f"stim_file_{place}"]).is_file() for row in rows for place in (1, 2))
+    page = (tmp_path / "index.html").read_text()
+    loaded = {name for package in PACKAGES for name in package.files.values()}
+    assert loaded == {line.split('"')[-2].removeprefix("jspsych/") for line in page.splitlines() if "jspsych/" in line}
+    assert (tmp_path / "jspsych/jspsych.js").read_bytes() == b"library"
+
+
+def test_another_tarball_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="npm pack jspsych@"):
+        library(tmp_path)
+    (tmp_path / PACKAGES[0].tarball).write_bytes(b"something else")
+    with pytest.raises(UsageError, match="is not jspsych 8"):
+        library(tmp_path)
+
+
+def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
+    """In a browser, from a plain static server, every trial answered; what it saves joins the manifest."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    from playwright.sync_api import sync_playwright
+
+    export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    trials = make_lists(list(run.records.values()), design).table
+    with served(tmp_path / "out") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for participant, form in (("p001", "csv"), ("p002", "json")):
+            page = browser.new_page()
+            errors: list[str] = []
+            page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+            page.on("console", lambda one, errors=errors: errors.append(one.text) if one.type == "error" else None)
+            page.goto(f"{address}/?participant={participant}&save={form}")
+            page.click("#jspsych-instructions-next")
+            expected = trials[trials["participant"] == participant]
+            with page.expect_download() as download:
+                for number, (_, row) in enumerate(expected.iterrows()):
+                    if number and row["block"] != expected.iloc[number - 1]["block"]:
+                        page.click("button:text-is('Continue')")
+                    page.wait_for_selector(".stimuli img")
+                    shown = [image.get_attribute("src") for image in page.query_selector_all(".stimuli img")]
+                    assert shown == [row["stim_file_1"], row["stim_file_2"]]
+                    loaded = "images => images.every(image => image.complete && image.naturalWidth === 32)"
+                    assert page.eval_on_selector_all(".stimuli img", loaded)
+                    page.click(f"button:text-is('{'left' if number % 2 == 0 else 'right'}')")
+                page.click("button:text-is('Continue')")
+            download.value.save_as(tmp_path / f"{participant}.{form}")
+            assert errors == []
+            page.close()
+        browser.close()
+    joined = join(run.path, [tmp_path / "p001.csv", tmp_path / "p002.json"])
+    found = joined.responses
+    assert len(found) == len(trials) and joined.unanswered == () and joined.without_stimulus == 0
+    for name in trials.columns:
+        same(found[[name]], trials[[name]].reset_index(drop=True))
+    assert set(found["choice"]) == {"left", "right"} and (found["rt"] > 0).all()
+
+
+# --- BIDS, BrainIO --------------------------------------------------------------------------------------------
+
+
+def test_a_bids_dataset_is_valid(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+    export(run.path, "bids", tmp_path / "out", design=design)
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    done = subprocess.run([validator, tmp_path / "out", "--json"], capture_output=True, text=True)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [one for one in issues if one["severity"] == "error"] == []
+    rows = pd.read_csv(tmp_path / "out/stimuli/stimuli.tsv", sep="\t", na_values=["n/a"])
+    assert list(rows.columns[:3]) == ["stimulus_id", "type", "filename"] and set(rows["type"]) == {"image"}
+    columns = json.loads((tmp_path / "out/stimuli/stimuli.json").read_text())
+    assert set(columns) == set(rows.columns) and all(one["Description"] for one in columns.values())
+    assert columns["ppd"]["Units"] == "1/deg" and columns["style_layers"]["Levels"] == {"one": "one", "two": "two"}
+    for row in rows.itertuples():
+        path = tmp_path / "out/stimuli" / row.filename
+        record = run.records[row.stimulus_id]
+        assert path.read_bytes() == (run.path / "stimuli" / record["filename"]).read_bytes()
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        assert sidecar["Stimkit"]["loss_total_file"] == record["losses"]["file"]["total"]
+    trials = pd.read_csv(tmp_path / "out/sourcedata/trials.tsv", sep="\t")
+    assert set(trials["stim_file_1"]) <= set(rows["filename"])
+    assert "draft of BEP044" in (tmp_path / "out/README.md").read_text()
+
+
+def test_brainio_files_and_their_digests(run: Results, tmp_path: Path) -> None:
+    export(run.path, "brainio", tmp_path / "out")
+    lookup = pd.read_csv(tmp_path / "out/lookup.csv")
+    assert list(lookup["lookup_type"]) == ["stimulus_set"] * 2 and lookup["class"].tolist()[0] == "StimulusSet"
+    for row in lookup.itertuples():
+        assert hashlib.sha1((tmp_path / "out" / row.location).read_bytes()).hexdigest() == row.sha1
+    stimuli = pd.read_csv(tmp_path / "out" / lookup["location"][0])
+    assert stimuli["stimulus_id"].is_unique and stimuli["stimulus_id"].str.isalnum().all()
+    with zipfile.ZipFile(tmp_path / "out" / lookup["location"][1]) as archive:
+        assert sorted(archive.namelist()) == sorted(stimuli["filename"])
+        for row in stimuli.itertuples():
+            digest = hashlib.sha256(archive.read(row.filename)).hexdigest()
+            assert run.records[row.stimulus_id]["file_sha256"].endswith(digest)
+
+
+# --- mistakes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [one for one in FORMATS if one != "jspsych"])
+def test_a_damaged_stimulus_is_not_exported(small_run: Results, tmp_path: Path, form: str) -> None:
+    shutil.copytree(small_run.path, tmp_path / "run")
+    path = next((tmp_path / "run/stimuli").iterdir())
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(RunFolderError, match="is not the file of its record"):
+        export(tmp_path / "run", form, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["run"], "nothing is left of it"
+
+
+def test_mistakes(run: Results, design: TrialDesign, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "out"
+    for arguments, message in (
+        (("psychopi",), 'no format "psychopi" (did you mean "psychopy"?)'),
+        (("csv", "--where", "style == 'x'"), "no stimulus meets the condition"),
+        (("csv", "--where", "style ="), "cannot be evaluated"),
+        (("csv", "--columns", "mean_luminanc"), 'no column "mean_luminanc" (did you mean "mean_luminance"?)'),
+        (("csv", "--design", tmp_path / "none.toml"), "no such file"),
+    ):
+        code, _, err = command("export", run.path, *arguments, "--out", out)
+        assert code == 2 and message in err and not out.exists()
+    code, said, _ = command("export", run.path, "csv", "--out", out)
+    assert code == 0 and "8 stimuli for csv" in said
+    code, _, err = command("export", run.path, "csv", "--out", out)
+    assert code == 2 and "is not an empty folder" in err
+    with pytest.raises(UsageError, match="the trial design says"):
+        export(run.path, "csv", tmp_path / "other", design=design, where="style == 'x'")
+
+
+# --- PsychoPy itself ------------------------------------------------------------------------------------------
+
+READ = """
+import json, sys
+from psychopy.data import importConditions
+rows = importConditions(sys.argv[1])
+print(json.dumps([{k: v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in rows]))
+"""
+ANSWER = """
+import sys
+from psychopy import data
+rows = data.importConditions(sys.argv[1])
+experiment = data.ExperimentHandler(name="test", extraInfo={"session": 1}, savePickle=False, saveWideText=False)
+loop = data.TrialHandler(rows, nReps=1, method="sequential", name="trials")
+experiment.addLoop(loop)
+for number, trial in enumerate(loop):
+    loop.addData("choice", "left")
+    loop.addData("rt", number / 4)
+    experiment.nextEntry()
+experiment.saveAsWideText(sys.argv[2])
+experiment.abort()
+"""
+NEEDED = [
+    "numpy",
+    "pandas",
+    "openpyxl",
+    "packaging",
+    "scipy",
+    "pillow",
+    "requests",
+    "pyyaml",
+    "six",
+    "json-tricks",
+    "i18next",
+]
+
+
+@pytest.mark.slow
+def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
+    run: Results, design: TrialDesign, tmp_path: Path
+) -> None:
+    """In an environment of its own, since PsychoPy needs much that is of no use here."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    pip = [python, "-m", "pip", "install", "--quiet"]
+    if subprocess.run([*pip, "--no-deps", "psychopy"]).returncode or subprocess.run([*pip, *NEEDED]).returncode:
+        pytest.skip("needs the package registry")
+    export(run.path, "psychopy", tmp_path / "out", design=design)
+    trials = make_lists(list(run.records.values()), design).table
+    for form in ("csv", "xlsx"):
+        for participant, expected in trials.groupby("participant"):
+            path = tmp_path / f"out/conditions/{participant}.{form}"
+            done = subprocess.run([python, "-c", READ, path], capture_output=True, text=True, check=True)
+            same(pd.DataFrame(json.loads(done.stdout.splitlines()[-1]), dtype=object), expected.astype(object))
+    answers = tmp_path / "answers.csv"
+    subprocess.run([python, "-c", ANSWER, tmp_path / "out/conditions/p001.csv", answers], check=True)
+    joined = join(run.path, [answers])
+    expected = trials[trials["participant"] == "p001"].reset_index(drop=True)
+    same(joined.responses[list(expected.columns)], expected)
+    assert list(joined.responses["rt"]) == [number / 4 for number in range(len(expected))]

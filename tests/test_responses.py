@@ -1,0 +1,119 @@
+"""Answers come back to the stimuli that they belong to, and to no others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+from stimkit.errors import UsageError
+from stimkit.responses import join, save
+from stimkit.results import Results
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ids(small_run: Results) -> list[str]:
+    return list(small_run.records)
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def psychopy(ids: list[str], participant: str = "p001") -> str:
+    """A file as PsychoPy's `saveAsWideText` writes it, with an instruction in front."""
+    rows = [
+        f"{participant},{number},{one},trials,{number / 2},{number % 2}," for number, one in enumerate(ids, start=1)
+    ]
+    return "\ufeffparticipant,trial,stimulus_id,trials.thisN,rt,correct,\n,,,,,,\n" + "\n".join(rows) + "\n"
+
+
+def test_files_of_both_programs(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    rows = [{"participant": "p002", "trial_type": "preload", "rt": None}]
+    rows += [{"participant": "p002", "trial": n, "stimulus_id": one, "rt": 10 * n} for n, one in enumerate(ids[:3])]
+    files = [written(tmp_path / "a.csv", psychopy(ids)), written(tmp_path / "b.json", json.dumps(rows))]
+    joined = join(small_run.path, files)
+    assert joined.without_stimulus == 2 and len(joined.unknown) == 0 and joined.unanswered == ()
+    found = joined.responses
+    assert list(found["stimulus_id"]) == [*ids, *ids[:3]]
+    assert list(found["rt"]) == [0.5, 1.0, 1.5, 2.0, 0.0, 10.0, 20.0]
+    for row in found.to_dict("records"):
+        record = small_run.records[row["stimulus_id"]]
+        assert {name: str(row[name]) for name in ("style_layers", "content")} == {
+            name: record["levels"][name] for name in ("style_layers", "content")
+        }
+        assert row["ratio"] == float(record["levels"]["ratio"])
+        assert row["loss_total_file"] == record["losses"]["file"]["total"]
+        assert row["mean_luminance"] == record["mean_luminance"]
+    assert list(found["response_file"]) == ["a.csv"] * 4 + ["b.json"] * 3
+
+
+def test_a_dataset_with_coordinates(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    joined = join(small_run.path, [written(tmp_path / "a.csv", psychopy(ids[:2]))])
+    save(joined, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/responses.csv")
+    with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
+        assert dataset.sizes == {"response": 2}
+        assert {"stimulus_id", "style_layers", "ratio", "participant"} <= set(dataset.coords)
+        assert list(dataset["rt"].values) == list(table["rt"]) == [0.5, 1.0]
+        chosen = dataset.where(dataset["stimulus_id"] == ids[1], drop=True)
+        assert chosen["rt"].item() == 1.0 and chosen["style_layers"].item() == table["style_layers"][1]
+        assert dataset["mean_luminance"].attrs["units"] == "1"
+        assert json.loads(dataset.attrs["response_files"])["a.csv"].startswith("sha256:")
+    assert list(pd.read_csv(tmp_path / "out/unanswered.csv")["stimulus_id"]) == ids[2:] == list(joined.unanswered)
+
+
+def test_trials_of_several_stimuli_and_names_of_files(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    names = [f"stimuli/{small_run.records[one]['filename']}" for one in ids]
+    text = f"stim_file_1,stim_file_2,choice\n{names[0]},{names[1]},left\n{names[3]},{names[2]},right\n"
+    found = join(small_run.path, [written(tmp_path / "a.csv", text)], columns=["seed"]).responses
+    assert found["stimulus_id_1"].tolist() == [ids[0], ids[3]] and found["stimulus_id_2"].tolist() == [ids[1], ids[2]]
+    for place in (1, 2):
+        seeds = [small_run.records[one]["seed"] for one in found[f"stimulus_id_{place}"]]
+        assert list(found[f"seed_{place}"]) == seeds and "mean_luminance_1" not in found
+
+
+def test_columns_of_the_same_name_are_kept_apart(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    text = f"stimulus_id,status,style_layers\n{ids[0]},done,{small_run.records[ids[0]]['levels']['style_layers']}\n"
+    found = join(small_run.path, [written(tmp_path / "a.csv", text)]).responses
+    assert found["status"].tolist() == ["done"] and found["stimulus_status"].tolist() == ["accepted"]
+
+
+def test_responses_to_other_stimuli(small_run: Results, ids: list[str], tmp_path: Path, command: Command) -> None:
+    mixed = written(tmp_path / "mixed.csv", f"stimulus_id,rt\n{ids[0]},1\nsffffffffff,2\n")
+    joined = join(small_run.path, [mixed])
+    assert list(joined.unknown["rt"]) == [2] and list(joined.responses["rt"]) == [1]
+    code, out, _ = command("join", small_run.path, mixed, "--out", tmp_path / "out")
+    assert code == 5 and "1 rows show stimuli that are not in the run" in out
+    assert list(pd.read_csv(tmp_path / "out/unknown.csv")["stimulus_id"]) == ["sffffffffff"]
+    code, _, err = command("join", small_run.path, mixed, "--out", tmp_path / "out")
+    assert code == 2 and "is not an empty folder" in err
+    with pytest.raises(UsageError, match="are they of another run"):
+        join(small_run.path, [written(tmp_path / "other.csv", "stimulus_id,rt\nsffffffffff,2\n")])
+
+
+def test_mistakes(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    once = written(tmp_path / "a.csv", psychopy(ids))
+    with pytest.raises(UsageError, match=r"8 responses are to the same trial, as participant p001, trial 1"):
+        join(small_run.path, [once, once])
+    levels = small_run.records[ids[0]]["levels"]["style_layers"]
+    other = written(tmp_path / "b.csv", f"stimulus_id,style_layers\n{ids[0]},another\n")
+    with pytest.raises(UsageError, match=f'says style_layers "another" of {ids[0]}, and the manifest says "{levels}"'):
+        join(small_run.path, [other])
+    with pytest.raises(UsageError, match="has no column stimulus_id or stim_file, but x, y"):
+        join(small_run.path, [written(tmp_path / "c.csv", "x,y\n1,2\n")])
+    with pytest.raises(UsageError, match="is no table"):
+        join(small_run.path, [written(tmp_path / "d.json", '{"a": 1}')])
+    with pytest.raises(UsageError, match="is no table"):
+        join(small_run.path, [written(tmp_path / "e.csv", "")])
+    with pytest.raises(UsageError, match="cannot be read"):
+        join(small_run.path, [tmp_path / "none.csv"])
+    with pytest.raises(UsageError, match='no column "sead"'):
+        join(small_run.path, [once], columns=["sead"])

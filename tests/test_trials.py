@@ -1,0 +1,346 @@
+"""Trial lists: what is promised about them is counted."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stimkit.errors import ProtocolError, UsageError
+from stimkit.manifest import select
+from stimkit.record import Record
+from stimkit.results import Results
+from stimkit.trials.balance import balance, longest_run, notes
+from stimkit.trials.design import TrialDesign
+from stimkit.trials.files import save
+from stimkit.trials.lists import TrialLists, make_lists
+from stimkit.trials.sequence import Impossible, arrange, keeps
+from stimkit.trials.squares import latin, williams
+from tests.conftest import ROOT
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def records(small_run: Results) -> list[Record]:
+    """Stimuli of 4 contents × 3 styles × 2 replicates."""
+    return made_up(small_run, 4, 3, 2)
+
+
+def made_up(run: Results, contents: int, styles: int, replicates: int = 1) -> list[Record]:
+    """Records of a design, from one that is real."""
+    template = next(iter(run.records.values()))
+    found = []
+    cells = itertools.product(range(contents), range(styles), range(replicates))
+    for number, (content, style, replicate) in enumerate(cells):
+        record = copy.deepcopy(template)
+        levels = {"content": f"c{content}", "style": f"s{style}", "replicate": str(replicate + 1)}
+        stimulus_id = f"s{number:010x}"
+        record |= {"stimulus_id": stimulus_id, "filename": f"{stimulus_id}.png", "levels": levels, "attributes": {}}
+        record["replicate"] = replicate + 1
+        found.append(record)
+    return found
+
+
+def lists(records: Sequence[Record], text: str = "", participants: int = 6) -> TrialLists:
+    return make_lists(records, design(text, participants))
+
+
+def design(text: str = "", participants: int = 6) -> TrialDesign:
+    return TrialDesign.from_toml(f"schema = 1\nname = 'test'\nparticipants = {participants}\n{text}")
+
+
+def by_participant(found: TrialLists) -> list[pd.DataFrame]:
+    return [rows for _, rows in found.table.groupby("participant")]
+
+
+# --- squares --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_squares_are_balanced(count: int) -> None:
+    for square, times in ((latin(count), 1), (williams(count), 1 if count % 2 == 0 or count == 1 else 2)):
+        assert all(sorted(row) == list(range(count)) for row in square)
+        for column in zip(*square, strict=True):
+            assert Counter(column) == dict.fromkeys(range(count), times)
+    follows = Counter(pair for row in williams(count) for pair in itertools.pairwise(row))
+    assert len(follows) == count * (count - 1) and len(set(follows.values())) <= 1, "each after each, equally often"
+
+
+# --- orders ---------------------------------------------------------------------------------------------------
+
+
+def levels_of(text: str) -> list[dict[str, frozenset[str]]]:
+    return [{"style": frozenset(trial)} for trial in text.split()]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_order_is_found_where_there_is_one(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    trials = levels_of(" ".join(generator.choice(list("aabc"), 6)))
+    longest = int(generator.integers(1, 3))
+    possible = any(keeps(order, {"style": longest}) for order in itertools.permutations(trials))
+    try:
+        order = arrange(trials, {"style": longest}, generator)
+    except Impossible:
+        assert not possible
+    else:
+        assert (
+            possible and sorted(order) == list(range(6)) and keeps([trials[one] for one in order], {"style": longest})
+        )
+
+
+def test_a_broken_rule_is_seen() -> None:
+    assert keeps(levels_of("a b a b"), {"style": 1})
+    assert not keeps(levels_of("a b b a"), {"style": 1}) and keeps(levels_of("a b b a"), {"style": 2})
+    assert not keeps(levels_of("ab bc"), {"style": 1}), "a trial of several stimuli has several levels"
+    assert not keeps(levels_of("ab bc ba"), {"style": 2}) and keeps(levels_of("ab bc ca"), {"style": 2})
+    assert longest_run([set("ab"), set("bc"), set("ca"), set("c")]) == 3 and longest_run([set("a")]) == 1
+
+
+def test_trials_before_count_and_orders_are_random() -> None:
+    trials = levels_of("a a b b c c")
+    first = [
+        arrange(trials, {"style": 1}, np.random.default_rng(seed), before=levels_of("c a"))[0] for seed in range(60)
+    ]
+    assert set(first) == {2, 3, 4, 5}, "any but a, which was the last"
+    orders = {tuple(arrange(trials, {"style": 1}, np.random.default_rng(seed))) for seed in range(60)}
+    assert len(orders) > 50
+
+
+# --- lists ----------------------------------------------------------------------------------------------------
+
+
+def test_every_stimulus_so_often_and_nothing_twice_in_a_row(records: list[Record]) -> None:
+    found = lists(records, "[trial]\nrepetitions = 2\n[sequence]\nno_repeat = ['content']\nmax_run = {style = 2}")
+    for rows in by_participant(found):
+        assert Counter(rows["stimulus_id"]) == dict.fromkeys((record["stimulus_id"] for record in records), 2)
+        assert list(rows["trial"]) == list(range(1, 49))
+        assert (rows["content"].to_numpy()[1:] != rows["content"].to_numpy()[:-1]).all()
+        assert longest_run([{style} for style in rows["style"]]) <= 2
+    orders = {tuple(rows["stimulus_id"]) for rows in by_participant(found)}
+    assert len(orders) == 6
+
+
+def test_lists_are_reproducible_and_keep_when_participants_are_added(records: list[Record]) -> None:
+    text = "[trial]\ncount = 7\n[blocks]\ncount = 2\n[sequence]\nno_repeat = ['style']"
+    few, more = lists(records, text, 3).table, lists(records, text, 9).table
+    pd.testing.assert_frame_equal(few, more.head(len(few)))
+    assert not few["stimulus_id"].equals(lists(records, "seed = 1\n" + text, 3).table["stimulus_id"])
+
+
+def test_between_participants(records: list[Record]) -> None:
+    found = lists(records, "[assign]\nbetween = ['style']", 7)
+    assert Counter(rows["style"].unique().tolist()[0] for rows in by_participant(found)) == {"s0": 3, "s1": 2, "s2": 2}
+    assert all(rows["style"].nunique() == 1 and len(rows) == 8 for rows in by_participant(found))
+    assert set(found.table["group"]) == {"style-s0", "style-s1", "style-s2"} and found.cycle == 3
+    assert "every 3 participants, and 7 is no multiple" in notes(found)[0] and notes(lists(records)) == []
+
+
+def test_latin_square_of_items_and_conditions(records: list[Record]) -> None:
+    found = lists(records, "[assign]\nlatin = {items = 'content', conditions = 'style'}")
+    seen = Counter()
+    for rows in by_participant(found):
+        pairs = set(zip(rows["content"], rows["style"], strict=True))
+        assert len(pairs) == 4 and {content for content, _ in pairs} == {"c0", "c1", "c2", "c3"}
+        seen.update(pairs)
+    assert seen == dict.fromkeys(itertools.product(("c0", "c1", "c2", "c3"), ("s0", "s1", "s2")), 2)
+
+
+def test_pairs_are_equal_but_for_what_differs(records: list[Record]) -> None:
+    found = lists(records, "[trial]\nform = 'pair'\ndiffer = ['style']", 2).table
+    assert (found["content_1"] == found["content_2"]).all() and (found["replicate_1"] == found["replicate_2"]).all()
+    assert (found["style_1"] != found["style_2"]).all()
+    assert len(found) == 2 * 4 * 2 * 3, "contents × replicates × pairs of styles"
+    sides = Counter(zip(found["stimulus_id_1"], found["stimulus_id_2"], strict=True))
+    assert all(sides[pair] == sides[pair[::-1]] == 1 for pair in sides), "the second sees each the other way round"
+    free = lists(records, "[trial]\nform = 'pair'\ndiffer = ['style']\nfree = ['replicate']", 1).table
+    assert len(free) == 4 * 3 * 4
+
+
+def test_triplets_have_an_odd_one(records: list[Record]) -> None:
+    text = "[trial]\nform = 'triplet'\ndiffer = ['style']\nfree = ['replicate']"
+    found = lists(records, text, 3)
+    for row in found.table.to_dict("records"):
+        styles = [row[f"style_{place}"] for place in (1, 2, 3)]
+        odd = styles.index(next(style for style in styles if styles.count(style) == 1))
+        assert int(row["answer"]) == odd + 1 and len({row[f"content_{place}"] for place in (1, 2, 3)}) == 1
+        assert len({row[f"stimulus_id_{place}"] for place in (1, 2, 3)}) == 3
+    for rows in by_participant(found):
+        assert len(rows) == 4 * 3 * 1 * 4 and set(Counter(rows["answer"]).values()) == {16}
+    same = lists(records, "[trial]\nform = 'triplet'\ndiffer = ['style']", 1).table
+    assert all(len({row[f"stimulus_id_{one}"] for one in (1, 2, 3)}) == 2 for row in same.to_dict("records"))
+
+
+@pytest.mark.parametrize(("order", "cycle"), [("williams", 6), ("latin", 3), ("fixed", 1)])
+def test_blocks_and_their_order(records: list[Record], order: str, cycle: int) -> None:
+    found = lists(records, f"[blocks]\nby = ['style']\norder = '{order}'")
+    orders = [tuple(rows["block_label"].unique()) for rows in by_participant(found)]
+    assert all(
+        (rows["style"] == rows["block_label"].str.removeprefix("style-")).all() for rows in by_participant(found)
+    )
+    assert found.cycle == cycle and len(set(orders)) == cycle
+    counted = balance(found)
+    places = counted[counted["measure"] == "block"]["total"]
+    assert set(places) == ({6} if order == "fixed" else {2})
+    if order == "williams":
+        assert set(counted[counted["measure"] == "block_after"]["total"]) == {2}
+
+
+def test_blocks_by_count_have_as_many_of_each(small_run: Results) -> None:
+    found = lists(made_up(small_run, 4, 4, 4), "[blocks]\ncount = 4", 2)
+    for rows in by_participant(found):
+        for _, block in rows.groupby("block"):
+            assert len(block) == 16 and set(Counter(zip(block["content"], block["style"], strict=True)).values()) == {1}
+
+
+def test_a_part_of_the_trials_is_balanced_within_and_over_participants(small_run: Results) -> None:
+    found = lists(made_up(small_run, 16, 16, 5), "[trial]\ncount = 64", 20)
+    for rows in by_participant(found):
+        assert rows["stimulus_id"].is_unique
+        assert set(rows["content"].value_counts()) == set(rows["style"].value_counts()) == {4}
+    counted = balance(found)
+    uses = counted[counted["measure"] == "stimulus"].iloc[0]
+    assert uses["total"] == 1280 and uses["highest"] <= 2, "1,280 showings of 1,280 stimuli"
+    assert found.table["stimulus_id"].nunique() > 1200
+
+
+def test_practice_and_catch_trials(records: list[Record]) -> None:
+    records[0] |= {"role": "untouched", "levels": {**records[0]["levels"], "style": ""}}
+    text = """
+[practice]
+count = 3
+held_out = true
+[catch]
+count = 4
+where = 'role == "untouched"'
+answer = "5"
+[sequence]
+max_run = {style = 2}
+"""
+    found = lists(records, text)
+    practised = set(found.table.loc[found.table["kind"] == "practice", "stimulus_id"])
+    main = found.table[found.table["kind"] == "main"]
+    assert len(practised) == 3 and not practised & set(main["stimulus_id"]) and main["role"].eq("main").all()
+    for rows in by_participant(found):
+        assert list(rows["kind"][:3]) == ["practice"] * 3 and set(rows["block"][:3]) == {0}
+        rest = rows[3:].reset_index(drop=True)
+        places = np.flatnonzero(rest["kind"] == "catch")
+        assert len(places) == 4 and all(place // 6 == part for part, place in enumerate(places)), "one in each quarter"
+        assert rest.loc[places, "answer"].eq(5).all() and rest.drop(places)["answer"].isna().all()
+        assert keeps([{"style": frozenset([one])} for one in rest["style"]], {"style": 2})
+
+
+def test_catch_trials_keep_the_rules_too(records: list[Record]) -> None:
+    text = "[catch]\ncount = 3\nwhere = 'content == \"c0\"'\n[sequence]\nno_repeat = ['content']"
+    for rows in by_participant(lists(records, text)):
+        assert Counter(rows["kind"]) == {"main": 24, "catch": 3}
+        assert keeps([{"content": frozenset([one])} for one in rows["content"]], {"content": 1})
+
+
+def test_only_what_was_accepted_or_is_asked_for(records: list[Record]) -> None:
+    records[3]["status"] = "rejected"
+    assert len(lists(records, participants=1).table) == 23
+    assert len(lists(records, "[stimuli]\nstatus = ['accepted', 'rejected']", 1).table) == 24
+    assert len(lists(records, "[stimuli]\nwhere = 'style == \"s1\" and replicate == 2'", 1).table) == 3
+
+
+def test_answers(records: list[Record]) -> None:
+    found = lists(records, "[response]\nchoices = 'style'\ncorrect = 'style'")
+    assert found.answers.choices == ("s0", "s1", "s2") and found.answers.keys == ("1", "2", "3")
+    assert (found.table["answer"] == found.table["style"]).all()
+    counted = balance(found).set_index(["measure", "level"])
+    assert counted.loc[("answer", "s1"), "total"] == 48
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[sequence]\nno_repeat = ['styel']",
+         'test.toml:5: sequence.no_repeat: the run has no factor or attribute "styel" (did you mean "style"?)'),
+        ("[trial]\nform = 'pair'\ndiffer = ['x']", 'trial.differ: the run has no factor or attribute "x"'),
+        ("[trial]\nform = 'pair'", "trial.differ: name the factors in which the stimuli of a pair differ"),
+        ("[trial]\ndiffer = ['style']", "trial.differ: is for pairs and triplets"),
+        ("[trial]\nform = 'quadruple'", 'trial.form: must be "single", "pair" or "triplet"'),
+        ("[blocks]\nby = ['style']\ncount = 2", "blocks.count: give either by or count"),
+        ("[trial]\nform = 'pair'\ndiffer = ['style']\n[blocks]\nby = ['style']",
+         "blocks.by: the stimuli of a trial differ"),
+        ("[sequence]\nno_repeat = ['replicate', 'content', 'style']\n[stimuli]\nwhere = 'style == \"s0\"'",
+         "sequence.no_repeat: 8 of 8 trials of a block have style"),
+        ("[stimuli]\nwhere = 'style == \"nothing\"'", "stimuli: no stimulus is selected"),
+        ("[stimuli]\nwhere = 'style ='", "stimuli.where: the condition"),
+        ("[practice]\ncount = 25", "practice.count: only 24 trials are possible"),
+        ("[practice]\ncount = 24\nheld_out = true", "practice.held_out: leaves no stimulus"),
+        ("[catch]\ncount = 1\nwhere = 'style == \"s0\"'\nanswer = 'x'", 'catch.answer: "x" is no choice'),
+        ("[response]\ncorrect = 'style'", "response.choices: style has levels that are no choice: s0, s1, s2"),
+        ("[response]\nkeys = ['a', 'a']\nchoices = ['x', 'y']", "response.keys: a is given twice"),
+        ("[response]\nkeys = ['a']\nchoices = ['x', 'y']", "response.keys: there are 1 keys for 2 choices"),
+        ("[stimuli]\nwhere = 'content != \"c0\" or style != \"s1\"'\n"
+         "[assign]\nlatin = {items = 'content', conditions = 'style'}\nbetween = ['content']",
+         "assign: leaves a group"),
+        ("unknown = 1", "unknown: unknown key"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(records: list[Record], text: str, message: str) -> None:
+    first = f"schema = 1\nname = 'test'\nparticipants = 2\n{text}"
+    with pytest.raises(ProtocolError) as caught:
+        make_lists(records, TrialDesign.from_toml(first, name="test.toml"))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "@pd.read_csv('x')",
+        "style.to_csv('x')",
+        "style.str.pipe(print)",
+        "[x for x in style]",
+        "(lambda: 1)()",
+        "style[",
+    ],
+)
+def test_conditions_run_nothing_else(where: str) -> None:
+    with pytest.raises(UsageError, match="cannot be evaluated"):
+        select(pd.DataFrame({"style": ["a", "b"]}), where)
+
+
+def test_conditions() -> None:
+    table = pd.DataFrame({"style": ["a", "b", "ab"], "x": [1.0, 2.0, np.nan]})
+    for where, rows in {
+        "style == 'a' or x > 1.5": [0, 1],
+        "style in ['a', 'ab']": [0, 2],
+        "style.str.contains('b') and not x.isna()": [1],
+        "x * 2 <= 2": [0],
+    }.items():
+        assert list(select(table, where).index) == rows
+
+
+def test_files_and_command(small_run: Results, tmp_path: Path, command: Command) -> None:
+    example = ROOT / "protocols/trials/rating.toml"
+    text = example.read_text().replace('no_repeat = ["style"]', "")
+    (tmp_path / "rating.toml").write_text(text)
+    out = tmp_path / "lists"
+    code, said, err = command("trials", small_run.path, "--design", tmp_path / "rating.toml", "--out", out)
+    assert code == 0 and "12 participants" in said, err
+    whole = pd.read_csv(out / "trials.csv")
+    parts = [pd.read_csv(path) for path in sorted((out / "participants").iterdir())]
+    pd.testing.assert_frame_equal(whole, pd.concat(parts, ignore_index=True))
+    assert (out / "design.toml").read_text() == text
+    files = {(small_run.path / name).is_file() for name in whole["stim_file"]}
+    assert files == {True}
+    code, _, err = command("trials", small_run.path, "--design", tmp_path / "rating.toml", "--out", out)
+    assert code == 2 and "is not an empty folder" in err
+    assert command("trials", small_run.path, "--design", tmp_path / "none.toml")[0] == 2
+
+
+def test_nothing_is_left_where_lists_cannot_be_written(records: list[Record], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is not an empty folder"):
+        save(lists(records), tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
