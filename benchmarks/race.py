@@ -15,8 +15,8 @@ from torchvision.models.vgg import cfgs, make_layers
 from stimkit import weights
 from stimkit.cells import Cell, Plan
 from stimkit.layers import CONVOLUTIONS, LAYERS
+from stimkit.making import choose_batch_size
 from stimkit.precision import network_arithmetic
-from stimkit.runner import choose_batch_size
 
 RATIOS = (0, 1e-6, 1e-5)
 MARKS = (100, 200, 300)  # evaluations of the plain method whose losses are to be reached

@@ -13,7 +13,7 @@ from harness import HERE, PAIRS, PROTOCOLS, ROOT, Section, Workshop, plan_of, ta
 
 import stimkit
 from stimkit import cost
-from stimkit.runner import choose_batch_size, groups
+from stimkit.making import choose_batch_size, groups
 from stimkit.search import COMPACT_BELOW
 
 SET, SIZE, EVALUATIONS, MEASURED = 1280, 224, 500, 64

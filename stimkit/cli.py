@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from stimkit import __version__, cli_audit, cli_experiments, cli_runs
+from stimkit import __version__, cli_audit, cli_experiments, cli_run, cli_runs
+from stimkit.cli_run import ProtocolPath
 from stimkit.cli_runs import AsJson
 from stimkit.cli_weights import weights_app
-from stimkit.errors import Interrupted, ProtocolError, RunFolderError, StimkitError, UsageError
-
-if TYPE_CHECKING:
-    from stimkit.runner import Event, OnEvent
+from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
 
 app = typer.Typer(
     name="stimkit",
@@ -32,8 +26,6 @@ app = typer.Typer(
 )
 
 app.add_typer(weights_app, name="weights")
-
-ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
 
 
 def _version(value: bool) -> None:
@@ -49,49 +41,6 @@ def _root(
     ] = False,
 ) -> None:
     """Make controlled stimulus sets for perception experiments from a protocol file."""
-
-
-@app.command()
-def run(
-    protocol: ProtocolPath,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Cells optimized together; default by memory.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same batches give the same bits on the same machine.")
-    ] = False,
-    keep_inputs: Annotated[
-        bool, typer.Option("--bundle", help="Keep copies of images and weights in the run folder.")
-    ] = False,
-) -> None:
-    """Make the stimuli of a protocol. Run it again to go on after an interruption.
-
-    Example: stimkit run protocols/quickstart.toml
-    """
-    from stimkit.planning import plan as make_plan
-    from stimkit.protocol import Protocol
-
-    plan = make_plan(Protocol.load(protocol))
-    plan.check_complete()
-    folder = out or Path("runs") / plan.protocol.name
-    from stimkit import display, runner
-    from stimkit.precision import choose_device
-
-    with _signals() as check, display.run_display(str(choose_device(device)), len(plan.cells)) as show:
-        summary = runner.run(
-            plan,
-            folder,
-            device=device,
-            batch_size=batch_size,
-            retry_failed=retry_failed,
-            deterministic=deterministic,
-            keep_inputs=keep_inputs,
-            on_event=_checking(check, show),
-        )
-    display.show_run_summary(summary)
-    if summary.failed or summary.rejected:
-        raise typer.Exit(4)
 
 
 @app.command()
@@ -179,6 +128,8 @@ def doctor(as_json: AsJson = False) -> None:
             typer.echo(f"{'':<10} {line}")
 
 
+app.command()(cli_run.run)
+app.command()(cli_run.collect)
 app.command()(cli_runs.status)
 app.command()(cli_runs.verify)
 app.command()(cli_runs.regenerate)
@@ -199,34 +150,6 @@ def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
         raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
     state = store.state(planned)
     return {name: list(getattr(state, name)) for name in ("done", "rejected", "failed", "pending")}
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM; a second one ends the process at once."""
-    received: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_DFL)
-        os.write(2, b"\nstopping; complete stimuli are kept (again to stop at once)\n")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _checking(received: list[int], show: OnEvent) -> OnEvent:
-    def on_event(event: Event) -> None:
-        show(event)
-        if received:
-            raise Interrupted(received[0])
-
-    return on_event
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stimkit.verify import Verification
 
 SHOWN = 5  # findings of a kind
+MAX_RUNNING = 2  # batches whose state is shown
 LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
 
 out = Console(highlight=False, soft_wrap=True)
@@ -77,10 +78,12 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
 
         def show(event: Event) -> None:
             parts = [f"{event.done}/{event.total} cells"]
-            if event.progress is not None:
-                parts.append(f"evaluation {event.progress.evaluation}/{event.progress.max_evaluations}")
-                if math.isfinite(event.progress.relative_loss):
-                    parts.append(f"loss × {event.progress.relative_loss:.1e}")
+            for one in event.running[:MAX_RUNNING]:
+                parts.append(f"evaluation {one.progress.evaluation}/{one.progress.max_evaluations}")
+                if math.isfinite(one.progress.relative_loss):
+                    parts.append(f"loss × {one.progress.relative_loss:.1e}")
+            if len(event.running) > MAX_RUNNING:
+                parts.append(f"{len(event.running)} workers")
             parts.append(f"{duration(clock.left(event))} left")
             progress.update(task, completed=event.done + event.share, state=" · ".join(parts))
 
@@ -117,6 +120,8 @@ def show_run_summary(summary: RunSummary) -> None:
     for what, ids in (("rejected", summary.rejected), ("failed", summary.failed)):
         if ids:
             out.print(f"{len(ids)} {what} (see status_reason in manifest.csv): {_some(ids)}")
+    if summary.pending:
+        out.print(f"{summary.pending} are pending")
     out.print(f"stimuli       {summary.path / 'stimuli'}")
     out.print(f"manifest      {summary.path / 'manifest.csv'}, manifest.nc, losses.csv")
     out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")

@@ -60,9 +60,14 @@ def select(stimuli: pd.DataFrame, where: str) -> pd.DataFrame:
     """
     try:
         for node in ast.walk(ast.parse(where, mode="eval")):
-            if isinstance(node, _NOT_IN_CONDITIONS) or (isinstance(node, ast.Attribute) and node.attr not in _METHODS):
+            is_other = isinstance(node, ast.Attribute) and node.attr not in _METHODS
+            is_power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift)
+            if isinstance(node, _NOT_IN_CONDITIONS) or is_other or is_power:
                 raise ValueError(f"{ast.unparse(node)} is not possible in a condition")
-        return stimuli.query(where, engine="python")
+        holds = stimuli.eval(where, engine="python")
+        if not isinstance(holds, pd.Series) or holds.dtype != bool or not holds.index.equals(stimuli.index):
+            raise ValueError("it is no condition")
+        return stimuli[holds]
     except Exception as error:  # pandas raises whatever the expression raises
         raise UsageError(f"the condition {where!r} cannot be evaluated on the manifest: {error}") from None
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:  # which would load torch
 STAGES = ("initial", "optimized", "equalized", "file")
 """Where losses are measured; `equalized` only where an image is changed between optimization and file."""
 
+TERMS = ("content", "style")
+PROCESS_DIED = "process_died"
+"""Stop reason of a cell that ended its process; no rule of the optimization, and never accepted."""
+
 DEGREES = ("height_deg", "width_deg")
 
 Record = dict[str, Any]
@@ -89,11 +93,41 @@ def make_record(
         "trace_sha256": trace_digest(synthesis.trace),
         "wall_time_s": round(synthesis.seconds, 4),
         **execution.__dict__,
-        "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created_utc": _now(),
     }
     record = {key: _finite(value) if isinstance(value, float) else value for key, value in record.items()}
     failure = _failure(synthesis, stimulus)
     record |= {"status": "failed", "status_reason": failure} if failure else judged(record, plan)
+    return {**record, "attempts": [*earlier, {key: record[key] for key in migrations.ATTEMPT_KEYS}]}
+
+
+def lost_record(
+    cell: Cell, plan: Plan, execution: Execution, trace: Trace, reason: str, earlier: Sequence[Attempt] = ()
+) -> Record:
+    """The record of a cell that nothing is left of, since its process died each time; without losses and statistics."""
+    nothing = {name: None for name in ("content", "style", "total")}
+    layers = {f"{term}_layers": dict.fromkeys(name for name, _ in getattr(cell, f"{term}_layers")) for term in TERMS}
+    record: Record = {
+        **dict.fromkeys(column.name for column in COLUMNS if not column.name.startswith("loss_")),
+        "schema": migrations.RECORD.current,
+        "stimulus_id": cell.id,
+        "filename": cell.filename,
+        "attempt": cell.attempt,
+        **request(cell, plan),
+        "evaluations": 0,
+        "rollbacks": 0,
+        "stop_reason": PROCESS_DIED,
+        "losses": {stage: {**nothing, **layers} for stage in STAGES if stage != "equalized"},
+        "height_px": cell.settings.height,
+        "width_px": cell.settings.width,
+        **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True)),
+        "trace_sha256": trace_digest(trace),
+        "wall_time_s": 0.0,
+        **execution.__dict__,
+        "created_utc": _now(),
+        "status": "failed",
+        "status_reason": reason,
+    }
     return {**record, "attempts": [*earlier, {key: record[key] for key in migrations.ATTEMPT_KEYS}]}
 
 
@@ -133,6 +167,10 @@ def request(cell: Cell, plan: Plan) -> Record:
         request[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
         request[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
     return request
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def trace_digest(trace: Trace) -> str:

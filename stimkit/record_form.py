@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stimkit.columns import COLUMNS
 from stimkit.errors import RunFolderError
+from stimkit.measures import BASIC
 from stimkit.record import Record
 
+STATISTICS = (*BASIC, "clip_low_frac", "clip_high_frac")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -66,13 +68,13 @@ class _Record(_Form):
     window: Count
     height_px: Count
     width_px: Count
-    mean_luminance: Number
-    rms_contrast: Number
-    mean_r: Number
-    mean_g: Number
-    mean_b: Number
-    clip_low_frac: Number
-    clip_high_frac: Number
+    mean_luminance: Number | None
+    rms_contrast: Number | None
+    mean_r: Number | None
+    mean_g: Number | None
+    mean_b: Number | None
+    clip_low_frac: Number | None
+    clip_high_frac: Number | None
     wall_time_s: Number
     role: str
     control_of: str
@@ -95,6 +97,13 @@ class _Record(_Form):
     bits: Annotated[int, Field(ge=8, le=16)]
     batch_size: Count
     batch_slot: Count
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> _Record:
+        absent = [name for name in STATISTICS if getattr(self, name) is None]
+        if absent and self.status != "failed":
+            raise ValueError(f"{absent[0]} is null, though it did not fail")
+        return self
 
 
 _KEYS = {"trace_sha256"} | {

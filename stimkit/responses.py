@@ -30,9 +30,11 @@ JOINED = (
 """Columns of the manifest that are joined by default, beside factors and attributes."""
 _ID = re.compile(r"stimulus_id(_\d+)?")
 _FILE = re.compile(r"stim_file(_\d+)?")
-_ID_IN_NAME = re.compile(r"(s[0-9a-f]{10})\.png$")
+_ID_IN_NAME = re.compile(r"(?:^|[/_-])(s[0-9a-f]{10})(?:_image)?\.png$")
+_LABELS = ("participant", "session")
 _TRIAL = ("participant", "session", "trial")  # what tells the trials of an experiment apart
-_NO_VALUE = {"", "null", "NaN", "None"}
+_NO_VALUE = {"", "null", "NaN", "None", "n/a", "NA"}
+_EXACT = 2**53  # whole numbers beyond are identifiers
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Joined:
     unanswered: tuple[str, ...]
     """Accepted stimuli of the run without a response."""
     dataset: xr.Dataset
-    """`responses` along the dimension `response`; factors, attributes and ids are coordinates."""
+    """`responses` along the dimension `row`; factors, attributes and ids are coordinates."""
 
 
 def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str] | None = None) -> Joined:
@@ -70,7 +72,9 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
     )
     factors, attributes = factor_names(records), attribute_names(records)
     wanted = _wanted(manifest, (*factors, *attributes), columns)
-    read = pd.concat([_read(Path(file)) for file in files], ignore_index=True)
+    read = pd.concat([_read(Path(file)) for file in files], ignore_index=True) if files else pd.DataFrame()
+    if read.empty:
+        raise UsageError(f"there are no responses in {', '.join(map(str, files)) or 'no file'}")
     places = _places(read)
     shown = read[[f"stimulus_id{place}" for place in places]].notna().any(axis=1)
     responses = read[shown].reset_index(drop=True)
@@ -126,12 +130,13 @@ def _read(path: Path) -> pd.DataFrame:
         rows = _json(text) if path.suffix == ".json" else _separated(text, "\t" if path.suffix == ".tsv" else ",")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, RecursionError, pd.errors.ParserError) as error:
         raise UsageError(f"{path} is no table: {error}") from error
     for name in [name for name in rows.columns if _FILE.fullmatch(name)]:
         place = name.removeprefix("stim_file")
         if f"stimulus_id{place}" not in rows:
-            rows[f"stimulus_id{place}"] = rows[name].astype("string").str.extract(_ID_IN_NAME, expand=False)
+            files = rows[name].astype("string")
+            rows[f"stimulus_id{place}"] = files.str.extract(_ID_IN_NAME, expand=False).fillna(files)
     if not any(_ID.fullmatch(name) for name in rows.columns):
         raise UsageError(f"{path} has no column stimulus_id or stim_file, but {', '.join(map(str, rows.columns[:8]))}")
     return rows.assign(response_file=path.name)
@@ -141,24 +146,30 @@ def _json(text: str) -> pd.DataFrame:
     rows = json.loads(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is not a list of objects")
-    return pd.DataFrame(rows)
+    flat = [{key: json.dumps(one) if isinstance(one, list | dict) else one for key, one in row.items()} for row in rows]
+    found = pd.DataFrame(flat)
+    return found.assign(**{name: found[name].astype("string") for name in _LABELS if name in found})
 
 
 def _separated(text: str, separator: str) -> pd.DataFrame:
-    rows = pd.read_csv(io.StringIO(text), sep=separator, dtype="string", keep_default_na=False)
+    rows = pd.read_csv(io.StringIO(text), sep=separator, dtype="string", keep_default_na=False, index_col=False)
     rows = rows.loc[:, [not str(name).startswith("Unnamed: ") for name in rows.columns]]
-    return pd.DataFrame({name: _typed(rows[name]) for name in rows.columns})
+    return pd.DataFrame({name: _typed(rows[name], name in _LABELS) for name in rows.columns})
 
 
-def _typed(values: Any) -> Any:
-    """A column of text as numbers or truth values, where all that it has are such."""
+def _typed(values: Any, is_label: bool) -> Any:
+    """A column of text as numbers or truth values, where all that it has are such and none is a label like 007."""
     given = values.mask(values.isin(_NO_VALUE))
+    if is_label or given.str.match(r"[+-]?0\d").any():
+        return given
     if set(given.dropna().str.lower()) <= {"true", "false"} and given.notna().any():
         return given.str.lower().map({"true": True, "false": False})
     try:
-        return pd.to_numeric(given)
+        numbers = pd.to_numeric(given)
     except ValueError:
         return given
+    whole = given.str.fullmatch(r"[+-]?\d+").fillna(False).astype(bool)
+    return given if (numbers[whole].abs() > _EXACT).any() else numbers
 
 
 def _places(read: pd.DataFrame) -> list[str]:
@@ -178,7 +189,8 @@ def _check_twice(responses: pd.DataFrame) -> None:
     key = [name for name in _TRIAL if name in responses]
     if not {"participant", "trial"} <= set(key):
         return
-    twice = responses[responses.duplicated(key, keep=False)]
+    told = responses.dropna(subset=["participant", "trial"])
+    twice = told[told.duplicated(key, keep=False)]
     if len(twice):
         one = twice.iloc[0]
         of_it = ", ".join(f"{name} {one[name]}" for name in key)
@@ -233,7 +245,7 @@ def _dataset(
         attributes = {"long_name": column.long_name} if column else {}
         attributes |= {"units": column.units} if column and column.units else {}
         target = coordinates if base in (*design, "participant") or _ID.fullmatch(name) else variables
-        target[name] = ("response", _plain(joined[name]), attributes)
+        target[name.replace("/", "_")] = ("row", _plain(joined[name]), attributes)
     return xr.Dataset(variables, coordinates, {"stimkit_version": __version__, "response_files": _sources(files)})
 
 
@@ -248,9 +260,7 @@ def _plain(values: Any) -> Any:
 
 
 def _sources(files: Sequence[str | Path]) -> str:
-    return json.dumps(
-        {Path(file).name: f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}" for file in files}
-    )
+    return json.dumps({str(file): f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}" for file in files})
 
 
 def counts(joined: Joined) -> Iterator[str]:

@@ -1,34 +1,27 @@
-"""Run a plan: batches of pending cells, optimized, measured, committed."""
+"""Run a plan in this process: all of it, or one shard of several; then the tables."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from stimkit import __version__, cost, derived
-from stimkit.batch import Assembly
+from stimkit import cost, derived
 from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment, device_name
-from stimkit.errors import DeviceError
+from stimkit.errors import UsageError
 from stimkit.inputs import PlanInputs, input_files
-from stimkit.layers import deepest
+from stimkit.lock import plan_of
+from stimkit.making import Committed, Maker, News, Running, groups
+from stimkit.pending import judge_again, pending_cells
 from stimkit.precision import check_precision, choose_device, determinism
-from stimkit.record import DEGREES, Attempt, Execution, Record, judged, make_record, request
-from stimkit.search import Progress
-from stimkit.settings import Settings
-from stimkit.stimulus import Stimulus, finish
+from stimkit.record import Attempt, Record
 from stimkit.store import RunStore
-from stimkit.synthesis import Synthesis, synthesize_batch
-from stimkit.titration import titrate, titrated_value
 
-MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
-CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
-MEMORY_SHARE = 0.6  # of the free memory that a batch may take
+SHARD_UNIT = 16  # cells of a group that stay together in a shard, where there are enough of them
 
 
 @dataclass(frozen=True)
@@ -38,15 +31,15 @@ class Event:
     done: int
     total: int
     record: Record | None = None
-    progress: Progress | None = None
-    batch_size: int = 0
+    running: tuple[Running, ...] = ()
+    """Batches that are under way."""
+    note: str = ""
+    """Anything else that is worth saying."""
 
     @property
     def share(self) -> float:
-        """How many cells' worth of work the current batch has done."""
-        if self.progress is None:
-            return 0.0
-        return self.batch_size * self.progress.evaluation / self.progress.max_evaluations
+        """How many cells' worth of work has been done in batches that are under way."""
+        return sum(one.share for one in self.running)
 
 
 OnEvent = Callable[[Event], None]
@@ -62,6 +55,7 @@ class RunSummary:
     done_before: int
     rejected: tuple[str, ...]
     failed: tuple[str, ...]
+    pending: int = 0
     stop_reasons: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     device: str = "cpu"
@@ -87,80 +81,164 @@ def run(
     `StorageError` where it cannot be written. Whatever ends the run early, also an exception raised by
     `on_event`, complete cells are kept and tables written.
     """
+    began = time.perf_counter()
+    where = checked_device(plan, device)
+    store = RunStore.create(out, plan)
+    with store.writing():
+        pending, attempts = begin(store, plan, plan.cells, retry_failed=retry_failed, keep_inputs=keep_inputs)
+        before = len(plan.cells) - len(pending)
+        counter = Counter(len(plan.cells), before, on_event)
+        try:
+            _make(plan, store, where, pending, attempts, batch_size, deterministic, counter)
+        finally:
+            records = derived.rebuild(store, plan)
+    return summary(store, plan, records, counter.made, before, began, f"{where} ({device_name(where)})")
+
+
+def run_shard(
+    plan: Plan,
+    out: str | Path,
+    shard: tuple[int, int],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    retry_failed: bool = False,
+    deterministic: bool = False,
+    on_event: OnEvent | None = None,
+) -> RunSummary:
+    """Make the pending cells of one of several shards, `(number from 1, of how many)`, beside those who make others.
+
+    Which cells are in a shard follows from the plan alone. No tables are made: `collect` does that. Raises what `run`
+    does, `RunFolderError` where the same shard is being made already, and `UsageError` for a shard that there is not.
+    """
+    number, count = shard
+    if not 1 <= number <= count:
+        raise UsageError(f"there is no shard {number} of {count}; give 1/{count} to {count}/{count}")
+    began = time.perf_counter()
+    where = checked_device(plan, device)
+    store = RunStore.create(out, plan)
+    cells = shard_cells(plan, number, count)
+    with store.writing_part(f"{number}-of-{count}"):
+        with store.in_turn():
+            pending, attempts = begin(store, plan, cells, retry_failed=retry_failed)
+        before = len(cells) - len(pending)
+        counter = Counter(len(cells), before, on_event)
+        _make(plan, store, where, pending, attempts, batch_size, deterministic, counter)
+    records = [store.record(cell.id) for cell in cells if store.completed([cell.id])]
+    return summary(store, plan, records, counter.made, before, began, f"{where} ({device_name(where)})", cells)
+
+
+def collect(out: str | Path) -> RunSummary:
+    """Make the tables and contact sheets of a run folder, such as one that shards were made in.
+
+    Raises `RunFolderError` for a folder that is no run, or that somebody is writing.
+    """
+    began = time.perf_counter()
+    store = RunStore.open(out)
+    plan = plan_of(store.lock_contents(), base=store.origin())
+    with store.writing():
+        records = derived.rebuild(store, plan)
+    return summary(store, plan, records, 0, len(records), began, "")
+
+
+def shard_cells(plan: Plan, number: int, count: int) -> list[Cell]:
+    """The cells of a shard: of each group of cells that can share a batch, every `count`-th unit of neighbours."""
+    chosen, unit_number = [], 0
+    for group in groups(plan.cells).values():
+        unit = min(SHARD_UNIT, max(1, -(-len(group) // (4 * count))))
+        for start in range(0, len(group), unit):
+            if unit_number % count == number - 1:
+                chosen += group[start : start + unit]
+            unit_number += 1
+    return chosen
+
+
+def checked_device(plan: Plan, device: str) -> torch.device:
+    """The device by name, if it can do what a plan asks for.
+
+    Raises `DeviceError` where it is not there or cannot, `ProtocolError` where inputs of the plan are missing.
+    """
     plan.check_complete()
     where = choose_device(device)
     for precision in {cell.settings.precision for cell in plan.cells}:
         check_precision(precision, where)
-    store = RunStore.create(out, plan)
-    began = time.perf_counter()
-    with store.writing():
-        judged_anew = _judge_again(store, plan)
-        pending, attempts = _pending(store, plan, judged_anew, retry_failed=retry_failed)
-        store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
-        env_id = store.describe(plan, describe_environment(where, deterministic=deterministic))
-        if keep_inputs:
-            store.keep_inputs(input_files(plan, PlanInputs(plan)))
-        worker = _Worker(plan, store, where, env_id, batch_size, on_event, attempts, len(plan.cells) - len(pending))
-        try:
-            for record in judged_anew.values():
-                store.rewrite(record)
-            with determinism(deterministic):
-                worker.run(pending)
-        finally:
-            records = derived.rebuild(store, plan)
+    return where
+
+
+def begin(
+    store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_failed: bool = False, keep_inputs: bool = False
+) -> tuple[list[Cell], dict[str, list[Attempt]]]:
+    """Write what a run folder says of its plan, judge what is complete; return what is to be made of some cells."""
+    judged_anew = judge_again(store, plan, cells)
+    pending, attempts = pending_cells(store, plan, cells, retry_failed=retry_failed, judged_anew=judged_anew)
+    store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
+    store.describe(plan)
+    if keep_inputs:
+        store.keep_inputs(input_files(plan, PlanInputs(plan)))
+    for record in judged_anew.values():
+        store.rewrite(record)
+    return pending, attempts
+
+
+class Counter:
+    """Turns what happens to cells into events."""
+
+    def __init__(self, total: int, before: int, on_event: OnEvent | None) -> None:
+        self._total, self._before, self._on_event = total, before, on_event
+        self.made = 0
+
+    def __call__(self, news: News) -> None:
+        if isinstance(news, Committed):
+            self.made += 1
+            self.emit(record=news.record)
+        else:
+            self.emit(running=(news,))
+
+    def emit(self, *, record: Record | None = None, running: tuple[Running, ...] = (), note: str = "") -> None:
+        if self._on_event is not None:
+            self._on_event(Event(self._before + self.made, self._total, record, running, note))
+
+
+def _make(
+    plan: Plan,
+    store: RunStore,
+    where: torch.device,
+    pending: Sequence[Cell],
+    attempts: dict[str, list[Attempt]],
+    batch_size: int | None,
+    deterministic: bool,
+    counter: Counter,
+) -> None:
+    env_id = store.add_environment(describe_environment(where, deterministic=deterministic))
+    maker = Maker(plan, store, PlanInputs(plan), where, env_id, batch_size=batch_size, on_news=counter)
+    with determinism(deterministic):
+        maker.make(pending, attempts)
+
+
+def summary(
+    store: RunStore,
+    plan: Plan,
+    records: Sequence[Record],
+    made: int,
+    before: int,
+    began: float,
+    device: str,
+    cells: Sequence[Cell] | None = None,
+) -> RunSummary:
+    """Say what a run did to some of the cells of a plan, and what became of them."""
+    planned = len(plan.cells if cells is None else cells)
     return RunSummary(
         path=store.path,
-        planned=len(plan.cells),
-        made=worker.made,
-        done_before=len(plan.cells) - len(pending),
+        planned=planned,
+        made=made,
+        done_before=before,
         rejected=tuple(record["stimulus_id"] for record in records if record["status"] == "rejected"),
         failed=tuple(record["stimulus_id"] for record in records if record["status"] == "failed"),
+        pending=planned - len(records),
         stop_reasons=_count(record["stop_reason"] for record in records),
         seconds=time.perf_counter() - began,
-        device=f"{where} ({device_name(where)})",
+        device=device,
     )
-
-
-def _judge_again(store: RunStore, plan: Plan) -> dict[str, Record]:
-    """Records of complete stimuli whose status is another one by the rules as they are now."""
-    changed = {}
-    for stimulus_id in store.completed() & plan.by_id.keys():
-        record = store.record(stimulus_id)
-        # What the id does not depend on may be another now: attributes, pixels per degree, whose control it is.
-        cell = plan.by_id[stimulus_id].as_recorded(record)
-        status = {**request(cell, plan), **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True))}
-        status["filename"] = cell.filename
-        if record["status"] != "failed":
-            status |= judged({**record, **status}, plan)
-        if any(record[key] != value for key, value in status.items()):
-            *earlier, last = record["attempts"]
-            anew = {**record, **status}
-            attempts = [*earlier, {**last, "status_reason": anew["status_reason"]}]
-            changed[stimulus_id] = {**anew, "attempts": attempts}
-    return changed
-
-
-def _pending(
-    store: RunStore, plan: Plan, judged_anew: Mapping[str, Record], *, retry_failed: bool
-) -> tuple[list[Cell], dict[str, list[Attempt]]]:
-    """The cells to make, each at its next attempt, and the attempts before that.
-
-    A complete cell is made again where its stimulus is not accepted and tries are left.
-    """
-    pending, attempts = [], {}
-    complete = store.completed()
-    for cell in plan.cells:
-        if cell.id not in complete:
-            pending.append(cell)
-            continue
-        record = judged_anew.get(cell.id) or store.record(cell.id)
-        tried = len(record["attempts"])
-        if record["status"] != "accepted" and tried <= plan.protocol.accept.retries:
-            pending.append(cell.at_attempt(tried + 1))
-            attempts[cell.id] = record["attempts"]
-        elif retry_failed and record["status"] == "failed":
-            pending.append(cell)
-    return pending, attempts
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:
@@ -168,137 +246,3 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return counts
-
-
-Kind = tuple[Settings, str, bool]
-
-
-def groups(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
-    """Cells that can share a batch (same settings, same deepest layer, all with or all without a mask), in order."""
-    found: dict[Kind, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault((cell.settings, deepest(cell.layers).name, cell.mask is not None), []).append(cell)
-    return found
-
-
-def choose_batch_size(settings: Settings, deepest_layer: str, device: torch.device) -> int:
-    """Largest batch that the memory model says fits the device, and that it makes good use of."""
-    limit = MAX_BATCH[device.type]
-    if device.type == "cpu":
-        return max(1, min(limit, CPU_BATCH_PIXELS // (settings.height * settings.width)))
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 4e9
-    return max(1, min(limit, int(MEMORY_SHARE * free / cost.cell_bytes(deepest_layer, settings))))
-
-
-class _Worker:
-    """Networks, targets and images of one run on one device; each is made once and reused."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        store: RunStore,
-        device: torch.device,
-        env_id: str,
-        batch_size: int | None,
-        on_event: OnEvent | None,
-        attempts: dict[str, list[Attempt]],
-        done: int,
-    ) -> None:
-        self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
-        self._batch_size, self._on_event, self._done = batch_size, on_event, done
-        self._attempts = attempts  # those before the next one, of cells that were tried already
-        self._inputs = PlanInputs(plan)
-        self._assembly = Assembly(self._inputs, device)
-        self.made = 0
-
-    def run(self, cells: Sequence[Cell]) -> None:
-        try:
-            for (settings, last, _), group in groups(cells).items():
-                self._run_group(group, self._batch_size or choose_batch_size(settings, last, self._device))
-        except torch.AcceleratorError as error:
-            raise DeviceError(
-                f"{self._device} failed: {str(error).splitlines()[0]}; complete cells are kept, run again to go on"
-            ) from error
-
-    def _run_group(self, pending: list[Cell], size: int) -> None:
-        """Run cells in batches; where the device has too little memory for one, in smaller ones from then on.
-
-        Cells that are not accepted and have tries left join the next batch.
-        """
-        while pending:
-            batch = pending[:size]
-            again = self._tried(batch)
-            if again is not None:
-                pending = [*again, *pending[len(batch) :]]
-            elif len(batch) > 1:
-                size = (len(batch) + 1) // 2
-            else:
-                height, width = batch[0].settings.size
-                raise DeviceError(
-                    f"{self._device} has too little memory for one cell of {height} × {width} px;"
-                    " use a smaller size or --device cpu"
-                )
-
-    def _tried(self, batch: list[Cell]) -> list[Cell] | None:
-        """Run a batch and return the cells to try again; None if the device has too little memory for it."""
-        try:
-            return self._run_batch(batch)
-        except torch.OutOfMemoryError:
-            pass
-        torch.cuda.empty_cache()  # only now: the exception held on to the tensors
-        return None
-
-    def _run_batch(self, batch: list[Cell]) -> list[Cell]:
-        if batch[0].settings.titrate != "none":
-            batch = titrate(batch, self._assembly, self._inputs, self._report(len(batch)))
-        assembled = self._assembly.batch(batch)
-        began = time.perf_counter()
-        results = synthesize_batch(assembled, self._report(len(batch)))
-        self._remember_rate(batch, results, time.perf_counter() - began)
-        digests = [hashlib.sha256(one.float().cpu().numpy().tobytes()).hexdigest() for one in assembled.initial]
-        return self._commit(batch, results, finish(results, assembled), digests)
-
-    def _commit(
-        self,
-        batch: list[Cell],
-        results: Sequence[Synthesis],
-        stimuli: Sequence[Stimulus],
-        digests: list[str],
-    ) -> list[Cell]:
-        """Commit the cells of a batch, but for those to try again, which are returned at their next attempt."""
-        again = []
-        names = "".join(cell.id if cell.attempt == 1 else f"{cell.id}.{cell.attempt}" for cell in batch)
-        batch_id = "b" + hashlib.sha256(names.encode()).hexdigest()[:8]
-        for slot, (cell, synthesis, stimulus) in enumerate(zip(batch, results, stimuli, strict=True)):
-            execution = Execution(
-                str(self._device), batch_id, len(batch), slot, __version__, torch.__version__, self._env_id
-            )
-            earlier = self._attempts.pop(cell.id, [])
-            missed = None
-            if cell.settings.titrate != "none":
-                missed = titrated_value(cell, synthesis, stimulus, self._inputs) - cell.settings.titrate_value
-            record = make_record(cell, self._plan, synthesis, stimulus, digests[slot], execution, earlier, missed)
-            if record["status"] != "accepted" and cell.attempt <= self._plan.protocol.accept.retries:
-                self._attempts[cell.id] = record["attempts"]
-                again.append(cell.at_attempt(cell.attempt + 1))
-                continue
-            self._store.commit(record, stimulus.png, synthesis.trace)
-            self._done, self.made = self._done + 1, self.made + 1
-            self._emit(Event(self._done, len(self._plan.cells), record=record, batch_size=len(batch)))
-        return again
-
-    def _report(self, size: int) -> Callable[[Progress], None]:
-        return lambda progress: self._emit(Event(self._done, len(self._plan.cells), progress=progress, batch_size=size))
-
-    def _emit(self, event: Event) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
-
-    def _remember_rate(self, batch: list[Cell], results: Sequence[Synthesis], seconds: float) -> None:
-        settings = batch[0].settings
-        flops = sum(
-            one.evaluations * cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
-            for cell, one in zip(batch, results, strict=True)
-        )
-        if seconds > 1:
-            cost.remember_rate(self._device.type, settings.precision, flops / seconds)

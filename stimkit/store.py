@@ -36,7 +36,7 @@ INPUTS = "inputs"  # copies of images and weights, where there are any
 DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
 CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
 # What a folder can hold that was left before its lock file was written.
-BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock|\.lock-holder\.json|\..*\.tmp")
+BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock.*|\..*\.tmp")
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -96,16 +96,21 @@ class RunStore:
                 " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
             )
 
-    def describe(self, plan: Plan, environment: Mapping[str, Any]) -> str:
-        """Write protocol, resolved protocol and environment; return the id that records give the environment.
+    def describe(self, plan: Plan) -> None:
+        """Write the protocol and the resolved protocol, which makes the folder a run folder."""
+        self.write("protocol.toml", plan.protocol.text.encode())
+        self.write(self.lock_file.name, _json({**lock_of(plan), "origin": self._relative(plan.protocol.base)}))
 
-        A run that is continued elsewhere keeps the environments of its earlier cells.
+    def add_environment(self, environment: Mapping[str, Any]) -> str:
+        """Write an environment beside those of earlier cells; return the id that records give it.
+
+        Several processes may do so at the same time.
         """
         env_id = "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
-        environments = {**self.environments(), env_id: environment}
-        self.write("protocol.toml", plan.protocol.text.encode())
-        self.write("environment.json", _json(environments))
-        self.write(self.lock_file.name, _json({**lock_of(plan), "origin": self._relative(plan.protocol.base)}))
+        with storage_errors(self.path), writer.in_turn(self.path, "environment"):
+            environments = self.environments()
+            if env_id not in environments:
+                self.write("environment.json", _json({**environments, env_id: environment}))
         return env_id
 
     def _relative(self, base: Path) -> str | None:
@@ -167,11 +172,26 @@ class RunStore:
             rejected=tuple(one for one, status in statuses.items() if status == "rejected"),
             failed=tuple(one for one, status in statuses.items() if status == "failed"),
             pending=tuple(one for one in planned if one not in done),
-            writer=writer.current_writer(self.path),
+            writer=writer.current_writers(self.path) or None,
         )
 
     def planned_ids(self) -> set[str]:
         return set(self.lock_contents()["cells"])
+
+    @contextmanager
+    def writing_part(self, part: str) -> Iterator[None]:
+        """Be the only writer of a part of the cells, while others write theirs.
+
+        Raises `RunFolderError` naming the holder if somebody else writes the part, or the whole folder.
+        """
+        with writer.part_writer(self.path, part):
+            yield
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Wait for a moment in which nobody else begins or writes the whole folder, and let nobody meanwhile."""
+        with writer.in_turn(self.path):
+            yield
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -220,8 +240,10 @@ class RunStore:
     def _record_path(self, stimulus_id: str) -> Path:
         return self.path / "records" / f"{stimulus_id}.json"
 
-    def completed(self) -> set[str]:
-        """Ids of the cells that have a record."""
+    def completed(self, among: Iterable[str] | None = None) -> set[str]:
+        """Ids of the cells that have a record; of those `among` which it is asked, without listing the folder."""
+        if among is not None:
+            return {stimulus_id for stimulus_id in among if self._record_path(stimulus_id).is_file()}
         return {path.stem for path in (self.path / "records").glob("s*.json")}
 
     def record(self, stimulus_id: str) -> Record:

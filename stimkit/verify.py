@@ -310,6 +310,6 @@ def _attributes(table: xr.Dataset) -> dict[str, Any]:
 
 
 def _load(data: bytes) -> xr.Dataset:
-    store = xr.backends.NetCDF4DataStore(netCDF4.Dataset("manifest.nc", memory=data))  # type: ignore[no-untyped-call]
+    store = xr.backends.NetCDF4DataStore(netCDF4.Dataset("manifest.nc", memory=data))
     with xr.open_dataset(store) as found:
         return found.load()

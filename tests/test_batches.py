@@ -10,9 +10,10 @@ import torch
 
 import stimkit
 from stimkit.errors import DeviceError
+from stimkit.making import groups
 from stimkit.precision import determinism
 from stimkit.results import Results
-from stimkit.runner import Event, groups
+from stimkit.runner import Event
 from tests.conftest import small_plan
 
 ALIKE = {"factors": {"style_layers": ["two"], "replicate": 5}, "synthesis": {"max_evaluations": 3}}
@@ -44,7 +45,7 @@ def device_that_holds(cells: int) -> Callable[[Event], None]:
     """A listener that runs out of memory like a device would, in the midst of a larger batch."""
 
     def listen(event: Event) -> None:
-        if event.progress is not None and event.batch_size > cells:
+        if any(one.batch_size > cells for one in event.running):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     return listen
@@ -71,7 +72,7 @@ def test_a_device_that_vanishes_ends_the_run_and_keeps_complete_cells(tmp_path: 
     plan = small_plan(**ALIKE)
 
     def vanish(event: Event) -> None:
-        if event.progress is not None and event.done >= 4:
+        if event.running and event.done >= 4:
             raise torch.AcceleratorError("CUDA error: device-side trouble\nmore about it")
 
     with pytest.raises(DeviceError, match=r"cpu failed: CUDA error: device-side trouble; complete cells are kept"):

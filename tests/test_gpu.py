@@ -14,9 +14,9 @@ from stimkit.audit import audit
 from stimkit.batch import Assembly
 from stimkit.inputs import PlanInputs
 from stimkit.losses import gram_matrix
+from stimkit.making import choose_batch_size
 from stimkit.precision import determinism
 from stimkit.results import Results
-from stimkit.runner import choose_batch_size
 from stimkit.synthesis import Synthesis, synthesize_batch
 from tests.conftest import small_plan
 

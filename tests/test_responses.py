@@ -60,13 +60,13 @@ def test_a_dataset_with_coordinates(small_run: Results, ids: list[str], tmp_path
     save(joined, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/responses.csv")
     with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
-        assert dataset.sizes == {"response": 2}
+        assert dataset.sizes == {"row": 2}
         assert {"stimulus_id", "style_layers", "ratio", "participant"} <= set(dataset.coords)
         assert list(dataset["rt"].values) == list(table["rt"]) == [0.5, 1.0]
         chosen = dataset.where(dataset["stimulus_id"] == ids[1], drop=True)
         assert chosen["rt"].item() == 1.0 and chosen["style_layers"].item() == table["style_layers"][1]
         assert dataset["mean_luminance"].attrs["units"] == "1"
-        assert json.loads(dataset.attrs["response_files"])["a.csv"].startswith("sha256:")
+        assert json.loads(dataset.attrs["response_files"])[str(tmp_path / "a.csv")].startswith("sha256:")
     assert list(pd.read_csv(tmp_path / "out/unanswered.csv")["stimulus_id"]) == ids[2:] == list(joined.unanswered)
 
 
@@ -113,7 +113,31 @@ def test_mistakes(small_run: Results, ids: list[str], tmp_path: Path) -> None:
         join(small_run.path, [written(tmp_path / "d.json", '{"a": 1}')])
     with pytest.raises(UsageError, match="is no table"):
         join(small_run.path, [written(tmp_path / "e.csv", "")])
+    with pytest.raises(UsageError, match="there are no responses in"):
+        join(small_run.path, [written(tmp_path / "f.csv", "stimulus_id,rt\n")])
+    with pytest.raises(UsageError, match="is no table"):
+        join(small_run.path, [written(tmp_path / "g.json", "[" * 100_000)])
     with pytest.raises(UsageError, match="cannot be read"):
         join(small_run.path, [tmp_path / "none.csv"])
     with pytest.raises(UsageError, match='no column "sead"'):
         join(small_run.path, [once], columns=["sead"])
+
+
+def test_labels_stay_what_they_are(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    text = "participant,trial,stimulus_id,code,rt,age/sex,note\n"
+    text += f"007,1,{ids[0]},012,0.50,30/f,5e12345\n7,1,{ids[1]},1,n/a,,1\n"
+    joined = join(small_run.path, [written(tmp_path / "a.csv", text)])
+    found = joined.responses
+    assert list(found["participant"]) == ["007", "7"] and list(found["code"]) == ["012", "1"]
+    assert found["rt"][0] == 0.5 and pd.isna(found["rt"][1])
+    save(joined, tmp_path / "out")
+    with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
+        assert dataset["age_sex"].values.tolist() == ["30/f", ""]
+
+
+def test_files_that_are_named_as_exports_name_them(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    names = [f"stim-{ids[0]}_image.png", "stimuli/another.png", ""]
+    text = "stim_file,rt\n" + "".join(f"{name},1\n" for name in names)
+    joined = join(small_run.path, [written(tmp_path / "a.csv", text)])
+    assert list(joined.responses["stimulus_id"]) == [ids[0]] and joined.without_stimulus == 1
+    assert list(joined.unknown["stim_file"]) == ["stimuli/another.png"]

@@ -236,9 +236,9 @@ def test_notes_in_a_run_folder_do_not_stop_it(tmp_path: Path) -> None:
 
 
 def test_a_run_continued_elsewhere_keeps_the_earlier_environment(tmp_path: Path) -> None:
-    plan = small_plan()
-    store = RunStore.create(tmp_path / "run", plan)
-    first, second = store.describe(plan, {"torch": "1"}), store.describe(plan, {"torch": "2"})
+    store = RunStore.create(tmp_path / "run", small_plan())
+    first, second = store.add_environment({"torch": "1"}), store.add_environment({"torch": "2"})
+    assert store.add_environment({"torch": "1"}) == first
     assert store.environments() == {first: {"torch": "1"}, second: {"torch": "2"}}
 
 

@@ -170,7 +170,11 @@ def test_triplets_have_an_odd_one(records: list[Record]) -> None:
     for row in found.table.to_dict("records"):
         styles = [row[f"style_{place}"] for place in (1, 2, 3)]
         odd = styles.index(next(style for style in styles if styles.count(style) == 1))
-        assert int(row["answer"]) == odd + 1 and len({row[f"content_{place}"] for place in (1, 2, 3)}) == 1
+        assert (
+            row["answer"] == str(odd + 1)
+            and row["answer_index"] == odd + 1
+            and len({row[f"content_{place}"] for place in (1, 2, 3)}) == 1
+        )
         assert len({row[f"stimulus_id_{place}"] for place in (1, 2, 3)}) == 3
     for rows in by_participant(found):
         assert len(rows) == 4 * 3 * 1 * 4 and set(Counter(rows["answer"]).values()) == {16}
@@ -233,7 +237,8 @@ max_run = {style = 2}
         rest = rows[3:].reset_index(drop=True)
         places = np.flatnonzero(rest["kind"] == "catch")
         assert len(places) == 4 and all(place // 6 == part for part, place in enumerate(places)), "one in each quarter"
-        assert rest.loc[places, "answer"].eq(5).all() and rest.drop(places)["answer"].isna().all()
+        assert rest.loc[places, "answer"].eq("5").all() and rest.drop(places)["answer"].eq("").all()
+        assert rest.loc[places, "answer_index"].eq(5).all() and rest.drop(places)["answer_index"].isna().all()
         assert keeps([{"style": frozenset([one])} for one in rest["style"]], {"style": 2})
 
 
@@ -259,9 +264,110 @@ def test_answers(records: list[Record]) -> None:
     assert counted.loc[("answer", "s1"), "total"] == 48
 
 
+@pytest.mark.parametrize("form", ["pair", "triplet"])
+@pytest.mark.parametrize(
+    "assign", ["", "[assign]\nbetween = ['content']", "[blocks]\nby = ['content']\norder = 'latin'"]
+)
+def test_places_are_balanced_for_each_trial_whatever_else_goes_by_turns(
+    records: list[Record], form: str, assign: str
+) -> None:
+    found = lists(records, f"[trial]\nform = '{form}'\ndiffer = ['style']\nfree = ['replicate']\n{assign}", 24)
+    row = balance(found).set_index("measure").loc["arrangement"]
+    assert row["lowest"] == row["highest"] == (24 if "between" not in assign else 6) / (2 if form == "pair" else 3)
+    answers = Counter(zip(found.table["block"], found.table["answer"], strict=True))
+    if "blocks" in assign and form == "triplet":
+        assert len(set(answers.values())) == 1, "places do not follow the order of blocks"
+
+
+def test_orders_of_blocks_are_balanced_within_groups(records: list[Record]) -> None:
+    found = lists(
+        records, "[assign]\nbetween = ['content']\n[blocks]\nby = ['content', 'style']\norder = 'williams'", 24
+    )
+    assert found.cycle == 24 and notes(found) == []
+    places = Counter(
+        (block.rpartition("-")[2], number)
+        for rows in by_participant(found)
+        for number, block in enumerate(rows["block_label"].unique())
+    )
+    assert set(places.values()) == {8}
+
+
+def test_latin_squares_are_balanced_within_attributes(small_run: Results) -> None:
+    records = made_up(small_run, 8, 2)
+    for record in records:
+        record["attributes"] = {"category": "animal" if int(record["levels"]["content"][1]) % 2 else "tool"}
+    found = lists(records, "[assign]\nlatin = {items = 'content', conditions = 'style'}", 4)
+    for rows in by_participant(found):
+        assert set(Counter(zip(rows["category"], rows["style"], strict=True)).values()) == {2}
+    both = lists(records, "[assign]\nlatin = {items = 'content', conditions = 'style'}\nbetween = ['category']", 4)
+    assert all(set(rows["style"]) == {"s0", "s1"} for rows in by_participant(both))
+
+
+def test_practice_does_not_show_items_of_a_latin_square(records: list[Record]) -> None:
+    text = "[assign]\nlatin = {items = 'content', conditions = 'style'}\n[practice]\ncount = 1\n"
+    for rows in by_participant(lists(records, text + "held_out = true")):
+        (practised,) = rows.loc[rows["kind"] == "practice", "content"]
+        assert practised not in set(rows.loc[rows["kind"] == "main", "content"])
+    with pytest.raises(ProtocolError, match="add held_out = true"):
+        lists(records, text)
+
+
+def test_controls_and_their_empty_levels(records: list[Record]) -> None:
+    """As of a texture, which has no content image and no ratio."""
+    for record in records[::2]:
+        record |= {"role": "texture", "levels": {**record["levels"], "content": ""}}
+    text = "[stimuli]\nwhere = 'role != \"\"'\n"
+    pairs = lists(records, text + "[trial]\nform = 'pair'\ndiffer = ['role']\nfree = ['content', 'replicate']", 1).table
+    assert len(pairs) and all({row["role_1"], row["role_2"]} == {"main", "texture"} for row in pairs.to_dict("records"))
+    answers = lists(records, text + "[response]\nchoices = 'content'\ncorrect = 'content'", 1)
+    assert answers.answers.choices == ("c0", "c1", "c2", "c3")
+    assert answers.table.loc[answers.table["role"] == "texture", "answer"].eq("").all()
+
+
+def test_tight_rules_with_catch_trials(small_run: Results) -> None:
+    """Two styles in strict alternation, with one more of either."""
+    records = made_up(small_run, 4, 2)
+    text = "[sequence]\nno_repeat = ['style']\n[catch]\ncount = 1\nwhere = 'content == \"c0\"'\n"
+    for rows in by_participant(lists(records, text, 20)):
+        assert keeps([{"style": frozenset([one])} for one in rows["style"]], {"style": 1}) and len(rows) == 9
+
+
+def test_names_that_lists_need(records: list[Record]) -> None:
+    for record in records:
+        record["attributes"] = {"kind": "x"}
+    with pytest.raises(UsageError, match='factor or attribute "kind", which is a column of lists'):
+        lists(records)
+
+
+def test_the_design_of_the_documentation(small_run: Results) -> None:
+    block = (ROOT / "docs/experiments.md").read_text().split("```toml\n")[1].split("```")[0]
+    records = []
+    for layers, ratio in itertools.product(("fine", "full"), (1e-7, 1e-5)):
+        for record in made_up(small_run, 4, 3, 3):
+            levels = {"style_layers": layers, "ratio": f"{ratio:g}"}
+            number = f"s{len(records):010x}"
+            records.append({**record, "stimulus_id": number, "levels": {**record["levels"], **levels}})
+            records[-1] |= {"filename": f"{number}.png", "alpha_beta_ratio": ratio}
+    found = make_lists(records, TrialDesign.from_toml(block))
+    assert Counter(found.table["kind"]) == {"main": 24 * 96, "practice": 24 * 4, "catch": 24 * 6}
+    assert notes(found) == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[trial]\ncount = 25", "trial.count: only 24 trials are possible"),
+        ("[trial]\ncount = 9\n[assign]\nbetween = ['style']",
+         "trial.count: only 8 trials are possible for group style-s0"),
+        ("[blocks]\ncount = 25", "blocks.count: there are only 24 trials"),
+        ("[response]\nchoices = ['a', 'a']", "response.choices: a is given twice"),
+        ("[response]\nchoices = ['a', '']", "response.choices[1]"),
+        ("[response]\nkeys = ['escape', 'b']\nchoices = ['x', 'y']", "response.keys[0]"),
+        ("[trial]\nform = 'pair'\ndiffer = ['style']\n[response]\nchoices = 'style'\ncorrect = 'style'",
+         "response.correct: the stimuli of a trial differ in style"),
+        ("[stimuli]\nwhere = 'replicate'", "it is no condition"),
+        ("[stimuli]\nwhere = '1'", "it is no condition"),
+        ("[stimuli]\nwhere = 'replicate < 9**9**9'", "9 ** 9 ** 9 is not possible in a condition"),
         ("[sequence]\nno_repeat = ['styel']",
          'test.toml:5: sequence.no_repeat: the run has no factor or attribute "styel" (did you mean "style"?)'),
         ("[trial]\nform = 'pair'\ndiffer = ['x']", 'trial.differ: the run has no factor or attribute "x"'),

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from stimkit import __version__
-from stimkit.export.dictionary import dictionary
+from stimkit.export.dictionary import dictionary, levels_of
 from stimkit.export.stimulus_set import StimulusSet
 
 BIDS_VERSION = "1.10.0"
@@ -86,13 +86,13 @@ def _columns(stimuli: StimulusSet, table: pd.DataFrame) -> dict[str, Any]:
     described = dictionary(stimuli, {"stimuli": table.drop(columns=list(own))})
     for row in described.to_dict("records"):
         units = {"Units": row["units"]} if row["units"] not in ("", "1") else {}
-        levels = {"Levels": {one: one for one in row["levels"].split(";")}} if row["levels"] else {}
+        levels = {"Levels": {one: one for one in levels_of(table[row["column"]])}} if row["levels"] else {}
         own[row["column"]] = {"Description": row["description"] or row["column"], **units, **levels}
     return own
 
 
 def _described(stimuli: StimulusSet, row: Any) -> str:
-    return ", ".join(f"{name} {row[name]}" for name in stimuli.factors if str(row[name]))
+    return ", ".join(f"{name} {row[name]}" for name in stimuli.factors if not pd.isna(row[name]) and row[name] != "")
 
 
 def _lists(stimuli: StimulusSet, names: dict[str, str]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ _OWN = {
     "kind": "main, practice or catch",
     "repetition": "which showing of the trial to the participant, from 1",
     "answer": "the right answer, where there is one",
+    "answer_index": "its place among the choices, from 1",
 }
 MAX_LEVELS = 50
 
@@ -45,8 +46,13 @@ def _rows(stimuli: StimulusSet, table: str, columns: pd.DataFrame) -> Iterator[d
             "type": _type(values),
             "units": "" if known is None or is_level else known.units,
             "description": _described(stimuli, base) + _place(str(name), base),
-            "levels": ";".join(map(str, values.unique())) if is_level and values.nunique() <= MAX_LEVELS else "",
+            "levels": ";".join(levels_of(values)) if is_level and values.nunique() <= MAX_LEVELS else "",
         }
+
+
+def levels_of(values: pd.Series) -> list[str]:
+    """The different values of a column that are there, in text."""
+    return [str(value) for value in values.unique() if not pd.isna(value) and value != ""]
 
 
 def _base(name: str) -> str:

@@ -20,7 +20,8 @@ README = """# {name}: an experiment for PsychoPy
 
 - `conditions/`: the trials of each participant, in their order, as CSV and XLSX (the same trials in both)
 - `stimuli/`: the images
-- `settings.json`: prompt, answers and keys, timing in seconds, grey of the background
+- `settings.json`: prompt, answers and keys, timing in seconds, grey of the background; `answer_index` of a trial counts
+  the answers from 1
 - `data/`: what `experiment.py` saves
 
 In the Builder, give a loop the file `conditions/p001.csv` and an image component `$stim_file`. PsychoPy reads empty
@@ -45,6 +46,8 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     Raises `UsageError` where PsychoPy would read a name or a value as something else.
     """
     table = stimuli.lists.table
+    if any(_read_otherwise(str(answer)) for answer in table["answer"].unique()):
+        table = table.drop(columns="answer")  # its index among the choices is there
     check(table)
     stimuli.copy_stimuli(folder / "stimuli")
     (folder / "conditions").mkdir()

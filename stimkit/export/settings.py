@@ -18,7 +18,7 @@ def settings(stimuli: StimulusSet) -> dict[str, Any]:
     """The trial lists' own settings, the participants, and the grey around the stimuli (encoded, 0 to 1)."""
     return {
         **described_as(stimuli.lists),
-        "lists": sorted(stimuli.lists.table["participant"].unique()),
+        "lists": list(stimuli.lists.table["participant"].unique()),
         "background": background(stimuli),
     }
 

@@ -71,6 +71,8 @@ def stimulus_set(
 ) -> StimulusSet:
     """Collect what is exported of a run folder: by default all accepted stimuli with all columns of the manifest.
 
+    Names of files are those of the resolved protocol, whatever a record says.
+
     With a trial design the stimuli are those that its lists show. Raises `RunFolderError` for a folder that is no run
     or has no such stimulus, `UsageError` for a condition or columns that do not fit, `ProtocolError` for the design.
     """
@@ -87,6 +89,9 @@ def stimulus_set(
     found.insert(1, "stim_file", "stimuli/" + found["filename"])
     factors, attributes = factor_names(chosen), attribute_names(chosen)
     plan = plan_of(store.lock_contents(), base=store.origin())
+    for record in chosen:
+        if record["filename"] != plan.by_id[record["stimulus_id"]].filename:
+            raise RunFolderError(f"{run}: the record of {record['stimulus_id']} was altered; see `stimkit verify`")
     return StimulusSet(
         name=plan.protocol.name,
         table=found[_columns(found, columns, (*factors, *attributes))],

@@ -29,18 +29,24 @@ class Answers:
         return (unit.level(self.correct) or "") if self.correct else ""
 
 
-def answers(design: TrialDesign, units: Sequence[Unit]) -> Answers:
-    """Find choices and keys. Raises `ProtocolError` where they do not fit each other or the stimuli."""
+def answers(design: TrialDesign, units: Sequence[Unit], others: Sequence[Unit] = ()) -> Answers:
+    """Find choices and keys for the trials of the design, and `others` of practice and catch.
+
+    Raises `ProtocolError` where they do not fit each other or the stimuli.
+    """
     response, form = design.response, design.trial.form
     if isinstance(response.choices, str):
         named = response.choices
-        choices = tuple(sorted({level for unit in units for level in unit.levels[named] if level}))
+        levels = {level for unit in (*units, *others) for level in unit.levels[named] if level}
+        choices = tuple(sorted(levels, key=_by_value))
     else:
         choices = response.choices or DEFAULT_CHOICES[form]
     if form == "triplet" and len(choices) != SHOWN[form]:
         raise design.error("a triplet has three answers: the place of the odd one", "response", "choices")
     if response.correct:
-        levels = {level for unit in units for level in unit.levels[response.correct]}
+        if all(unit.level(response.correct) is None for unit in units):
+            raise design.error(f"the stimuli of a trial differ in {response.correct}", "response", "correct")
+        levels = {level for unit in (*units, *others) for level in unit.levels[response.correct] if level}
         if missing := sorted(levels - set(choices)):
             raise design.error(
                 f"{response.correct} has levels that are no choice: {', '.join(missing)}", "response", "choices"
@@ -53,3 +59,11 @@ def answers(design: TrialDesign, units: Sequence[Unit]) -> Answers:
     if design.catch and design.catch.answer and design.catch.answer not in choices:
         raise design.error(f'"{design.catch.answer}" is no choice', "catch", "answer")
     return Answers(choices, keys, response.correct, form == "triplet")
+
+
+def _by_value(level: str) -> tuple[bool, float, str]:
+    """Numbers in their order, then words in theirs."""
+    try:
+        return False, float(level), level
+    except ValueError:
+        return True, 0.0, level

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from stimkit.trials.design import TrialDesign
+from stimkit.trials.material import Material
 from stimkit.trials.sampling import deal
-from stimkit.trials.squares import latin, williams
+from stimkit.trials.squares import Square, latin, williams
 from stimkit.trials.units import Unit
 
 SQUARES = {"latin": latin, "williams": williams}
@@ -22,102 +23,124 @@ class Group:
 
     label: str
     units: tuple[int, ...]
+    blocks: tuple[str, ...]
+    """Labels of their blocks."""
+    orders: Square | None
+    """Orders of these by turns; None where each participant has a random one."""
 
 
 class Assignment:
     """Participants to groups and orders of blocks, in rotation. Raises `ProtocolError` where a design allows none."""
 
-    def __init__(self, design: TrialDesign, units: Sequence[Unit], factors: Sequence[str]) -> None:
-        self._design, self._units, self._factors = design, units, factors
+    def __init__(self, design: TrialDesign, known: Material, generator: np.random.Generator) -> None:
+        self._design, self._known, self._generator = design, known, generator
+        self._units = known.main
         square = design.assign.latin
         self._one_level(design.assign.between, "assign", "between")
         self._one_level((square.items, square.conditions) if square else (), "assign", "latin")
         self._one_level(design.blocks.by, "blocks", "by")
         self.groups = tuple(self._groups())
-
-    @cached_property
-    def orders(self) -> int:
-        """After how many participants of a group the orders of blocks are balanced; 1 where there is no square."""
-        square = SQUARES.get(self._design.blocks.order)
-        return len(square(len(self._labels))) if square else 1
+        for group in self.groups:
+            self._check_counts(group)
 
     @property
     def cycle(self) -> int:
         """Participants after which groups and orders of blocks are balanced."""
-        return len(self.groups) * self.orders
+        return len(self.groups) * math.lcm(*(len(group.orders or (1,)) for group in self.groups))
 
     def group(self, participant: int) -> Group:
         return self.groups[participant % len(self.groups)]
+
+    def order(self, participant: int) -> int:
+        """Which of the orders of blocks a participant has; 0 where they are random."""
+        return participant // len(self.groups) % len(self.group(participant).orders or (1,))
 
     def blocks(
         self, participant: int, trials: Sequence[Unit], generator: np.random.Generator
     ) -> list[tuple[str, list[int]]]:
         """Labels of the blocks in their order, and which of the trials are in each."""
-        members: dict[str, list[int]] = {label: [] for label in self._labels}
+        group = self.group(participant)
         if self._design.blocks.by:
+            members: dict[str, list[int]] = {label: [] for label in group.blocks}
             for index, unit in enumerate(trials):
-                members[self._label(unit)].append(index)
+                members[_labelled(unit, self._design.blocks.by)].append(index)
         else:
-            hands = deal(trials, self._factors, len(self._labels), generator)
-            members = dict(zip(self._labels, hands, strict=True))
-        order = self._order(participant // len(self.groups), generator)
-        return [(label, members[label]) for label in order if members[label]]
+            hands = deal(trials, self._known.factors, len(group.blocks), generator)
+            members = dict(zip(group.blocks, hands, strict=True))
+        orders = group.orders or (tuple(int(one) for one in generator.permutation(len(group.blocks))),)
+        order = orders[self.order(participant)]
+        return [(group.blocks[one], members[group.blocks[one]]) for one in order if members[group.blocks[one]]]
 
-    def _order(self, row: int, generator: np.random.Generator) -> list[str]:
-        count, kind = len(self._labels), self._design.blocks.order
-        if kind == "random":
-            return [self._labels[int(one)] for one in generator.permutation(count)]
-        if kind == "fixed":
-            return list(self._labels)
-        square = SQUARES[kind](count)
-        return [self._labels[place] for place in square[row % len(square)]]
+    def _groups(self) -> list[Group]:
+        between, square = self._design.assign.between, self._design.assign.latin
+        by_levels: dict[str, list[int]] = {}
+        for index, unit in enumerate(self._units):
+            by_levels.setdefault(_labelled(unit, between), []).append(index)
+        rows = {label: self._rows(mine) if square else [mine] for label, mine in by_levels.items()}
+        groups = []
+        for row in range(max(map(len, rows.values()))):
+            for label, parts in rows.items():
+                if row >= len(parts) or not parts[row]:
+                    raise self._design.error("leaves a group of participants without trials", "assign")
+                groups.append(
+                    self._group("_".join(filter(None, (label, f"row{row + 1}" if square else ""))), parts[row])
+                )
+        return groups
 
-    @cached_property
-    def _labels(self) -> tuple[str, ...]:
-        if self._design.blocks.by:
-            return tuple(dict.fromkeys(map(self._label, self._units)))
-        return tuple(f"block{one + 1}" for one in range(self._design.blocks.count or 1))
+    def _group(self, label: str, mine: Sequence[int]) -> Group:
+        blocks = self._design.blocks
+        if blocks.by:
+            labels = tuple(dict.fromkeys(_labelled(self._units[one], blocks.by) for one in mine))
+        else:
+            labels = tuple(f"block{one + 1}" for one in range(blocks.count or 1))
+        if blocks.order == "fixed":
+            return Group(label, tuple(mine), labels, (tuple(range(len(labels))),))
+        square = SQUARES.get(blocks.order)
+        return Group(label, tuple(mine), labels, square(len(labels)) if square else None)
 
-    def _label(self, unit: Unit) -> str:
-        return _labelled(unit, self._design.blocks.by)
+    def _rows(self, among: Sequence[int]) -> list[list[int]]:
+        """Units by the rows of a Latin square: each item in one condition.
+
+        Items with the same attributes take conditions in turn, so that these are balanced within every row.
+        """
+        square = self._design.assign.latin
+        assert square is not None
+        units = [self._units[one] for one in among]
+        conditions = list(dict.fromkeys(unit.level(square.conditions) for unit in units))
+        if len(conditions) < 2:
+            raise self._design.error(f"{square.conditions} has one level", "assign", "latin", "conditions")
+        alike = {unit.level(square.items): self._attributes(unit) for unit in units}
+        by_chance = list(alike)
+        items = sorted(
+            (by_chance[one] for one in self._generator.permutation(len(by_chance))), key=lambda one: alike[one]
+        )
+        place = {item: index % len(conditions) for index, item in enumerate(items)}
+        return [
+            [
+                one
+                for one, unit in zip(among, units, strict=True)
+                if unit.level(square.conditions) == conditions[order[place[unit.level(square.items)]]]
+            ]
+            for order in latin(len(conditions))
+        ]
+
+    def _attributes(self, unit: Unit) -> tuple[str, ...]:
+        names = self._known.columns[len(self._known.factors) :]
+        return tuple(str(unit.level(name)) for name in names)
+
+    def _check_counts(self, group: Group) -> None:
+        design, possible = self._design, len(group.units)
+        of_group = f" for group {group.label}" if group.label else ""
+        if design.trial.count and design.trial.count > possible:
+            raise design.error(f"only {possible} trials are possible{of_group}", "trial", "count")
+        shown = (design.trial.count or possible) * design.trial.repetitions
+        if design.blocks.count and design.blocks.count > shown:
+            raise design.error(f"there are only {shown} trials{of_group}", "blocks", "count")
 
     def _one_level(self, names: Sequence[str], *path: str) -> None:
         for name in names:
             if any(unit.level(name) is None for unit in self._units):
                 raise self._design.error(f"the stimuli of a trial differ in {name}", *path)
-
-    def _groups(self) -> list[Group]:
-        between, square = self._design.assign.between, self._design.assign.latin
-        rows = self._rows() if square else [(tuple(range(len(self._units))), "")]
-        combinations = list(dict.fromkeys(_labelled(unit, between) for unit in self._units))
-        groups = []
-        for in_row, row in rows:
-            for label in combinations:
-                mine = tuple(one for one in in_row if _labelled(self._units[one], between) == label)
-                groups.append(Group("_".join(filter(None, (label, row))), mine))
-        if any(not group.units for group in groups):
-            raise self._design.error("leaves a group of participants without trials", "assign")
-        return groups
-
-    def _rows(self) -> list[tuple[tuple[int, ...], str]]:
-        """The units of each row of a Latin square of items and conditions."""
-        square = self._design.assign.latin
-        assert square is not None
-        items = list(dict.fromkeys(unit.level(square.items) for unit in self._units))
-        conditions = list(dict.fromkeys(unit.level(square.conditions) for unit in self._units))
-        if len(conditions) < 2:
-            raise self._design.error(f"{square.conditions} has one level", "assign", "latin", "conditions")
-        place = {item: index % len(conditions) for index, item in enumerate(items)}
-        found = []
-        for row, order in enumerate(latin(len(conditions))):
-            given = {item: conditions[order[place[item]]] for item in items}
-            mine = (
-                one
-                for one, unit in enumerate(self._units)
-                if unit.level(square.conditions) == given[unit.level(square.items)]
-            )
-            found.append((tuple(mine), f"row{row + 1}"))
-        return found
 
 
 def _labelled(unit: Unit, names: Sequence[str]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 import pandas as pd
 
 from stimkit.trials.design import SHOWN
-from stimkit.trials.lists import PRACTICE, TrialLists
+from stimkit.trials.lists import TrialLists
+from stimkit.trials.showing import PRACTICE
 
 COLUMNS = ("measure", "of", "level", "total", "lowest", "highest")
 
@@ -19,15 +20,17 @@ def balance(lists: TrialLists) -> pd.DataFrame:
 
     Measures are `trials` (stimuli shown, by level of a factor), `place` (by place in the trial, too), `answer` (right
     answers), `block` (blocks with a label, by place in the order), `block_after` (by the block before), `stimulus`
-    (uses of a stimulus; lowest and highest are over stimuli) and `longest_run` (of trials that share a level; total is
-    the longest of all). Rows of `longest_run` count catch trials, too.
+    (uses of a stimulus; lowest and highest are over stimuli), `arrangement` (showings of the same stimuli in the same
+    places, of pairs and triplets; lowest and highest are over these) and `longest_run` (of trials that share a level;
+    total is the longest of all). Rows of `longest_run` count catch trials, too.
     """
     main = lists.table[lists.table["kind"] == "main"]
     rows = [
         *_levels(lists, main),
-        *_counted("answer", "", _by_participant(main[main["answer"].notna() & (main["answer"] != "")], "answer")),
+        *_counted("answer", "", _by_participant(main[main["answer"] != ""], "answer")),
         *_blocks(main),
         *_stimuli(lists, main),
+        *_arrangements(lists, main),
         *_runs(lists),
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -93,6 +96,24 @@ def _blocks(main: pd.DataFrame) -> Iterator[Row]:
 def _stimuli(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
     uses = Counter(one for column in _columns(lists, "stimulus_id") for one in main[column])
     yield "stimulus", "", "", sum(uses.values()), min(uses.values()), max(uses.values())
+
+
+def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
+    """Of pairs by which is on the left, of triplets by where the odd one is."""
+    shown = SHOWN[lists.design.trial.form]
+    if shown == 1 or lists.design.trial.positions == "fixed":
+        return
+    counts: dict[Hashable, Counter[Hashable]] = defaultdict(Counter)
+    for row in main[[*_columns(lists, "stimulus_id"), "answer_index"]].itertuples(index=False):
+        *ids, answer = row
+        counts[tuple(sorted(ids))][ids[0] if shown == 2 else answer] += 1
+    each = [one[place] for one in counts.values() for place in _all_places(one, shown)]
+    yield "arrangement", "", "", sum(each), min(each), max(each)
+
+
+def _all_places(counts: Counter[Hashable], shown: int) -> list[Hashable]:
+    """Those that were seen, and others in place of those that were not."""
+    return [*counts, *(f"unseen {one}" for one in range(shown - len(counts)))]
 
 
 def _runs(lists: TrialLists) -> Iterator[Row]:

@@ -19,6 +19,8 @@ SHOWN: dict[str, int] = {"single": 1, "pair": 2, "triplet": 3}
 Factors = tuple[str, ...]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+KEYS = ("left", "right", "up", "down", "space", "return")
+Key = Annotated[str, Field(pattern=rf"^([a-z0-9]|{'|'.join(KEYS)})$", description="as PsychoPy names it")]
 Condition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
 
 
@@ -62,9 +64,10 @@ class Blocks(Frozen):
     """`[blocks]`: parts of the experiment."""
 
     by: Annotated[Factors, Field(description="one block for each combination of levels")] = ()
-    count: Annotated[Count | None, Field(description="so many blocks, each with about equally many of each level")] = (
-        None
-    )
+    count: Annotated[
+        Annotated[int, Field(ge=1, le=1000)] | None,
+        Field(description="so many blocks, each with about equally many of each level"),
+    ] = None
     order: Literal["williams", "latin", "random", "fixed"] = "random"
 
 
@@ -102,10 +105,8 @@ class Response(Frozen):
     """`[response]`: what participants are asked, and can answer."""
 
     prompt: str = ""
-    choices: Annotated[
-        tuple[str, ...] | str, Field(min_length=1, description="answers, or the factor whose levels they are")
-    ] = ()
-    keys: Annotated[tuple[str, ...], Field(description="keys of the answers; default 1, 2, 3, ...")] = ()
+    choices: Annotated[tuple[str, ...] | str, Field(description="answers, or the factor whose levels they are")] = ()
+    keys: Annotated[tuple[Key, ...], Field(description="keys of the answers; default 1, 2, 3, ...")] = ()
     correct: Annotated[str | None, Field(description="factor whose level is the right answer")] = None
 
 
@@ -181,7 +182,12 @@ def _check(document: dict[str, Any]) -> list[Finding]:
     choices, keys = response.get("choices"), as_list(response.get("keys"))
     if keys and isinstance(choices, list) and len(keys) != len(choices):
         found.append((("response", "keys"), f"there are {len(keys)} keys for {len(choices)} choices"))
-    found += [(("response", "keys"), f"{key} is given twice") for key in sorted(map(str, keys)) if keys.count(key) > 1]
+    for index, choice in enumerate(as_list(choices)):
+        if isinstance(choice, str) and not (choice and choice.isprintable()):
+            found.append((("response", "choices", index), "must be text that can be read"))
+    for name, given in (("keys", keys), ("choices", as_list(choices))):
+        twice = sorted({str(one) for one in given if given.count(one) > 1})
+        found += [(("response", name), f"{one} is given twice") for one in twice]
     if response.get("correct") and form == "triplet":
         found.append((("response", "correct"), "the right answer of a triplet is the place of the odd one"))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,16 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stimkit.manifest import numbers_if_all
+from stimkit.errors import UsageError
 from stimkit.record import Record
 from stimkit.trials.answers import Answers, answers
 from stimkit.trials.assignment import Assignment
-from stimkit.trials.design import SHOWN, TrialDesign
+from stimkit.trials.design import TrialDesign
 from stimkit.trials.material import Material, material
-from stimkit.trials.sequence import Impossible, arrange, keeps
+from stimkit.trials.sequence import Impossible
+from stimkit.trials.showing import PRACTICE, Places, Shown, in_order
 from stimkit.trials.units import Unit
 
-PRACTICE = "practice"
+LIST_COLUMNS = (
+    "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
+)  # fmt: skip
+RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
 
 
 @dataclass(frozen=True)
@@ -36,117 +39,76 @@ class TrialLists:
     """Participants after which groups and orders of blocks are balanced."""
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A trial of one participant."""
-
-    unit: Unit
-    kind: str
-    places: tuple[int, ...]
-    """Rows of its stimuli, from left to right."""
-    answer: str
-    repetition: int = 1
-    block: int = 0
-    label: str = PRACTICE
-
-
 def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
     """Make trial lists of the stimuli of a run.
 
     The same design and stimuli give the same lists, and more participants leave those of the first as they are.
     Raises `ProtocolError`, with the key of the design, for unknown factors, rules that allow no trial, an order that
-    cannot be kept, and answers that do not fit.
+    cannot be kept, and answers that do not fit; `UsageError` where factors have names that lists need.
     """
     known = material(records, design, np.random.default_rng([design.seed, 0]))
+    for name in known.columns:
+        if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS):
+            raise UsageError(f'the run has a factor or attribute "{name}", which is a column of lists or answers')
     return _Maker(design, known).lists()
 
 
 class _Maker:
     def __init__(self, design: TrialDesign, known: Material) -> None:
         self.design, self.known = design, known
-        self.answers = answers(design, (*known.main, *known.practice, *known.catch))
-        self.assignment = Assignment(design, known.main, known.factors)
+        self.answers = answers(design, known.main, (*known.practice, *known.catch))
+        self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
         self.sampler = known.sampler(known.main)
-        self.turns = np.random.default_rng([design.seed, 1]).permutation(len(known.main))
+        self.places = Places(design.trial.positions)
 
     def lists(self) -> TrialLists:
         rows: list[dict[str, Any]] = []
         for participant in range(self.design.participants):
             generator = np.random.default_rng([self.design.seed, 2, participant])
-            trials = self._spread_catch(self._main(participant, generator), generator)
-            for number, trial in enumerate((*self._practice(participant, generator), *trials), start=1):
-                rows.append(self._row(participant, number, trial))
+            trials = [*self._practice(participant, generator), *self._main(participant, generator)]
+            rows += [self._row(participant, number, trial) for number, trial in enumerate(trials, start=1)]
         role = () if self.known.stimuli["role"].nunique() == 1 else ("role",)
         factors = (*role, *(name for name in self.known.columns if name != "role"))
-        table = pd.DataFrame(rows)
-        table["answer"] = numbers_if_all(table["answer"])
+        table = pd.DataFrame(rows).astype({"answer_index": "Int64"})
         return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle)
 
-    def _main(self, participant: int, generator: np.random.Generator) -> list[_Trial]:
-        """The trials that belong to the design, in their order."""
+    def _main(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+        """All trials but those of practice, in their order."""
         among, wanted = self.assignment.group(participant).units, self.design.trial.count
         drawn = self.sampler.draw(among, wanted, generator) if wanted else among
         trials = [
-            self._trial(
-                self.known.main[one], "main", int(self.turns[one]) + participant + repetition, generator, repetition
-            )
+            self._shown(self.known.main[one], "main", participant, generator, repetition + 1)
             for repetition in range(self.design.trial.repetitions)
             for one in drawn
         ]
-        shown: list[_Trial] = []
         blocks = self.assignment.blocks(participant, [trial.unit for trial in trials], generator)
-        for number, (label, members) in enumerate(blocks, start=1):
-            inside = [replace(trials[one], block=number, label=label) for one in members]
-            shown += [inside[one] for one in self._order(inside, shown, generator)]
-        return shown
-
-    def _order(self, trials: list[_Trial], before: list[_Trial], generator: np.random.Generator) -> list[int]:
-        levels = [[trial.unit.levels for trial in some] for some in (trials, before)]
+        in_blocks = [(label, [trials[one] for one in members]) for label, members in blocks]
         try:
-            return arrange(levels[0], self.design.sequence.runs, generator, before=levels[1])
+            return in_order(in_blocks, self._catch(participant, generator), self.design.sequence.runs, generator)
         except Impossible as error:
             key = "no_repeat" if error.factor in self.design.sequence.no_repeat else "max_run"
             raise self.design.error(str(error), "sequence", key) from None
 
-    def _trial(self, unit: Unit, kind: str, turn: int, generator: np.random.Generator, repetition: int = 0) -> _Trial:
-        """Give the stimuli of a trial their places: by turns, by chance, or as they come."""
-        orders = list(itertools.permutations(unit.rows))
-        if len(unit.rows) == SHOWN["triplet"]:  # it is the place of the odd one that is balanced
-            orders = [order for place in range(3) for order in orders if order.index(unit.rows[-1]) == place]
-            turn = turn % 3 * 2 + int(generator.integers(2))
-        by_chance = int(generator.integers(len(orders)))
-        chosen = {"balanced": turn % len(orders), "random": by_chance, "fixed": 0}[self.design.trial.positions]
-        places = unit.rows if self.design.trial.positions == "fixed" else orders[chosen]
-        return _Trial(unit, kind, places, self.answers.right(unit, places), repetition + 1)
-
-    def _practice(self, participant: int, generator: np.random.Generator) -> list[_Trial]:
+    def _practice(self, participant: int, generator: np.random.Generator) -> list[Shown]:
         order = generator.permutation(len(self.known.practice))
-        return [self._trial(self.known.practice[one], PRACTICE, int(one) + participant, generator) for one in order]
+        return [self._shown(self.known.practice[one], PRACTICE, participant, generator) for one in order]
 
-    def _spread_catch(self, trials: list[_Trial], generator: np.random.Generator) -> list[_Trial]:
-        """Put each catch trial into its part of the experiment, or near it, where no rule is broken."""
-        catch, runs = self.design.catch, self.design.sequence.runs
+    def _catch(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+        catch = self.design.catch
         if catch is None:
-            return trials
-        shown, count, reach = list(trials), len(trials), max(runs.values(), default=0)
-        for index in reversed(range(catch.count)):
-            drawn = self.known.catch[int(generator.integers(len(self.known.catch)))]
-            trial = self._trial(drawn, "catch", index, generator)
-            trial = replace(trial, answer=catch.answer or trial.answer)
-            first, last = index * count // catch.count, (index + 1) * count // catch.count
-            by_chance = (int(one) for one in generator.permutation(count))
-            for place in sorted(by_chance, key=lambda place: max(first - place, place - last + 1, 0)):
-                near = [*shown[max(0, place - reach) : place], trial, *shown[place : place + reach]]
-                if keeps([one.unit.levels for one in near], runs):
-                    shown.insert(place, replace(trial, block=shown[place].block, label=shown[place].label))
-                    break
-            else:
-                raise self.design.error(
-                    "there is no place for a catch trial that keeps the rules of [sequence]", "catch"
-                )
-        return shown
+            return []
+        units = [self.known.catch[int(generator.integers(len(self.known.catch)))] for _ in range(catch.count)]
+        trials = [self._shown(unit, "catch", participant, generator) for unit in units]
+        return [replace(trial, answer=catch.answer or trial.answer) for trial in trials]
 
-    def _row(self, participant: int, number: int, trial: _Trial) -> dict[str, Any]:
+    def _shown(
+        self, unit: Unit, kind: str, participant: int, generator: np.random.Generator, repetition: int = 1
+    ) -> Shown:
+        places = self.places.choose(unit, kind, participant, self.assignment.order(participant), generator)
+        return Shown(unit, kind, places, self.answers.right(unit, places), repetition)
+
+    def _row(self, participant: int, number: int, trial: Shown) -> dict[str, Any]:
+        choices = self.answers.choices
         row = {
             "participant": f"p{participant + 1:03}",
             "group": self.assignment.group(participant).label,
@@ -156,6 +118,7 @@ class _Maker:
             "kind": trial.kind,
             "repetition": trial.repetition,
             "answer": trial.answer,
+            "answer_index": choices.index(trial.answer) + 1 if trial.answer in choices else None,
         }
         for place, index in enumerate(trial.places, start=1):
             stimulus = self.known.stimuli.loc[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,23 +50,45 @@ def material(records: Sequence[Record], design: TrialDesign, generator: np.rando
     for path, names in _named(design):
         known_columns(design, columns, path, names)
 
+    labels = [{name: _label(record, name) for name in columns} for record in records]
+
     def possible(where: str, section: str) -> tuple[Unit, ...]:
         try:
             rows = select(stimuli, where)
         except UsageError as error:
             raise design.error(str(error), section, "where") from None
-        return tuple(units(rows, factors, columns, design, section))
+        chosen = {int(one): labels[int(one)] for one in rows.index}
+        return tuple(units(chosen, factors, columns, design, section))
 
     all_of_it = Material(stimuli, factors, columns, possible(design.stimuli.where, "stimuli"), (), ())
     practice = _practice(all_of_it, design, possible, generator) if design.practice else ()
-    held_out = (
-        {row for unit in practice for row in unit.rows} if design.practice and design.practice.held_out else set()
-    )
+    held_out = _held_out(design, practice, labels)
     main = tuple(unit for unit in all_of_it.main if not held_out & set(unit.rows))
     if not main:
         raise design.error("leaves no stimulus for the other trials", "practice", "held_out")
     catch = possible(design.catch.where, "catch") if design.catch else ()
+    catch = tuple(unit for unit in catch if not held_out & set(unit.rows))
+    if design.catch and not catch:
+        raise design.error("leaves no stimulus for catch trials", "practice", "held_out")
     return Material(stimuli, factors, columns, main, practice, catch)
+
+
+def _label(record: Record, name: str) -> str:
+    """The level of a factor or attribute of a stimulus, in text; empty where it has none."""
+    return str(record["role"] if name == "role" else {**record["attributes"], **record["levels"]}.get(name, ""))
+
+
+def _held_out(design: TrialDesign, practice: Sequence[Unit], labels: Sequence[Mapping[str, str]]) -> set[int]:
+    """Stimuli that are for practice only: with a Latin square, all that have an item of it."""
+    shown = {row for unit in practice for row in unit.rows}
+    square = design.assign.latin
+    if square is None or design.practice is None:
+        return shown if design.practice and design.practice.held_out else set()
+    items = {labels[row][square.items] for row in shown}
+    of_items = {row for row, levels in enumerate(labels) if levels[square.items] in items}
+    if not design.practice.held_out:
+        raise design.error("would show items of the Latin square in other conditions; add held_out = true", "practice")
+    return of_items
 
 
 def _practice(

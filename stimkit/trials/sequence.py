@@ -24,28 +24,43 @@ class Impossible(UsageError):
 
 
 def arrange(
-    trials: Sequence[Levels], runs: Mapping[str, int], generator: np.random.Generator, before: Sequence[Levels] = ()
+    trials: Sequence[Levels],
+    runs: Mapping[str, int],
+    generator: np.random.Generator,
+    before: Sequence[Levels] = (),
+    zones: Mapping[int, range] = {},
 ) -> list[int]:
     """A random order of trials in which no more than `runs[factor]` in a row share a level of the factor.
 
-    Trials that come `before` count as neighbours of the first. From a random order, trials of runs that are too long
-    are exchanged with random others as long as that makes no rule worse; if that ends nowhere it begins anew.
-    Raises `Impossible` where a level is too frequent for any order, or where none was found.
+    Trials that come `before` count as neighbours of the first; trials with `zones` stay at places within them. From a
+    random order, trials of runs that are too long are exchanged with random others as long as that makes no rule worse;
+    if that ends nowhere it begins anew. Raises `Impossible` where a level is too frequent for any order, or where none
+    was found.
     """
     for factor, longest in runs.items():
         _check_frequencies(trials, factor, longest)
-    search = _Search(trials, runs, before)
+    search = _Search(trials, runs, before, zones)
     for _ in range(STARTS):
-        order = [int(one) for one in generator.permutation(len(trials))]
+        order = _start(len(trials), zones, generator)
         if search.improve(order, generator):
             return order
     factor = next(iter(runs), "")
     raise Impossible(factor, f"no order of {len(trials)} trials was found that keeps the rules on {', '.join(runs)}")
 
 
+def _start(count: int, zones: Mapping[int, range], generator: np.random.Generator) -> list[int]:
+    """A random order in which trials with zones are within them, as far as there is room."""
+    order = dict.fromkeys(range(count), -1)
+    for trial, zone in zones.items():
+        free = [place for place in zone if order[place] < 0] or [place for place in order if order[place] < 0]
+        order[int(generator.choice(free))] = trial
+    others = iter([int(one) for one in generator.permutation(count) if int(one) not in zones])
+    return [trial if trial >= 0 else next(others) for trial in order.values()]
+
+
 def keeps(trials: Sequence[Levels], runs: Mapping[str, int]) -> bool:
     """Whether an order of trials keeps the rules of `arrange`."""
-    return not _Search(trials, runs, ()).broken(range(len(trials)))
+    return not _Search(trials, runs, (), {}).broken(range(len(trials)))
 
 
 def _check_frequencies(trials: Sequence[Levels], factor: str, longest: int) -> None:
@@ -63,7 +78,14 @@ def _check_frequencies(trials: Sequence[Levels], factor: str, longest: int) -> N
 class _Search:
     """Local search among orders; a rule is broken by a window of trials that all share a level."""
 
-    def __init__(self, trials: Sequence[Levels], runs: Mapping[str, int], before: Sequence[Levels]) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Levels],
+        runs: Mapping[str, int],
+        before: Sequence[Levels],
+        zones: Mapping[int, range],
+    ) -> None:
+        self.zones = zones
         context = max(runs.values(), default=0)
         self.before = list(before[-context:]) if context else []
         self.rules = [(_bits([*self.before, *trials], factor), longest) for factor, longest in runs.items()]
@@ -78,11 +100,16 @@ class _Search:
             for start, stop in broken:
                 place = int(generator.integers(max(start, lead), stop)) - lead
                 other = int(generator.integers(count))
+                if not (self._may(order[place], other) and self._may(order[other], place)):
+                    continue
                 worse = self._near(order, place, other)
                 order[place], order[other] = order[other], order[place]
                 if self._near(order, place, other) > worse:
                     order[place], order[other] = order[other], order[place]
         return False
+
+    def _may(self, trial: int, place: int) -> bool:
+        return trial not in self.zones or place in self.zones[trial]
 
     def _shared(self, order: Sequence[int], bits: list[int], start: int, length: int) -> bool:
         lead, shared = len(self.before), -1

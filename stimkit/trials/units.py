@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from stimkit.errors import did_you_mean
 from stimkit.trials.design import TrialDesign
 
 MAX_UNITS = 1_000_000  # more than any experiment asks for; a design of more lacks a rule
-Rows = Sequence[Mapping[Hashable, Any]]
+Rows = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,13 @@ class Unit:
 
 
 def units(
-    stimuli: pd.DataFrame, factors: Sequence[str], columns: Sequence[str], design: TrialDesign, section: str
+    labels: Mapping[int, Mapping[str, str]],
+    factors: Sequence[str],
+    columns: Sequence[str],
+    design: TrialDesign,
+    section: str,
 ) -> list[Unit]:
-    """All trials that a design allows, of the rows of a table.
+    """All trials that a design allows, of stimuli whose levels are given by their index.
 
     `factors` are those of the run, `columns` those in which trials can differ (with attributes and marks). The
     stimuli of a pair differ in every factor of `[trial] differ` and are equal in all others that are not `free`; two of
@@ -44,10 +46,9 @@ def units(
     """
     known_columns(design, columns, ("trial", "differ"), design.trial.differ)
     known_columns(design, columns, ("trial", "free"), design.trial.free)
-    table = stimuli[list(columns)].astype(str).to_dict("records")
+    index, table = list(labels), list(labels.values())
     equal = [one for one in factors if one not in (*design.trial.differ, *design.trial.free)]
     equal = [one for one in equal if not _follows(table, one, design.trial.differ)]
-    index = [int(one) for one in stimuli.index]
     found: list[Unit] = []
     for rows in _GENERATORS[design.trial.form](table, equal, design.trial.differ, bool(design.trial.free)):
         found.append(
@@ -59,8 +60,8 @@ def units(
         if len(found) > MAX_UNITS:
             raise design.error(f"allows more than {MAX_UNITS:,} trials; choose fewer stimuli", section)
     if not found:
-        what = f"{len(stimuli)} stimuli are selected, and they make no {design.trial.form} by the rules of [trial]"
-        raise design.error(what if len(stimuli) else "no stimulus is selected", section)
+        what = f"{len(labels)} stimuli are selected, and they make no {design.trial.form} by the rules of [trial]"
+        raise design.error(what if labels else "no stimulus is selected", section)
     return found
 
 

@@ -66,6 +66,17 @@ const fixation = {
   trial_duration: 1000 * settings.fixation_s,
 };
 
+// A key of settings.json, as PsychoPy names it, answers like a click on the button in its place.
+function press(event) {
+  const names = { " ": "space", Enter: "return" };
+  const key = names[event.key] ?? event.key.replace(/^Arrow/, "").toLowerCase();
+  const place = settings.keys.indexOf(key);
+  if (place >= 0 && !event.repeat) {
+    event.preventDefault();
+    document.querySelectorAll("#jspsych-html-button-response-btngroup button")[place]?.click();
+  }
+}
+
 function shown(trial) {
   const limited = settings.stimulus_s > 0 ? { stimulus_duration: 1000 * settings.stimulus_s } : {};
   return {
@@ -75,10 +86,14 @@ function shown(trial) {
     prompt: settings.prompt ? `<p>${escaped(settings.prompt)}</p>` : "",
     data: { stimkit_trial: true, ...trial },
     ...limited,
+    on_load() {
+      document.addEventListener("keydown", press);
+    },
     on_finish(data) {
+      document.removeEventListener("keydown", press);
       delete data.stimulus;
       data.choice = settings.choices[data.response];
-      data.correct = trial.answer === "" ? null : String(trial.answer) === data.choice;
+      data.correct = trial.answer_index === null ? null : trial.answer_index === data.response + 1;
     },
   };
 }

@@ -43,11 +43,6 @@ def stimuli_of(window: visual.Window, trial: dict[str, Any]) -> list[visual.Imag
     return images
 
 
-def as_text(value: Any) -> str:
-    """An answer as `choices` has it; PsychoPy reads those that are numbers as numbers."""
-    return value if isinstance(value, str) else f"{value:g}"
-
-
 def say(window: visual.Window, text: str) -> None:
     """Show a text until a key is pressed."""
     visual.TextStim(window, text=text, height=24, wrapWidth=900).draw()
@@ -110,8 +105,8 @@ def main() -> None:
             choice, seconds = show(window, trial, hint, fixation)
             loop.addData("choice", choice)
             loop.addData("rt", seconds)
-            if trial["answer"] is not None:
-                loop.addData("correct", int(as_text(trial["answer"]) == choice))
+            if trial["answer_index"] is not None:
+                loop.addData("correct", int(SETTINGS["choices"].index(choice) + 1 == trial["answer_index"]))
             experiment.nextEntry()
         say(window, "Thank you. Press a key to end.")
     except KeyboardInterrupt:

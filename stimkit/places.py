@@ -1,0 +1,157 @@
+"""Clusters to run on: processes of this machine, a Dask cluster that is there, or jobs of SLURM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+
+from stimkit.errors import DeviceError, UsageError
+
+CONNECT_WITHIN = 30.0  # seconds
+START_WITHIN = 120.0
+LOOK_EVERY = 5.0
+CONFIG = {
+    # The first death of a process is bad luck; after the second one its cells are looked at one by one.
+    "distributed.scheduler.allowed-failures": 1,
+    # The default of 15 s is too short for a busy machine to load torch in.
+    "distributed.deploy.lost-worker-timeout": "120 s",
+}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextmanager
+def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
+    """One worker process on this machine for each device, `cuda:N` or `cpu`; yields a client, and the device's kind.
+
+    A process sees its own device only; workers on the CPU share its cores. Raises `DeviceError` for other devices,
+    devices of several kinds, and devices that the environment hides.
+    """
+    kind = _kind(devices)
+    environments = [{"CUDA_VISIBLE_DEVICES": visible(one)} for one in devices] if kind == "cuda" else [
+        dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // len(devices)))) for _ in devices
+    ]  # fmt: skip
+    options = {
+        "nthreads": 1,
+        "memory_limit": 0,  # of what torch takes Dask knows little; it would end workers for it
+        "host": "127.0.0.1",
+        "preload": ["stimkit.worker"],  # so that tasks need not wait for imports
+        "silence_logs": logging.CRITICAL,
+    }
+    workers = {
+        number: {"cls": Nanny, "options": {**options, "env": environment}}
+        for number, environment in enumerate(environments)
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    with (
+        dask.config.set(CONFIG),
+        SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL") as cluster,
+        Client(cluster) as client,
+        _looked_after(cluster, len(devices)),
+    ):
+        client.wait_for_workers(len(devices), timeout=START_WITHIN)
+        yield client, kind
+
+
+@contextmanager
+def _looked_after(cluster: SpecCluster, count: int) -> Iterator[None]:
+    """Have the cluster start workers again that it has given up, as it does where one dies while it starts."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(LOOK_EVERY):
+            cluster.scale(count)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _kind(devices: Sequence[str]) -> str:
+    kinds = {one.partition(":")[0] for one in devices}
+    if kinds == {"cpu"}:
+        return "cpu"
+    if kinds != {"cuda"} or not all(one.partition(":")[2].isdecimal() for one in devices):
+        raise DeviceError(
+            f"give devices as cuda:0,cuda:1, or the number of workers on the CPU, not {','.join(devices)}"
+        )
+    if len(set(devices)) < len(devices):
+        raise DeviceError(f"a device is named twice in {','.join(devices)}")
+    return "cuda"
+
+
+def visible(device: str) -> str:
+    """What CUDA_VISIBLE_DEVICES is to be for `cuda:N`: the N-th device that this process sees itself."""
+    number = int(device.partition(":")[2])
+    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if inherited is None:
+        return str(number)
+    seen = [one.strip() for one in inherited.split(",") if one.strip()]
+    if number >= len(seen):
+        raise DeviceError(f"{device} is not there: CUDA_VISIBLE_DEVICES shows {len(seen)} devices")
+    return seen[number]
+
+
+@contextmanager
+def scheduler_at(
+    address: str, *, ca: Path | None = None, cert: Path | None = None, key: Path | None = None
+) -> Iterator[Client]:
+    """A client of a Dask scheduler, over TLS where its files are given. Raises `UsageError` where none answers."""
+    files = {"tls_ca_file": ca, "tls_client_cert": cert, "tls_client_key": key}
+    given = {name: str(path) for name, path in files.items() if path is not None}
+    security = Security(require_encryption=True, **given) if given else None
+    try:
+        client = Client(address, security=security, timeout=CONNECT_WITHIN)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"no scheduler answers at {address}: {error}") from error
+    with client:
+        yield client
+
+
+@contextmanager
+def slurm_jobs(path: Path) -> Iterator[Client]:
+    """Workers as jobs of SLURM, by dask-jobqueue: `jobs` of them, with what `[cluster]` gives to `SLURMCluster`.
+
+    Raises `UsageError` where dask-jobqueue is not there, the file does not fit, or jobs cannot be submitted.
+    """
+    try:
+        from dask_jobqueue.slurm import SLURMCluster
+    except ImportError:
+        raise UsageError("dask-jobqueue is not there; install stimkit[slurm]") from None
+    jobs, options = _slurm_file(path)
+    try:
+        cluster = SLURMCluster(**{"cores": 1, "processes": 1, **options})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: SLURMCluster does not take [cluster]: {error}") from error
+    with cluster:
+        try:
+            cluster.scale(jobs=jobs)
+            with Client(cluster, timeout=CONNECT_WITHIN) as client:
+                yield client
+        except (RuntimeError, FileNotFoundError) as error:
+            raise UsageError(f"jobs cannot be submitted: {error}") from error
+
+
+def _slurm_file(path: Path) -> tuple[int, dict[str, Any]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no TOML: {error}") from error
+    jobs, options = document.get("jobs"), document.get("cluster", {})
+    if set(document) - {"jobs", "cluster"} or type(jobs) is not int or jobs < 1 or not isinstance(options, dict):
+        raise UsageError(f"{path} needs jobs = N and a table [cluster] with options of SLURMCluster, and nothing else")
+    return jobs, options
