@@ -19,6 +19,7 @@ import auditing
 import cost
 import equality
 import optimizers
+import processes
 import race
 import scale
 from harness import HERE, store
@@ -33,6 +34,7 @@ PARTS = {
     "equality": equality.measure,
     "optimizers": optimizers.measure,
     "audit": auditing.measure,
+    "processes": processes.measure,
 }
 KINDS = {"cpu": "CPU", "cuda": "GPU"}
 INTRODUCTION = """# Measured results

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from distributed import Client, Future, KilledWorker, wait
+from distributed.client import FuturesCancelledError
 from distributed.comm.core import CommClosedError
 
 from stimkit import __version__, derived, errors
@@ -158,7 +159,7 @@ class _Driver:
                 for future in self._finished():
                     self._settle(future, self._given.pop(future))
                 self._counter.emit(running=tuple(self._progress.values()))
-        except (CommClosedError, asyncio.CancelledError) as error:
+        except (CommClosedError, FuturesCancelledError, asyncio.CancelledError) as error:
             raise self._gone() from error
 
     def stop(self) -> None:
@@ -198,7 +199,7 @@ class _Driver:
             self._given[future] = job
 
     def _finished(self) -> list[Future[Result]]:
-        with suppress(TimeoutError, asyncio.TimeoutError):
+        with suppress(TimeoutError, asyncio.TimeoutError), self._client.as_current():
             wait(list(self._given), timeout=POLL, return_when="FIRST_COMPLETED")
         return [future for future in self._given if future.done()]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-from stimkit.errors import DeviceError, UsageError
+from stimkit.errors import DeviceError, UsageError, did_you_mean
 
 CONNECT_WITHIN = 30.0  # seconds
 START_WITHIN = 120.0
@@ -25,6 +26,8 @@ CONFIG = {
     # The default of 15 s is too short for a busy machine to load torch in.
     "distributed.deploy.lost-worker-timeout": "120 s",
 }
+# As the default client it would also serve xarray, which then takes a lock of the scheduler to write a NetCDF file.
+NOT_FOR_OTHERS: dict[str, Any] = {"set_as_default": False}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -36,9 +39,10 @@ def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
     devices of several kinds, and devices that the environment hides.
     """
     kind = _kind(devices)
-    environments = [{"CUDA_VISIBLE_DEVICES": visible(one)} for one in devices] if kind == "cuda" else [
-        dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // len(devices)))) for _ in devices
-    ]  # fmt: skip
+    seen = [{"CUDA_VISIBLE_DEVICES": visible(one)} if kind == "cuda" else {} for one in devices]
+    threads = str(max(1, (os.cpu_count() or 1) // len(devices)))
+    # In place of Dask's own, which say one thread.
+    environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads)}
     options = {
         "nthreads": 1,
         "memory_limit": 0,  # of what torch takes Dask knows little; it would end workers for it
@@ -47,14 +51,15 @@ def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
         "silence_logs": logging.CRITICAL,
     }
     workers = {
-        number: {"cls": Nanny, "options": {**options, "env": environment}}
-        for number, environment in enumerate(environments)
+        number: {"cls": Nanny, "options": {**options, "env": visible_devices}}
+        for number, visible_devices in enumerate(seen)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    own_port = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **own_port}}
     with (
-        dask.config.set(CONFIG),
+        dask.config.set({**CONFIG, **environment}),
         SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL") as cluster,
-        Client(cluster) as client,
+        Client(cluster, **NOT_FOR_OTHERS) as client,
         _looked_after(cluster, len(devices)),
     ):
         client.wait_for_workers(len(devices), timeout=START_WITHIN)
@@ -113,11 +118,14 @@ def scheduler_at(
     given = {name: str(path) for name, path in files.items() if path is not None}
     security = Security(require_encryption=True, **given) if given else None
     try:
-        client = Client(address, security=security, timeout=CONNECT_WITHIN)
+        client = Client(address, security=security, timeout=CONNECT_WITHIN, **NOT_FOR_OTHERS)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"no scheduler answers at {address}: {error}") from error
-    with client:
+    try:
         yield client
+    finally:
+        with suppress(OSError, TimeoutError):  # of a scheduler that is gone
+            client.close(CONNECT_WITHIN)
 
 
 @contextmanager
@@ -127,18 +135,19 @@ def slurm_jobs(path: Path) -> Iterator[Client]:
     Raises `UsageError` where dask-jobqueue is not there, the file does not fit, or jobs cannot be submitted.
     """
     try:
-        from dask_jobqueue.slurm import SLURMCluster
+        from dask_jobqueue.core import Job, JobQueueCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
     except ImportError:
         raise UsageError("dask-jobqueue is not there; install stimkit[slurm]") from None
     jobs, options = _slurm_file(path)
-    try:
-        cluster = SLURMCluster(**{"cores": 1, "processes": 1, **options})
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: SLURMCluster does not take [cluster]: {error}") from error
-    with cluster:
+    known = {name for one in (JobQueueCluster, SLURMJob, Job) for name in inspect.signature(one.__init__).parameters}
+    for name in options:
+        if name not in known:
+            raise UsageError(f'{path}: SLURMCluster has no option "{name}"{did_you_mean(name, known)}')
+    with SLURMCluster(**{"cores": 1, "processes": 1, **options}) as cluster:
         try:
             cluster.scale(jobs=jobs)
-            with Client(cluster, timeout=CONNECT_WITHIN) as client:
+            with Client(cluster, timeout=CONNECT_WITHIN, **NOT_FOR_OTHERS) as client:
                 yield client
         except (RuntimeError, FileNotFoundError) as error:
             raise UsageError(f"jobs cannot be submitted: {error}") from error

@@ -215,8 +215,8 @@ sys.addaudithook(hook)
 def test_a_cell_that_ends_its_process_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "poison.png")
-    (tmp_path / "hook.py").write_text(POISON)
-    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", str([str(tmp_path / "hook.py")]))
+    (tmp_path / "sitecustomize.py").write_text(POISON)  # which Python runs when a worker's process starts
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     content = {"poison": "poison.png", "cat": "skimage:chelsea"}
     text = document(images={"content": content}, factors={"content": ["cat", "poison"], "ratio": [1e-5]})
     plan: Plan = stimkit.plan(stimkit.Protocol.from_dict(text, base=tmp_path))
@@ -317,10 +317,11 @@ def test_a_scheduler_elsewhere_that_disappears(tmp_path: Path) -> None:
 
 
 SBATCH = """#!/bin/sh
-# Stands for SLURM's sbatch: runs the script in the background and says a number.
+# Stands for SLURM's sbatch: runs a copy of the script in the background and says a number.
 for last; do true; done
 echo "$*" >> {log}
-setsid sh "$last" > /dev/null 2>&1 &
+cp "$last" {log}.$$
+setsid sh {log}.$$ > {log}.$$.out 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/sh
@@ -336,7 +337,7 @@ walltime = "00:10:00"
 interface = "lo"
 python = "{python}"
 job_extra_directives = ["--gres=gpu:1"]
-scheduler_options = {{ dashboard = false }}
+scheduler_options = {{ dashboard = false, dashboard_address = "127.0.0.1:0" }}
 """
 
 
@@ -388,7 +389,7 @@ def test_places_that_are_not_there(tmp_path: Path) -> None:
         ("jobs = 0", "needs jobs = N"),
         ("jobs = 1\nother = 2", "needs jobs = N"),
         ("jobs =", "is no TOML"),
-        ("jobs = 1\n[cluster]\nnonsense = 1", "does not take"),
+        ("jobs = 1\n[cluster]\nwalltimes = 1", 'has no option "walltimes" .did you mean "walltime"'),
     ):
         (tmp_path / "slurm.toml").write_text(text)
         with pytest.raises(UsageError, match=message), slurm_jobs(tmp_path / "slurm.toml"):
