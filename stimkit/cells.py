@@ -145,13 +145,16 @@ class Plan:
     def factors(self) -> Mapping[str, tuple[str, ...]]:
         """The labels of those levels of every factor that the design uses, in the order of the protocol."""
         used = _values(cell.levels for cell in self.design)
-        known = {factor: [label(level) for level in self.protocol.levels(factor)] for factor in used}
-        return {factor: tuple(sorted(labels, key=known[factor].index)) for factor, labels in used.items()}
+        levels = {factor: map(label, self.protocol.levels(factor)) for factor in used}
+        return {
+            factor: tuple(one for one in dict.fromkeys(labels) if one in used[factor])
+            for factor, labels in levels.items()
+        }
 
     @cached_property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """The values of what follows from the factors: attributes of images, and marks."""
-        return _values(cell.attributes for cell in self.design)
+        return {name: tuple(values) for name, values in _values(cell.attributes for cell in self.design).items()}
 
     @property
     def missing(self) -> tuple[Problem, ...]:
@@ -179,10 +182,10 @@ class Plan:
             raise ProtocolError(self.missing, self.protocol.file)
 
 
-def _values(rows: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+def _values(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[str, None]]:
     """Distinct values of every key, in the order in which they appear."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         for name, value in row.items():
             found.setdefault(name, {})[value] = None
-    return {name: tuple(values) for name, values in found.items()}
+    return found

@@ -85,7 +85,7 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
             if len(event.running) > MAX_RUNNING:
                 parts.append(f"{len(event.running)} workers")
             parts.append(f"{duration(clock.left(event))} left")
-            progress.update(task, completed=event.done + event.share, state=" · ".join(parts))
+            progress.update(task, total=event.total, completed=event.done + event.share, state=" · ".join(parts))
 
         yield show
 

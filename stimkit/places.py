@@ -43,22 +43,26 @@ def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
     threads = str(max(1, (os.cpu_count() or 1) // len(devices)))
     # In place of Dask's own, which say one thread.
     environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads)}
+    # Who can connect can run code: certificates of its own keep out others who use this machine.
+    security = Security.temporary()
     options = {
         "nthreads": 1,
         "memory_limit": 0,  # of what torch takes Dask knows little; it would end workers for it
         "host": "127.0.0.1",
         "preload": ["stimkit.worker"],  # so that tasks need not wait for imports
         "silence_logs": logging.CRITICAL,
+        "protocol": "tls",
+        "security": security,
     }
     workers = {
         number: {"cls": Nanny, "options": {**options, "env": visible_devices}}
         for number, visible_devices in enumerate(seen)
     }
-    own_port = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **own_port}}
+    own = {"dashboard": False, "dashboard_address": "127.0.0.1:0", "protocol": "tls", "security": security}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **own}}
     with (
         dask.config.set({**CONFIG, **environment}),
-        SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL") as cluster,
+        SpecCluster(workers=workers, scheduler=scheduler, security=security, silence_logs="CRITICAL") as cluster,
         Client(cluster, **NOT_FOR_OTHERS) as client,
         _looked_after(cluster, len(devices)),
     ):
