@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from stimkit.columns import COLUMNS
 from stimkit.errors import RunFolderError
@@ -102,7 +103,7 @@ class _Record(_Form):
     def _has_statistics(self) -> _Record:
         absent = [name for name in STATISTICS if getattr(self, name) is None]
         if absent and self.status != "failed":
-            raise ValueError(f"{absent[0]} is null, though it did not fail")
+            raise PydanticCustomError("null", "{name} is null, but the status is not failed", {"name": absent[0]})
         return self
 
 
@@ -119,8 +120,8 @@ def check_form(record: Any, name: str) -> Record:
         _Record.model_validate(record)
     except (ValidationError, ArithmeticError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(map(str, first["loc"]))
-        raise RunFolderError(f"{name} has not the form of a record: {where}: {first['msg']}") from None
+        reason = ": ".join([*([".".join(map(str, first["loc"]))] if first["loc"] else []), str(first["msg"])])
+        raise RunFolderError(f"{name} has not the form of a record: {reason}") from None
     if record["attempt"] != len(record["attempts"]):
         raise RunFolderError(f"{name} has not the form of a record: attempt is not the number of its attempts")
     return dict(record)

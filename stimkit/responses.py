@@ -148,7 +148,8 @@ def _json(text: str) -> pd.DataFrame:
         raise ValueError("it is not a list of objects")
     flat = [{key: json.dumps(one) if isinstance(one, list | dict) else one for key, one in row.items()} for row in rows]
     found = pd.DataFrame(flat)
-    return found.assign(**{name: found[name].astype("string") for name in _LABELS if name in found})
+    words = [name for name in found if name in _LABELS or found[name].map(lambda one: isinstance(one, str)).any()]
+    return found.assign(**{str(name): _typed(found[name].astype("string"), name in _LABELS) for name in words})
 
 
 def _separated(text: str, separator: str) -> pd.DataFrame:

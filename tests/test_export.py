@@ -49,7 +49,9 @@ by = ["ratio"]
 [practice]
 count = 1
 [response]
-prompt = "Which <one> has more & larger structures?"
+prompt = "Which <ratio> & which structures?"
+choices = ["1e-05", "0.0001"]
+correct = "ratio"
 [timing]
 fixation = 0.05
 """
@@ -102,14 +104,17 @@ def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 def test_tables_hold_the_manifest(run: Results, design: TrialDesign, tmp_path: Path) -> None:
     assert export(run.path, "csv", tmp_path / "out", design=design) == 8
     words = pd.read_csv(tmp_path / "out/data_dictionary.csv").set_index(["table", "column"])
-    text = {name: str for name, row in words.loc["stimuli"].iterrows() if row["type"] == "text"}
+
+    def read(name: str) -> pd.DataFrame:
+        text = {column: str for column, row in words.loc[name].iterrows() if row["type"] == "text"}
+        return pd.read_csv(tmp_path / f"out/{name}.csv", dtype=text, keep_default_na=False, na_values=[""])
+
     expected = table(list(run.records.values()))
-    read = pd.read_csv(tmp_path / "out/stimuli.csv", dtype=text, keep_default_na=False, na_values=[""])
-    for found in (read, pd.read_parquet(tmp_path / "out/stimuli.parquet")):
+    for found in (read("stimuli"), pd.read_parquet(tmp_path / "out/stimuli.parquet")):
         same(found.drop(columns="stim_file"), expected)
         assert all((tmp_path / "out" / name).is_file() for name in found["stim_file"])
     trials = make_lists(list(run.records.values()), design).table
-    for found in (pd.read_csv(tmp_path / "out/trials.csv"), pd.read_parquet(tmp_path / "out/trials.parquet")):
+    for found in (read("trials"), pd.read_parquet(tmp_path / "out/trials.parquet")):
         same(found, trials)
     assert set(words.loc["stimuli"].index) == {*expected.columns, "stim_file"} and words["description"].notna().all()
     assert words.loc[("stimuli", "mean_luminance"), "type"] == "number"
@@ -131,7 +136,7 @@ def test_only_what_is_asked_for(run: Results, tmp_path: Path) -> None:
 
 def test_conditions_have_the_same_values_in_both_files(run: Results, design: TrialDesign, tmp_path: Path) -> None:
     export(run.path, "psychopy", tmp_path / "out", design=design)
-    trials = make_lists(list(run.records.values()), design).table
+    trials = make_lists(list(run.records.values()), design).table.drop(columns="answer")  # which PsychoPy would misread
     for participant, expected in trials.groupby("participant"):
         same(pd.read_csv(tmp_path / f"out/conditions/{participant}.csv"), expected)
         sheet = openpyxl.load_workbook(tmp_path / f"out/conditions/{participant}.xlsx").worksheets[0]
@@ -140,7 +145,7 @@ def test_conditions_have_the_same_values_in_both_files(run: Results, design: Tri
         for name in (*expected["stim_file_1"], *expected["stim_file_2"]):
             assert (tmp_path / "out" / name).read_bytes() == (run.path / name).read_bytes()
     settings = json.loads((tmp_path / "out/settings.json").read_text())
-    assert settings["choices"] == ["left", "right"] and settings["keys"] == ["1", "2"]
+    assert settings["choices"] == ["1e-05", "0.0001"] and settings["keys"] == ["1", "2"]
     assert settings["background"] == 0.5 and settings["lists"] == ["p001", "p002"]
 
 
@@ -250,7 +255,10 @@ def test_the_experiment_shows_every_trial_and_saves_the_answers(
     expected = [str(tmp_path / "out" / trials.loc[row, f"stim_file_{place}"]) for row in range(4) for place in (1, 2)]
     assert [one for one in stage.shown if str(one).endswith(".png")] == expected
     saved = pd.read_csv(next((tmp_path / "out/data").glob("p002_*.csv")))
-    assert list(saved["choice"].dropna()) == ["left", "right", "left"] and stage.shown[-1] == "closed"
+    assert list(saved["choice"].dropna()) == [1e-05, 0.0001, 1e-05] and stage.shown[-1] == "closed"
+    assert list(saved["correct"].dropna()) == [
+        int(index == key) for index, key in zip(trials["answer_index"][:3], (1, 2, 1), strict=True)
+    ]
     assert list(saved["stimulus_id_1"]) == list(trials["stimulus_id_1"][:4])
 
 
@@ -298,6 +306,7 @@ def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, ta
 
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
+    choices = ["1e-05", "0.0001"]
     with served(tmp_path / "out") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for participant, form in (("p001", "csv"), ("p002", "json")):
@@ -317,7 +326,10 @@ def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, ta
                     assert shown == [row["stim_file_1"], row["stim_file_2"]]
                     loaded = "images => images.every(image => image.complete && image.naturalWidth === 32)"
                     assert page.eval_on_selector_all(".stimuli img", loaded)
-                    page.click(f"button:text-is('{'left' if number % 2 == 0 else 'right'}')")
+                    if participant == "p001":
+                        page.click(f"button:text-is('{choices[number % 2]}')")
+                    else:
+                        page.keyboard.press(str(1 + number % 2))
                 page.click("button:text-is('Continue')")
             download.value.save_as(tmp_path / f"{participant}.{form}")
             assert errors == []
@@ -326,9 +338,12 @@ def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, ta
     joined = join(run.path, [tmp_path / "p001.csv", tmp_path / "p002.json"])
     found = joined.responses
     assert len(found) == len(trials) and joined.unanswered == () and joined.without_stimulus == 0
-    for name in trials.columns:
+    for name in trials.columns.drop("answer"):
         same(found[[name]], trials[[name]].reset_index(drop=True))
-    assert set(found["choice"]) == {"left", "right"} and (found["rt"] > 0).all()
+    assert list(found["answer"]) == list(map(float, trials["answer"])), "which look like numbers"
+    assert set(found["choice"]) == {1e-05, 0.0001} and (found["rt"] > 0).all()
+    assert list(found["correct"]) == [float(a) == c for a, c in zip(trials["answer"], found["choice"], strict=True)]
+    assert 0 < found["correct"].mean() < 1
 
 
 # --- BIDS, BrainIO --------------------------------------------------------------------------------------------
@@ -451,7 +466,7 @@ def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
     if subprocess.run([*pip, "--no-deps", "psychopy"]).returncode or subprocess.run([*pip, *NEEDED]).returncode:
         pytest.skip("needs the package registry")
     export(run.path, "psychopy", tmp_path / "out", design=design)
-    trials = make_lists(list(run.records.values()), design).table
+    trials = make_lists(list(run.records.values()), design).table.drop(columns="answer")  # which it would misread
     for form in ("csv", "xlsx"):
         for participant, expected in trials.groupby("participant"):
             path = tmp_path / f"out/conditions/{participant}.{form}"
