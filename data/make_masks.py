@@ -1,6 +1,6 @@
 """Draw the masks in data/masks: a figure in scikit-image's photograph `astronaut`, and the ground around it.
 
-    python data/make_masks.py
+python data/make_masks.py
 """
 
 from pathlib import Path

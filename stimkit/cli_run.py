@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +61,10 @@ def run(
     places = {"--devices": devices, "--workers": workers, "--scheduler": scheduler, "--slurm": slurm, "--shard": shard}
     if len(named := [name for name, value in places.items() if value is not None]) > 1:
         raise UsageError(f"give one of {' and '.join(named)}")
+    if device != "auto" and (devices or workers):
+        raise UsageError("--devices and --workers say what is computed on; leave --device out")
+    if (tls_ca or tls_cert or tls_key) and not scheduler:
+        raise UsageError("--tls-ca, --tls-cert and --tls-key are for --scheduler")
     plan = make_plan(Protocol.load(protocol))
     plan.check_complete()
     folder = out or Path("runs") / plan.protocol.name
@@ -80,6 +85,8 @@ def run(
     from stimkit import display
 
     display.show_run_summary(summary)
+    if summary.pending:
+        raise typer.Exit(3)
     if summary.failed or summary.rejected:
         raise typer.Exit(4)
 
@@ -123,7 +130,7 @@ def _on_cluster(plan: Plan, folder: Path, client: Client, options: dict[str, Any
     from stimkit import display
     from stimkit.cluster import run_on_cluster
 
-    if client.scheduler_info().get("services", {}).get("dashboard"):
+    if not ours and client.run_on_scheduler(find_spec, "bokeh"):  # without which there is no dashboard
         display.err.print(f"dashboard: {client.dashboard_link}")
     with _signals() as check, display.run_display("cluster", len(plan.cells)) as show:
         checking = _checking(check, show)

@@ -29,9 +29,11 @@ from stimkit.cells import Cell, Plan
 from stimkit.environment import describe_environment
 from stimkit.errors import StimkitError, StorageError
 from stimkit.making import Committed, Running, choose_batch_size, groups
-from stimkit.record import Attempt, Execution, lost_record
+from stimkit.pending import pending_cells
+from stimkit.record import Attempt, Execution, Record, lost_record
 from stimkit.runner import Counter, OnEvent, RunSummary, begin, summary
 from stimkit.search import Progress
+from stimkit.settings import Settings
 from stimkit.store import RunStore
 from stimkit.worker import Order, Result, batch_sizes, lock_digest, make_cells
 
@@ -39,6 +41,7 @@ WINDOW = 2  # batches that each worker has on its list
 DEVICE_TRIES = 3  # how often a batch is given to a worker after a device failed on it
 POLL = 0.3  # seconds
 LOOK_EVERY = 2.0  # seconds between looks at who works
+RESTART_WITHIN = 60.0
 WORKERS_WITHIN = 120.0  # seconds in which a local cluster has workers (again)
 VISIBLE_WITHIN = 60.0  # seconds in which a slow file system shows records that workers wrote
 TOGETHER, SINGLE, BY_ITSELF = range(3)
@@ -50,7 +53,8 @@ class Job:
 
     cells: tuple[str, ...]
     company: int = TOGETHER
-    tries: int = 0
+    avoid: tuple[str, ...] = ()
+    """Workers on which a device failed."""
 
 
 def run_on_cluster(
@@ -92,29 +96,12 @@ def run_on_cluster(
         driver = _Driver(plan, store, client, order, counter, attempts, workers_come_back=workers_come_back)
         try:
             if pending:
-                driver.run(list(_jobs(pending, batch_size, client, order)))
+                driver.run(pending, batch_size)
         finally:
             driver.stop()
             _await_records(store, driver.committed)
             records = derived.rebuild(store, plan)
     return summary(store, plan, records, counter.made, before, began, f"{driver.most_workers} workers")
-
-
-def _jobs(pending: Sequence[Cell], batch_size: int | None, client: Client, order: Order) -> Iterator[Job]:
-    """Batches of cells, as large as a worker's device takes."""
-    kinds = groups(pending)
-    sizes = [batch_size] * len(kinds) if batch_size else _sizes([(kind[0], kind[1]) for kind in kinds], client, order)
-    for group, size in zip(kinds.values(), sizes, strict=True):
-        assert size is not None
-        for start in range(0, len(group), size):
-            yield Job(tuple(cell.id for cell in group[start : start + size]))
-
-
-def _sizes(kinds: Sequence[Any], client: Client, order: Order) -> list[int]:
-    if order.device == "cpu":
-        return [choose_batch_size(settings, last, torch.device("cpu")) for settings, last in kinds]
-    sizes: list[int] = client.submit(batch_sizes, order, kinds, pure=False).result()
-    return sizes
 
 
 def _await_records(store: RunStore, committed: Iterable[str]) -> None:
@@ -146,13 +133,15 @@ class _Driver:
         self._progress: dict[str, Running] = {}
         self._last_seen, self._look_again = time.monotonic(), 0.0
         self._workers: set[str] = set()
+        self._alone = False
         self.committed: set[str] = set()
         self.most_workers = 0
         client.subscribe_topic(order.topic, self._heard)
 
-    def run(self, jobs: Iterable[Job]) -> None:
-        self._waiting[TOGETHER].extend(jobs)
+    def run(self, pending: Sequence[Cell], batch_size: int | None) -> None:
+        """Make cells in batches, as large as a worker's device takes, but such that all workers have some."""
         try:
+            self._waiting[TOGETHER].extend(self._jobs(pending, batch_size))
             while self._given or any(self._waiting):
                 workers = self._count_workers()
                 self._give(workers)
@@ -161,6 +150,34 @@ class _Driver:
                 self._counter.emit(running=tuple(self._progress.values()))
         except (CommClosedError, FuturesCancelledError, asyncio.CancelledError) as error:
             raise self._gone() from error
+
+    def _jobs(self, pending: Sequence[Cell], batch_size: int | None) -> Iterator[Job]:
+        kinds = groups(pending)
+        sizes = [batch_size] * len(kinds) if batch_size else self._sizes([(kind[0], kind[1]) for kind in kinds])
+        workers = max(1, self._count_workers())
+        for group, most in zip(kinds.values(), sizes, strict=True):
+            assert most is not None
+            size = most if batch_size else min(most, -(-len(group) // (WINDOW * workers)))
+            for start in range(0, len(group), size):
+                yield Job(tuple(cell.id for cell in group[start : start + size]))
+
+    def _sizes(self, kinds: Sequence[tuple[Settings, str]]) -> list[int]:
+        """How many cells of each kind a worker's device takes at once, by the word of a worker."""
+        if self._order.device == "cpu":
+            return [choose_batch_size(settings, last, torch.device("cpu")) for settings, last in kinds]
+        asked = self._client.submit(batch_sizes, self._order, kinds, pure=False)
+        while not asked.done():
+            self._count_workers()
+            self._counter.emit()
+            self._wait([asked])
+        if asked.status != "finished":
+            raise StimkitError(f"no worker says how many cells its device takes: {asked.exception()}")
+        sizes: list[int] = asked.result()
+        return sizes
+
+    def _wait(self, futures: list[Future[Any]]) -> None:
+        with suppress(TimeoutError, asyncio.TimeoutError), self._client.as_current():
+            wait(futures, timeout=POLL, return_when="FIRST_COMPLETED")
 
     def stop(self) -> None:
         """Take back what has not begun, and listen no more."""
@@ -174,7 +191,10 @@ class _Driver:
         if time.monotonic() > self._look_again:
             self._workers = set(self._client.scheduler_info(n_workers=-1)["workers"])
             self._look_again = time.monotonic() + LOOK_EVERY
-            self._progress = {one: running for one, running in self._progress.items() if one in self._workers}
+            self._progress = {one: running for one, running in [*self._progress.items()] if one in self._workers}
+            if self._workers_come_back and not self._workers and not self._alone:
+                self._counter.emit(note="there are no workers yet, or no more; waiting for some")
+            self._alone = not self._workers
         workers = len(self._workers)
         self.most_workers = max(self.most_workers, workers)
         if workers or self._workers_come_back:
@@ -195,12 +215,14 @@ class _Driver:
         while self._waiting[company] and len(self._given) < max(1, most):
             job = self._waiting[company].popleft()
             key = f"stimkit-{job.cells[0]}-{uuid.uuid4().hex}"
-            future = self._client.submit(make_cells, self._order, job.cells, key=key, pure=False)
+            others = sorted(self._workers - set(job.avoid)) if job.avoid else None
+            future = self._client.submit(
+                make_cells, self._order, job.cells, key=key, pure=False, workers=others or None
+            )
             self._given[future] = job
 
     def _finished(self) -> list[Future[Result]]:
-        with suppress(TimeoutError, asyncio.TimeoutError), self._client.as_current():
-            wait(list(self._given), timeout=POLL, return_when="FIRST_COMPLETED")
+        self._wait(list(self._given))
         return [future for future in self._given if future.done()]
 
     def _settle(self, future: Future[Result], job: Job) -> None:
@@ -209,6 +231,8 @@ class _Driver:
         error = future.exception()
         if isinstance(error, KilledWorker):
             self._after_death(job)
+        elif isinstance(error, ImportError):
+            raise StimkitError(f"a worker lacks what it needs: {error}") from error
         elif error is not None:
             raise error
         else:
@@ -218,16 +242,17 @@ class _Driver:
     def _after_result(self, result: Result, job: Job) -> None:
         self._progress.pop(result.worker, None)
         for record in result.committed:
-            if record["stimulus_id"] not in self.committed:
-                self.committed.add(record["stimulus_id"])
-                self._counter.made += 1
-                self._counter.emit(record=record, running=tuple(self._progress.values()))
+            self._count(record)
         if result.error is None:
             return
         kind, message = result.error
-        if kind == "DeviceError" and job.tries + 1 < DEVICE_TRIES:
+        if kind == "DeviceError" and len(job.avoid) + 1 < DEVICE_TRIES:
             self._counter.emit(note=f"given to another worker: {message}")
-            self._waiting[job.company].append(replace(job, tries=job.tries + 1))
+            self._waiting[job.company].append(replace(job, avoid=(*job.avoid, result.worker)))
+            with suppress(
+                Exception
+            ):  # where workers have no nanny; after some failures a process cannot use its device
+                self._client.restart_workers([result.worker], timeout=RESTART_WITHIN, raise_for_error=False)
         elif kind == "StorageError":
             raise StorageError(message)
         else:
@@ -236,7 +261,12 @@ class _Driver:
 
     def _after_death(self, job: Job) -> None:
         """Find the cell that ends its process: each cell of the batch apart from the others, then by itself."""
-        left = [one for one in job.cells if not self._store.completed([one])]
+        cells = [self._plan.by_id[one] for one in job.cells]
+        left = [
+            cell.id for cell in pending_cells(self._store, self._plan, cells, retry_failed=self._order.retry_failed)[0]
+        ]
+        for one in set(job.cells) - set(left):
+            self._count(self._store.record(one))
         if job.company == BY_ITSELF:
             for one in left:
                 self._record_loss(self._plan.by_id[one])
@@ -258,8 +288,12 @@ class _Driver:
         reason = "its process died each time, also when it was the only cell"
         record = lost_record(cell.at_attempt(len(earlier) + 1), self._plan, execution, trace, reason, earlier)
         self._store.commit(record, b"", trace)
-        self.committed.add(cell.id)
-        self._counter(Committed(record))
+        self._count(record)
+
+    def _count(self, record: Record) -> None:
+        if record["stimulus_id"] not in self.committed:
+            self.committed.add(record["stimulus_id"])
+            self._counter(Committed(record))
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         _, said = event

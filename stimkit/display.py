@@ -77,6 +77,8 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
         task = progress.add_task(device, total=total, state="")
 
         def show(event: Event) -> None:
+            if event.note:
+                err.print(event.note, markup=False)
             parts = [f"{event.done}/{event.total} cells"]
             for one in event.running[:MAX_RUNNING]:
                 parts.append(f"evaluation {one.progress.evaluation}/{one.progress.max_evaluations}")
@@ -92,6 +94,8 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
 
 def _print_line(event: Event, left: float) -> None:
     record = event.record
+    if event.note:
+        err.print(event.note, markup=False)
     if record is None:
         return
     losses = record["losses"]["file"]
@@ -111,7 +115,8 @@ def show_run_summary(summary: RunSummary) -> None:
     """Print what a run did."""
     before = f", {summary.done_before} were there before" if summary.done_before else ""
     out.print(
-        f"{summary.made} of {summary.planned} stimuli made in {duration(summary.seconds)}{before}; {summary.device}"
+        f"{summary.made} of {summary.planned} stimuli made in {duration(summary.seconds)}{before}"
+        + (f"; {summary.device}" if summary.device else "")
     )
     if summary.stop_reasons:
         out.print(
@@ -123,8 +128,11 @@ def show_run_summary(summary: RunSummary) -> None:
     if summary.pending:
         out.print(f"{summary.pending} are pending")
     out.print(f"stimuli       {summary.path / 'stimuli'}")
-    out.print(f"manifest      {summary.path / 'manifest.csv'}, manifest.nc, losses.csv")
-    out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
+    if summary.has_tables:
+        out.print(f"manifest      {summary.path / 'manifest.csv'}, manifest.nc, losses.csv")
+        out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
+    else:
+        out.print(f"tables        by `stimkit collect {summary.path}`, when all shards are made")
 
 
 @contextmanager

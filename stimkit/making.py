@@ -113,10 +113,12 @@ class Maker:
         Cells that are not accepted and have tries left join the next batch.
         """
         while pending:
-            batch = pending[:size]
-            again = self._tried(batch)
-            if again is not None:
-                pending = [*again, *pending[len(batch) :]]
+            batch = [cell for cell in pending[:size] if self._to_do(cell)]
+            again = self._tried(batch) if batch else []
+            if not batch:
+                pending = pending[size:]
+            elif again is not None:
+                pending = [*again, *pending[size:]]
             elif len(batch) > 1:
                 size = (len(batch) + 1) // 2
             else:
@@ -125,6 +127,10 @@ class Maker:
                     f"{self._device} has too little memory for one cell of {height} × {width} px;"
                     " use a smaller size or --device cpu"
                 )
+
+    def _to_do(self, cell: Cell) -> bool:
+        """Whether a cell is still to be made, or another process has committed it meanwhile."""
+        return cell.id in self._replaced or not self._store.completed([cell.id])
 
     def _tried(self, batch: list[Cell]) -> list[Cell] | None:
         """Run a batch and return the cells to try again; None if the device has too little memory for it."""
@@ -169,8 +175,9 @@ class Maker:
                 self._attempts[cell.id] = record["attempts"]
                 again.append(cell.at_attempt(cell.attempt + 1))
                 continue
-            if cell.id in self._replaced or not self._store.completed([cell.id]):  # by another process meanwhile
-                self._store.commit(record, stimulus.png, synthesis.trace)
+            with self._store.committing():
+                if self._to_do(cell):
+                    self._store.commit(record, stimulus.png, synthesis.trace)
             self.on_news(Committed(record))
         return again
 

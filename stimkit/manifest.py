@@ -16,7 +16,7 @@ import xarray as xr
 from stimkit.columns import COLUMNS
 from stimkit.errors import UsageError
 from stimkit.layers import LAYERS
-from stimkit.record import STAGES, Record, flatten
+from stimkit.record import STAGES, STATISTICS, Record, flatten
 from stimkit.settings import OUTPUT_KEYS
 from stimkit.store import RunStore
 
@@ -46,6 +46,8 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
         ]
     )
     frame["alpha_beta_ratio"] = frame["alpha_beta_ratio"].astype(float)
+    for name in STATISTICS:  # which a lost cell has none of
+        frame[name] = frame[name].astype(float)
     for name in (*factor_names(records), *attribute_names(records)):
         frame[name] = numbers_if_all(frame[name])
     return frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import shutil
 import threading
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -15,16 +16,18 @@ from typing import Any
 import dask
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-from stimkit.errors import DeviceError, UsageError, did_you_mean
+from stimkit.errors import DeviceError, StimkitError, UsageError, did_you_mean
 
 CONNECT_WITHIN = 30.0  # seconds
-START_WITHIN = 120.0
 LOOK_EVERY = 5.0
 CONFIG = {
     # The first death of a process is bad luck; after the second one its cells are looked at one by one.
     "distributed.scheduler.allowed-failures": 1,
     # The default of 15 s is too short for a busy machine to load torch in.
     "distributed.deploy.lost-worker-timeout": "120 s",
+    # Nobody looks at the pages of scheduler and workers, which have no certificates.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 # As the default client it would also serve xarray, which then takes a lock of the scheduler to write a NetCDF file.
 NOT_FOR_OTHERS: dict[str, Any] = {"set_as_default": False}
@@ -40,7 +43,7 @@ def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
     """
     kind = _kind(devices)
     seen = [{"CUDA_VISIBLE_DEVICES": visible(one)} if kind == "cuda" else {} for one in devices]
-    threads = str(max(1, (os.cpu_count() or 1) // len(devices)))
+    threads = str(max(1, _cores() // len(devices)))
     # In place of Dask's own, which say one thread.
     environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads)}
     # Who can connect can run code: certificates of its own keep out others who use this machine.
@@ -60,19 +63,23 @@ def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
     }
     own = {"dashboard": False, "dashboard_address": "127.0.0.1:0", "protocol": "tls", "security": security}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **own}}
-    with (
-        dask.config.set({**CONFIG, **environment}),
-        SpecCluster(workers=workers, scheduler=scheduler, security=security, silence_logs="CRITICAL") as cluster,
-        Client(cluster, **NOT_FOR_OTHERS) as client,
-        _looked_after(cluster, len(devices)),
-    ):
-        client.wait_for_workers(len(devices), timeout=START_WITHIN)
-        yield client, kind
+    with dask.config.set({**CONFIG, **environment}):
+        try:
+            cluster = SpecCluster(workers=workers, scheduler=scheduler, security=security, silence_logs="CRITICAL")
+        except RuntimeError as error:
+            raise StimkitError(f"worker processes cannot be started: {error.__cause__ or error}") from error
+        with cluster, Client(cluster, **NOT_FOR_OTHERS) as client, _looked_after(cluster, len(devices)):
+            yield client, kind
+
+
+def _cores() -> int:
+    """Cores that this process may use, which a job of a queue has fewer of than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _looked_after(cluster: SpecCluster, count: int) -> Iterator[None]:
-    """Have the cluster start workers again that it has given up, as it does where one dies while it starts."""
+    """Have the cluster start workers again that it has given up: that died while they started, or whose job ended."""
     stop = threading.Event()
 
     def look() -> None:
@@ -148,13 +155,20 @@ def slurm_jobs(path: Path) -> Iterator[Client]:
     for name in options:
         if name not in known:
             raise UsageError(f'{path}: SLURMCluster has no option "{name}"{did_you_mean(name, known)}')
-    with SLURMCluster(**{"cores": 1, "processes": 1, **options}) as cluster:
+    if shutil.which(SLURMJob.submit_command) is None:
+        raise UsageError(f"{SLURMJob.submit_command} is not there; run this where jobs can be submitted")
+    try:
+        cluster = SLURMCluster(**{"cores": 1, "processes": 1, **options})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: SLURMCluster does not take [cluster]: {error}") from error
+    with cluster:
         try:
             cluster.scale(jobs=jobs)
-            with Client(cluster, timeout=CONNECT_WITHIN, **NOT_FOR_OTHERS) as client:
-                yield client
-        except (RuntimeError, FileNotFoundError) as error:
-            raise UsageError(f"jobs cannot be submitted: {error}") from error
+            cluster.sync(cluster._correct_state)  # which submits them, and says why it cannot
+        except (RuntimeError, OSError, AssertionError) as error:  # the last for jobs that are not there afterwards
+            raise UsageError(f"jobs cannot be submitted by {SLURMJob.submit_command} ({error})") from error
+        with Client(cluster, timeout=CONNECT_WITHIN, **NOT_FOR_OTHERS) as client, _looked_after(cluster, jobs):
+            yield client
 
 
 def _slurm_file(path: Path) -> tuple[int, dict[str, Any]]:

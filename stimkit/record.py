@@ -17,7 +17,7 @@ import numpy as np
 from stimkit import accept, migrations
 from stimkit.cells import Cell, Plan
 from stimkit.columns import COLUMNS
-from stimkit.measures import basic_measures
+from stimkit.measures import BASIC, basic_measures
 from stimkit.stimulus_file import values_digest
 
 if TYPE_CHECKING:  # which would load torch
@@ -31,6 +31,9 @@ STAGES = ("initial", "optimized", "equalized", "file")
 TERMS = ("content", "style")
 PROCESS_DIED = "process_died"
 """Stop reason of a cell that ended its process; no rule of the optimization, and never accepted."""
+
+STATISTICS = (*BASIC, "clip_low_frac", "clip_high_frac")
+"""Numbers that every stimulus has; a lost cell has none."""
 
 DEGREES = ("height_deg", "width_deg")
 

@@ -9,10 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from stimkit.columns import COLUMNS
 from stimkit.errors import RunFolderError
-from stimkit.measures import BASIC
-from stimkit.record import Record
+from stimkit.record import STATISTICS, Record
 
-STATISTICS = (*BASIC, "clip_low_frac", "clip_high_frac")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]

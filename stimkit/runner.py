@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,8 @@ class RunSummary:
     stop_reasons: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     device: str = "cpu"
+    has_tables: bool = True
+    """Whether tables were made; shards leave that to `collect`."""
 
 
 def run(
@@ -119,8 +122,7 @@ def run_shard(
     store = RunStore.create(out, plan)
     cells = shard_cells(plan, number, count)
     with store.writing_part(f"{number}-of-{count}"):
-        with store.in_turn():
-            pending, attempts = begin(store, plan, cells, retry_failed=retry_failed)
+        pending, attempts = begin(store, plan, cells, retry_failed=retry_failed, in_turn=True)
         before = len(cells) - len(pending)
         counter = Counter(len(cells), before, on_event)
         _make(plan, store, where, pending, attempts, batch_size, deterministic, counter)
@@ -166,13 +168,23 @@ def checked_device(plan: Plan, device: str) -> torch.device:
 
 
 def begin(
-    store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_failed: bool = False, keep_inputs: bool = False
+    store: RunStore,
+    plan: Plan,
+    cells: Sequence[Cell],
+    *,
+    retry_failed: bool = False,
+    keep_inputs: bool = False,
+    in_turn: bool = False,
 ) -> tuple[list[Cell], dict[str, list[Attempt]]]:
-    """Write what a run folder says of its plan, judge what is complete; return what is to be made of some cells."""
+    """Write what a run folder says of its plan, judge what is complete; return what is to be made of some cells.
+
+    `in_turn`: others write their parts of the folder at the same time.
+    """
     judged_anew = judge_again(store, plan, cells)
     pending, attempts = pending_cells(store, plan, cells, retry_failed=retry_failed, judged_anew=judged_anew)
     store.check_space(sum(cost.stimulus_bytes(cell.settings) for cell in pending))
-    store.describe(plan)
+    with store.in_turn() if in_turn else nullcontext():
+        store.describe(plan)
     if keep_inputs:
         store.keep_inputs(input_files(plan, PlanInputs(plan)))
     for record in judged_anew.values():
@@ -238,6 +250,7 @@ def summary(
         stop_reasons=_count(record["stop_reason"] for record in records),
         seconds=time.perf_counter() - began,
         device=device,
+        has_tables=cells is None,
     )
 
 

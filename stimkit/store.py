@@ -97,7 +97,12 @@ class RunStore:
             )
 
     def describe(self, plan: Plan) -> None:
-        """Write the protocol and the resolved protocol, which makes the folder a run folder."""
+        """Write the protocol and the resolved protocol, which makes the folder a run folder.
+
+        Raises `RunFolderError` where it has become the folder of another protocol meanwhile.
+        """
+        if self.lock_file.is_file():
+            self._check_ours(plan)
         self.write("protocol.toml", plan.protocol.text.encode())
         self.write(self.lock_file.name, _json({**lock_of(plan), "origin": self._relative(plan.protocol.base)}))
 
@@ -185,6 +190,12 @@ class RunStore:
         Raises `RunFolderError` naming the holder if somebody else writes the part, or the whole folder.
         """
         with writer.part_writer(self.path, part):
+            yield
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """Let no other process commit a cell meanwhile."""
+        with writer.committing(self.path):
             yield
 
     @contextmanager

@@ -15,7 +15,8 @@ from stimkit.atomic import storage_errors, write_atomically
 from stimkit.errors import RunFolderError, StorageError
 
 LOCK = ".lock"
-PATIENCE = 60.0  # seconds that a writer of a part waits for others to begin
+PATIENCE = 60.0  # seconds to wait for those who hold a lock for a moment
+PROBED = 1.0  # seconds to wait for those who only look whether a lock is held
 
 
 @contextmanager
@@ -44,6 +45,16 @@ def in_turn(folder: Path, what: str = "") -> Iterator[None]:
         yield
 
 
+@contextmanager
+def committing(folder: Path) -> Iterator[None]:
+    """Let nobody else commit a cell meanwhile, also workers that a driver has lost. Raises `StorageError`."""
+    try:
+        with FileLock(folder / f"{LOCK}.commit", timeout=PATIENCE):
+            yield
+    except Timeout as error:
+        raise StorageError(f"{folder} is locked for longer than a commit takes: {error}") from error
+
+
 def current_writers(folder: Path) -> str:
     """Who is writing a folder and its parts; empty where nobody is."""
     return " and ".join(_describe(folder, name) for name in (LOCK, *_parts(folder)) if _is_held(folder, name))
@@ -54,7 +65,7 @@ def _parts(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _held(folder: Path, name: str, patience: float = 0.0) -> Iterator[None]:
+def _held(folder: Path, name: str, patience: float = PROBED) -> Iterator[None]:
     lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=patience)

@@ -24,7 +24,10 @@ from stimkit.audit import audit
 from stimkit.cells import Plan
 from stimkit.cluster import run_on_cluster
 from stimkit.errors import DeviceError, RunFolderError, StimkitError, UsageError
+from stimkit.export.formats import export
 from stimkit.places import local_workers, scheduler_at, slurm_jobs, visible
+from stimkit.record import Execution, lost_record
+from stimkit.report import report
 from stimkit.runner import Event, collect, run_shard, shard_cells
 from stimkit.store import RunStore
 from stimkit.verify import verify
@@ -377,6 +380,55 @@ def test_devices_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch
     ):
         with pytest.raises(DeviceError, match=message), local_workers(devices):
             pass
+
+
+def test_a_set_of_lost_cells_can_be_looked_at(tmp_path: Path) -> None:
+    """Whose processes died each time: nothing that reads runs may stumble over what they have not."""
+    plan = small_plan()
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    store = RunStore.open(tmp_path / "run")
+    for cell in plan.cells:
+        made, trace = store.record(cell.id), np.empty((0, 3), np.float32)
+        execution = Execution("cpu", "b0", 1, 0, made["stimkit_version"], made["torch_version"], made["env_id"])
+        store.commit(lost_record(cell, plan, execution, trace, "its process died"), b"", trace)
+    assert collect(tmp_path / "run").failed == tuple(plan.by_id)
+    sound(tmp_path / "run", 4)
+    found = audit(tmp_path / "run", device="cpu", losses=False)
+    assert {one.stimulus_id for one in found.findings if one.name == "failed"} == set(plan.by_id) and found.failed
+    assert report(tmp_path / "run", tmp_path / "report.html", device="cpu").is_file()
+    with pytest.raises(RunFolderError, match="has no stimulus that is accepted"):
+        export(tmp_path / "run", "csv", tmp_path / "out")
+
+
+def test_a_shard_of_an_older_protocol_does_not_undo_a_newer_one(tmp_path: Path) -> None:
+    older, newer = small_plan(), small_plan(factors={"replicate": 2})
+    store = RunStore.create(tmp_path / "run", older)
+    store.describe(newer)
+    with pytest.raises(RunFolderError, match="holds another protocol"):
+        store.describe(older)
+    assert store.planned_ids() == set(newer.by_id)
+
+
+def test_two_writers_of_a_cell_leave_a_whole_one(tmp_path: Path) -> None:
+    """As a worker that a driver has lost, and its successor."""
+    (tmp_path / "p.toml").write_text(PROTOCOL.replace("max_evaluations = 40", "max_evaluations = 4"))
+    numbers = ("1/1", "1/2", "2/2", "1/3")  # whose cells overlap
+    running = [started("run", tmp_path / "p.toml", "--out", tmp_path / "run", "--shard", one) for one in numbers]
+    ends = [(process.communicate(timeout=240), process.returncode) for process in running]
+    assert [code for _, code in ends] == [0] * 4, ends
+    collect(tmp_path / "run")
+    sound(tmp_path / "run", 12)
+
+
+def test_jobs_that_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slurm.toml").write_text(SLURM.format(python=sys.executable))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="sbatch is not there"), slurm_jobs(tmp_path / "slurm.toml"):
+        pass
+    (tmp_path / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    with pytest.raises(UsageError, match="jobs cannot be submitted"), slurm_jobs(tmp_path / "slurm.toml"):
+        pass
 
 
 def test_places_that_are_not_there(tmp_path: Path) -> None:
