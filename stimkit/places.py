@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Status
 
 from stimkit.errors import DeviceError, StimkitError, UsageError, did_you_mean
 
@@ -161,14 +161,16 @@ def slurm_jobs(path: Path) -> Iterator[Client]:
         cluster = SLURMCluster(**{"cores": 1, "processes": 1, **options})
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: SLURMCluster does not take [cluster]: {error}") from error
-    with cluster:
-        try:
-            cluster.scale(jobs=jobs)
-            cluster.sync(cluster._correct_state)  # which submits them, and says why it cannot
-        except (RuntimeError, OSError, AssertionError) as error:  # the last for jobs that are not there afterwards
-            raise UsageError(f"jobs cannot be submitted by {SLURMJob.submit_command} ({error})") from error
+    try:
+        cluster.scale(jobs=jobs)
+        cluster.sync(cluster._correct_state)  # which submits them
+        if any(job.status is not Status.running for job in cluster.workers.values()):
+            raise UsageError(f"jobs cannot be submitted: {SLURMJob.submit_command} failed for\n{cluster.job_script()}")
         with Client(cluster, timeout=CONNECT_WITHIN, **NOT_FOR_OTHERS) as client, _looked_after(cluster, jobs):
             yield client
+    finally:
+        with suppress(AssertionError):  # of jobs that were not submitted
+            cluster.close()
 
 
 def _slurm_file(path: Path) -> tuple[int, dict[str, Any]]:

@@ -427,8 +427,10 @@ def test_jobs_that_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.Monke
         pass
     (tmp_path / "sbatch").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
-    with pytest.raises(UsageError, match="jobs cannot be submitted"), slurm_jobs(tmp_path / "slurm.toml"):
-        pass
+    (tmp_path / "p.toml").write_text(PROTOCOL)
+    process = started("run", tmp_path / "p.toml", "--out", tmp_path / "run", "--slurm", tmp_path / "slurm.toml")
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2 and "jobs cannot be submitted: sbatch failed for" in err and "--gres=gpu:1" in err
 
 
 def test_places_that_are_not_there(tmp_path: Path) -> None:
