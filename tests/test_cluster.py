@@ -149,6 +149,7 @@ def started(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_three_shards_at_once_two_of_them_the_same(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text(PROTOCOL)
     shards = ("1/2", "2/2", "2/2")
@@ -409,6 +410,7 @@ def test_a_shard_of_an_older_protocol_does_not_undo_a_newer_one(tmp_path: Path) 
     assert store.planned_ids() == set(newer.by_id)
 
 
+@pytest.mark.slow
 def test_two_writers_of_a_cell_leave_a_whole_one(tmp_path: Path) -> None:
     """As a worker that a driver has lost, and its successor."""
     (tmp_path / "p.toml").write_text(PROTOCOL.replace("max_evaluations = 40", "max_evaluations = 4"))
@@ -420,6 +422,7 @@ def test_two_writers_of_a_cell_leave_a_whole_one(tmp_path: Path) -> None:
     sound(tmp_path / "run", 12)
 
 
+@pytest.mark.slow
 def test_jobs_that_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slurm.toml").write_text(SLURM.format(python=sys.executable))
     monkeypatch.setenv("PATH", str(tmp_path))
