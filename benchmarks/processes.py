@@ -33,7 +33,7 @@ if __name__ == "__main__":
             go(plan, Path(folder) / name)
             return time.perf_counter() - began
         if workers:
-            with local_workers(["cpu"] * workers) as (client, _):
+            with local_workers(["cpu"] * workers, threads=1) as (client, _):
                 go = lambda plan, out: run_on_cluster(plan, out, client, device="cpu", batch_size=batch)
                 timed(go, first, "warm")
                 print(*[timed(go, plan, str(one)) for one in range(rounds)])
@@ -101,7 +101,7 @@ def in_process(code: str, *arguments: str) -> list[float]:
 def measure(device: torch.device, *, quick: bool) -> Section:
     rounds = 1 if quick else 3
     rows, medians = [], {}
-    for name, size, evaluations, cells, batch in (("small", 48, 10, 24, 4), ("large", 96, 10, 12, 1)):
+    for name, size, evaluations, cells, batch in (("small", 48, 10, 16, 4), ("large", 96, 10, 8, 1)):
         request = document(size, evaluations, 4 if quick else cells)
         for workers in (0, 1, 2):
             times = in_process(TIMED, json.dumps([request, workers, batch, rounds]))
@@ -112,7 +112,7 @@ def measure(device: torch.device, *, quick: bool) -> Section:
                 [f"{cells} of {size} px, {evaluations} evaluations", how, f"{medians[name, workers]:.2f}", spread]
             )
             print("processes", rows[-1], flush=True)
-    overhead = (medians["small", 1] - medians["small", 0]) / (4 if quick else 24)
+    overhead = (medians["small", 1] - medians["small", 0]) / (4 if quick else 16)
     gain = medians["large", 1] / medians["large", 2]
     replicates = 1000 if quick else PLANNED
     count, planned, loaded, peak, seconds = in_process(DRIVER, json.dumps(document(128, 50, replicates)))

@@ -35,17 +35,17 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @contextmanager
-def local_workers(devices: Sequence[str]) -> Iterator[tuple[Client, str]]:
+def local_workers(devices: Sequence[str], *, threads: int | None = None) -> Iterator[tuple[Client, str]]:
     """One worker process on this machine for each device, `cuda:N` or `cpu`; yields a client, and the device's kind.
 
-    A process sees its own device only; workers on the CPU share its cores. Raises `DeviceError` for other devices,
-    devices of several kinds, and devices that the environment hides.
+    A process sees its own device only; workers on the CPU share its cores, or have so many `threads` each. Raises
+    `DeviceError` for other devices, devices of several kinds, and devices that the environment hides.
     """
     kind = _kind(devices)
     seen = [{"CUDA_VISIBLE_DEVICES": visible(one)} if kind == "cuda" else {} for one in devices]
-    threads = str(max(1, _cores() // len(devices)))
+    threads = threads or max(1, _cores() // len(devices))
     # In place of Dask's own, which say one thread.
-    environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads)}
+    environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, str(threads))}
     # Who can connect can run code: certificates of its own keep out others who use this machine.
     security = Security.temporary()
     options = {
