@@ -22,7 +22,7 @@ from stimkit.findings import Finding, confounds, of_stimuli, outliers, ranked
 from stimkit.images import Pixels, fit
 from stimkit.inputs import FoundInputs, Inputs
 from stimkit.lock import plan_of
-from stimkit.manifest import attribute_names, factor_names, table
+from stimkit.manifest import attribute_names, csv_bytes, factor_names, table
 from stimkit.measures import BASIC, CONFOUNDS, measure_files
 from stimkit.precision import choose_device
 from stimkit.record import Record
@@ -213,7 +213,7 @@ def save(found: Audit, folder: Path) -> Path:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, frame in (("findings", findings), ("stimuli", found.stimuli), ("effects", found.effects)):
-            write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+            write_atomically(folder / f"{name}.csv", csv_bytes(frame))
         write_atomically(folder / "audit.json", (json.dumps(as_json(found), indent=1) + "\n").encode())
     return folder
 

@@ -82,13 +82,7 @@ def run(
     else:
         with _cluster(devices, workers, scheduler, slurm, (tls_ca, tls_cert, tls_key), device) as (client, where, ours):
             summary = _on_cluster(plan, folder, client, {**options, "keep_inputs": keep_inputs, "device": where}, ours)
-    from stimkit import display
-
-    display.show_run_summary(summary)
-    if summary.pending:
-        raise typer.Exit(3)
-    if summary.failed or summary.rejected:
-        raise typer.Exit(4)
+    _end(summary)
 
 
 def collect(run: RunPath) -> None:
@@ -96,9 +90,15 @@ def collect(run: RunPath) -> None:
 
     Example: stimkit collect runs/quickstart
     """
-    from stimkit import display, runner
+    from stimkit import runner
 
-    summary = runner.collect(run)
+    _end(runner.collect(run))
+
+
+def _end(summary: RunSummary) -> None:
+    """Say what was done; exit 3 if cells are pending, 4 if any failed or were rejected."""
+    from stimkit import display
+
     display.show_run_summary(summary)
     if summary.pending:
         raise typer.Exit(3)

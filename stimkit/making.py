@@ -115,9 +115,7 @@ class Maker:
         while pending:
             batch = [cell for cell in pending[:size] if self._to_do(cell)]
             again = self._tried(batch) if batch else []
-            if not batch:
-                pending = pending[size:]
-            elif again is not None:
+            if again is not None:
                 pending = [*again, *pending[size:]]
             elif len(batch) > 1:
                 size = (len(batch) + 1) // 2

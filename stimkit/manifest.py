@@ -96,13 +96,13 @@ def numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
 
 def manifest_csv(records: Sequence[Record]) -> bytes:
     """manifest.csv: `table` in a form that PsychoPy, R and spreadsheets read; empty where there is no value."""
-    return _csv(table(records))
+    return csv_bytes(table(records))
 
 
 def losses_csv(records: Sequence[Record]) -> bytes:
     """losses.csv: one row for every loss of every stimulus, by stage, term and layer, unweighted."""
     frame = pd.DataFrame(_loss_rows(records), columns=["stimulus_id", "stage", "term", "layer", "weight", "value"])
-    return _csv(frame)
+    return csv_bytes(frame)
 
 
 def _loss_rows(records: Iterable[Record]) -> Iterator[tuple[Any, ...]]:
@@ -194,7 +194,8 @@ def netcdf_bytes(manifest: xr.Dataset) -> bytes:
         return path.read_bytes()
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """A table as UTF-8 CSV; empty where there is no value."""
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 

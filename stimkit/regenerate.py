@@ -18,7 +18,7 @@ from stimkit.environment import describe_environment
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.inputs import FoundInputs
 from stimkit.lock import plan_of
-from stimkit.manifest import select, table
+from stimkit.manifest import csv_bytes, select, table
 from stimkit.measures import similarity
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
@@ -123,7 +123,7 @@ def comparison_csv(comparisons: Sequence[Comparison]) -> bytes:
     """One row a stimulus."""
     frame = pd.DataFrame([dataclasses.asdict(one) for one in comparisons])
     frame["environment_differs"] = frame["environment_differs"].map("; ".join)
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    return csv_bytes(frame)
 
 
 def _chosen(records: Mapping[str, Record], cells: Sequence[str], where: str | None) -> list[str]:

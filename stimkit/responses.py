@@ -16,10 +16,10 @@ import pandas as pd
 import xarray as xr
 
 from stimkit import __version__
-from stimkit.atomic import check_new, whole_folder, write_atomically
+from stimkit.atomic import whole_folder, write_atomically
 from stimkit.columns import COLUMNS
 from stimkit.errors import UsageError, did_you_mean
-from stimkit.manifest import attribute_names, factor_names, netcdf_bytes, table
+from stimkit.manifest import attribute_names, csv_bytes, factor_names, netcdf_bytes, table
 from stimkit.measures import BASIC
 from stimkit.store import RunStore
 
@@ -97,18 +97,13 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
 
 def save(joined: Joined, out: str | Path) -> None:
     """Write responses.csv, responses.nc and, where there are any, unknown.csv and unanswered.csv into a new folder."""
-    check_new(Path(out))
     with whole_folder(Path(out)) as folder:
-        _csv(joined.responses, folder / "responses.csv")
+        (folder / "responses.csv").write_bytes(csv_bytes(joined.responses))
         write_atomically(folder / "responses.nc", netcdf_bytes(joined.dataset))
         if len(joined.unknown):
-            _csv(joined.unknown, folder / "unknown.csv")
+            (folder / "unknown.csv").write_bytes(csv_bytes(joined.unknown))
         if joined.unanswered:
-            _csv(pd.DataFrame({"stimulus_id": joined.unanswered}), folder / "unanswered.csv")
-
-
-def _csv(rows: pd.DataFrame, path: Path) -> None:
-    rows.to_csv(path, index=False, lineterminator="\n")
+            (folder / "unanswered.csv").write_bytes(csv_bytes(pd.DataFrame({"stimulus_id": joined.unanswered})))
 
 
 def _wanted(manifest: pd.DataFrame, design: Sequence[str], columns: Sequence[str] | None) -> list[str]:

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,26 +183,20 @@ class RunStore:
     def planned_ids(self) -> set[str]:
         return set(self.lock_contents()["cells"])
 
-    @contextmanager
-    def writing_part(self, part: str) -> Iterator[None]:
+    def writing_part(self, part: str) -> AbstractContextManager[None]:
         """Be the only writer of a part of the cells, while others write theirs.
 
         Raises `RunFolderError` naming the holder if somebody else writes the part, or the whole folder.
         """
-        with writer.part_writer(self.path, part):
-            yield
+        return writer.part_writer(self.path, part)
 
-    @contextmanager
-    def committing(self) -> Iterator[None]:
+    def committing(self) -> AbstractContextManager[None]:
         """Let no other process commit a cell meanwhile."""
-        with writer.committing(self.path):
-            yield
+        return writer.committing(self.path)
 
-    @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def in_turn(self) -> AbstractContextManager[None]:
         """Wait for a moment in which nobody else begins or writes the whole folder, and let nobody meanwhile."""
-        with writer.in_turn(self.path):
-            yield
+        return writer.in_turn(self.path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

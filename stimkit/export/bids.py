@@ -41,7 +41,7 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     stimuli.copy_stimuli(folder / "stimuli", names)
     _json(folder / "dataset_description.json", _description(stimuli))
     table = _draft_table(stimuli, names)
-    table.to_csv(folder / "stimuli" / "stimuli.tsv", sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    _tsv(folder / "stimuli" / "stimuli.tsv", table)
     _json(folder / "stimuli" / "stimuli.json", _columns(stimuli, table))
     for row in stimuli.table.to_dict("records"):
         values = {str(name): value for name, value in row.items() if name != "stim_file" and not pd.isna(value)}
@@ -50,9 +50,7 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     trials = ""
     if stimuli.has_design:
         (folder / "sourcedata").mkdir()
-        _lists(stimuli, names).to_csv(
-            folder / "sourcedata" / "trials.tsv", sep="\t", index=False, na_rep="n/a", lineterminator="\n"
-        )
+        _tsv(folder / "sourcedata" / "trials.tsv", _lists(stimuli, names))
         trials = "`sourcedata/trials.tsv` has the trials of all participants, with `stim_file`.\n"
     text = README.format(
         name=stimuli.name, count=len(table), version=BIDS_VERSION, example=next(iter(names.values())), trials=trials,
@@ -100,6 +98,10 @@ def _lists(stimuli: StimulusSet, names: dict[str, str]) -> pd.DataFrame:
     for column in [name for name in table.columns if str(name).startswith("stim_file")]:
         table[column] = table[str(column).replace("stim_file", "stimulus_id")].map(names)
     return table.replace("", pd.NA)
+
+
+def _tsv(path: Path, table: pd.DataFrame) -> None:
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
 
 
 def _json(path: Path, value: Any) -> None:

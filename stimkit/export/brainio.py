@@ -15,7 +15,7 @@ import pandas as pd
 from stimkit.bundle import EPOCH
 from stimkit.errors import UsageError
 from stimkit.export.stimulus_set import StimulusSet
-from stimkit.export.tables import write_csv
+from stimkit.manifest import csv_bytes
 
 README = """# {identifier}: a stimulus set for BrainIO
 
@@ -42,7 +42,7 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     identifier = stimuli.name
     store = "stimulus_" + identifier.replace(".", "_")
     folder.mkdir(exist_ok=True)
-    write_csv(stimuli.table.drop(columns="stim_file"), folder / f"{store}.csv")
+    (folder / f"{store}.csv").write_bytes(csv_bytes(stimuli.table.drop(columns="stim_file")))
     with zipfile.ZipFile(folder / f"{store}.zip", "w") as archive:
         for name in stimuli.table["filename"]:
             archive.writestr(zipfile.ZipInfo(name, EPOCH), stimuli.read(name))
@@ -58,6 +58,6 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
         }
         for kind in ("csv", "zip")
     ]
-    write_csv(pd.DataFrame(rows), folder / "lookup.csv")
+    (folder / "lookup.csv").write_bytes(csv_bytes(pd.DataFrame(rows)))
     text = README.format(identifier=identifier, store=store, methods=stimuli.methods)
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from stimkit.export.settings import settings
+from stimkit.export.settings import write_settings
 from stimkit.export.stimulus_set import StimulusSet
 
 README = """# {name}: an experiment for the browser
@@ -38,8 +37,7 @@ def write(stimuli: StimulusSet, folder: Path, library: Mapping[str, bytes]) -> N
     (folder / "lists").mkdir()
     for participant, rows in stimuli.lists.table.groupby("participant"):
         (folder / "lists" / f"{participant}.json").write_text(rows.to_json(orient="records", double_precision=15))
-    described = json.dumps(settings(stimuli), indent=1, ensure_ascii=False)
-    (folder / "settings.json").write_text(described + "\n", encoding="utf-8")
+    write_settings(stimuli, folder)
     for name in PAGES:
         page = files("stimkit.export").joinpath("templates", name).read_text(encoding="utf-8")
         (folder / name).write_text(page, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from stimkit.errors import UsageError
-from stimkit.export.settings import settings
+from stimkit.export.settings import write_settings
 from stimkit.export.stimulus_set import StimulusSet
-from stimkit.export.tables import write_csv
+from stimkit.manifest import csv_bytes
 
 README = """# {name}: an experiment for PsychoPy
 
@@ -52,10 +51,9 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     stimuli.copy_stimuli(folder / "stimuli")
     (folder / "conditions").mkdir()
     for participant, rows in table.groupby("participant"):
-        write_csv(rows, folder / "conditions" / f"{participant}.csv")
+        (folder / "conditions" / f"{participant}.csv").write_bytes(csv_bytes(rows))
         rows.to_excel(folder / "conditions" / f"{participant}.xlsx", index=False, engine="openpyxl")
-    described = json.dumps(settings(stimuli), indent=1, ensure_ascii=False)
-    (folder / "settings.json").write_text(described + "\n", encoding="utf-8")
+    write_settings(stimuli, folder)
     script = files("stimkit.export").joinpath("templates", "experiment.py").read_text(encoding="utf-8")
     (folder / "experiment.py").write_text(script, encoding="utf-8")
     (folder / "README.md").write_text(README.format(name=stimuli.name), encoding="utf-8")

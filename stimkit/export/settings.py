@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,12 @@ def settings(stimuli: StimulusSet) -> dict[str, Any]:
         "lists": list(stimuli.lists.table["participant"].unique()),
         "background": background(stimuli),
     }
+
+
+def write_settings(stimuli: StimulusSet, folder: Path) -> None:
+    """Write settings.json, which the experiments read."""
+    described = json.dumps(settings(stimuli), indent=1, ensure_ascii=False)
+    (folder / "settings.json").write_text(described + "\n", encoding="utf-8")
 
 
 def background(stimuli: StimulusSet) -> float:

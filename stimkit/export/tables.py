@@ -8,6 +8,7 @@ import pandas as pd
 
 from stimkit.export.dictionary import dictionary
 from stimkit.export.stimulus_set import StimulusSet
+from stimkit.manifest import csv_bytes
 from stimkit.trials.balance import balance
 
 README = """# {name}: {count} stimuli
@@ -43,18 +44,13 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     if stimuli.has_design:
         tables |= {"trials": stimuli.lists.table, "balance": balance(stimuli.lists)}
     for name, table in tables.items():
-        write_csv(table, folder / f"{name}.csv")
+        (folder / f"{name}.csv").write_bytes(csv_bytes(table))
         _typed(table).to_parquet(folder / f"{name}.parquet", index=False)
     described = {name: table for name, table in tables.items() if name != "balance"}
-    write_csv(dictionary(stimuli, described), folder / "data_dictionary.csv")
+    (folder / "data_dictionary.csv").write_bytes(csv_bytes(dictionary(stimuli, described)))
     trials = TRIALS if stimuli.has_design else ""
     text = README.format(name=stimuli.name, count=len(stimuli.table), trials=trials, methods=stimuli.methods)
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as UTF-8 CSV; empty where there is no value."""
-    table.to_csv(path, index=False, lineterminator="\n")
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stimkit import __version__
 from stimkit.atomic import whole_folder
+from stimkit.manifest import csv_bytes
 from stimkit.trials.balance import balance, notes
 from stimkit.trials.lists import TrialLists
 
@@ -20,11 +21,11 @@ def save(lists: TrialLists, out: str | Path) -> None:
     folder is there already, `StorageError` where it cannot be written.
     """
     with whole_folder(Path(out)) as folder:
-        _csv(lists.table, folder / "trials.csv")
+        (folder / "trials.csv").write_bytes(csv_bytes(lists.table))
         (folder / "participants").mkdir()
         for participant, rows in lists.table.groupby("participant"):
-            _csv(rows, folder / "participants" / f"{participant}.csv")
-        _csv(balance(lists), folder / "balance.csv")
+            (folder / "participants" / f"{participant}.csv").write_bytes(csv_bytes(rows))
+        (folder / "balance.csv").write_bytes(csv_bytes(balance(lists)))
         (folder / "design.toml").write_text(lists.design.text, encoding="utf-8")
         described = json.dumps(described_as(lists), indent=1, ensure_ascii=False)
         (folder / "trials.json").write_text(described + "\n", encoding="utf-8")
@@ -48,7 +49,3 @@ def described_as(lists: TrialLists) -> dict[str, Any]:
         "notes": notes(lists),
         "stimkit_version": __version__,
     }
-
-
-def _csv(table: Any, path: Path) -> None:
-    table.to_csv(path, index=False, lineterminator="\n")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stimkit.errors import UsageError
+from stimkit.errors import UsageError, did_you_mean
 from stimkit.manifest import attribute_names, factor_names, select, table
 from stimkit.record import Record
 from stimkit.trials.design import TrialDesign
 from stimkit.trials.sampling import Sampler
-from stimkit.trials.units import Unit, known_columns, units
+from stimkit.trials.units import Unit, units
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def material(records: Sequence[Record], design: TrialDesign, generator: np.rando
     factors = ("role", *factor_names(records))
     columns = (*factors, *attribute_names(records))
     for path, names in _named(design):
-        known_columns(design, columns, path, names)
+        for name in names:
+            if name not in columns:
+                raise design.error(f'the run has no factor or attribute "{name}"{did_you_mean(name, columns)}', *path)
 
     labels = [{name: _label(record, name) for name in columns} for record in records]
 
@@ -107,7 +109,9 @@ def _practice(
 
 
 def _named(design: TrialDesign) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
-    """Every key of a design, but for `[trial]`, that names factors."""
+    """Every key of a design that names factors."""
+    yield ("trial", "differ"), design.trial.differ
+    yield ("trial", "free"), design.trial.free
     yield ("assign", "between"), design.assign.between
     if design.assign.latin:
         yield ("assign", "latin", "items"), (design.assign.latin.items,)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,13 +77,10 @@ def in_order(
 
     Raises `Impossible` where no such order was found.
     """
-    for attempt in itertools.count(1):
-        try:
+    for _ in range(ATTEMPTS - 1):
+        with suppress(Impossible):
             return _in_order(blocks, catch, runs, generator)
-        except Impossible:
-            if attempt == ATTEMPTS:
-                raise
-    raise AssertionError
+    return _in_order(blocks, catch, runs, generator)
 
 
 def _in_order(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stimkit.errors import did_you_mean
 from stimkit.trials.design import TrialDesign
 
 MAX_UNITS = 1_000_000  # more than any experiment asks for; a design of more lacks a rule
@@ -41,11 +40,9 @@ def units(
     `factors` are those of the run, `columns` those in which trials can differ (with attributes and marks). The
     stimuli of a pair differ in every factor of `[trial] differ` and are equal in all others that are not `free`; two of
     a triplet are equal in `differ` and the odd one differs from them in each of these: the two are the same stimulus
-    where no factor is free. Raises `ProtocolError` for unknown factors, and, at the `section` that selects the stimuli,
-    where the rules allow no trial or too many.
+    where no factor is free. Raises `ProtocolError` at the `section` that selects the stimuli, where the rules allow no
+    trial or too many.
     """
-    known_columns(design, columns, ("trial", "differ"), design.trial.differ)
-    known_columns(design, columns, ("trial", "free"), design.trial.free)
     index, table = list(labels), list(labels.values())
     equal = [one for one in factors if one not in (*design.trial.differ, *design.trial.free)]
     equal = [one for one in equal if not _follows(table, one, design.trial.differ)]
@@ -63,13 +60,6 @@ def units(
         what = f"{len(labels)} stimuli are selected, and they make no {design.trial.form} by the rules of [trial]"
         raise design.error(what if labels else "no stimulus is selected", section)
     return found
-
-
-def known_columns(design: TrialDesign, columns: Sequence[str], path: tuple[str, ...], names: Sequence[str]) -> None:
-    """Raise `ProtocolError` for a name that is no factor or attribute of the run."""
-    for name in names:
-        if name not in columns:
-            raise design.error(f'the run has no factor or attribute "{name}"{did_you_mean(name, columns)}', *path)
 
 
 def _follows(table: Rows, factor: str, differ: Sequence[str]) -> bool:
