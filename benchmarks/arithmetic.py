@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import PAIRS, ROOT, Section, Workshop, plan_of, spread, table
+from harness import PAIRS, ROOT, Section, Workshop, per_evaluation, plan_of, spread, table
 
 import stimkit
 from stimkit.errors import DeviceError
@@ -32,14 +32,17 @@ def precision_row(precision: str, device: torch.device, exact: dict[str, float],
     workshop = quickstart(precision, device)
     cells = workshop.plan.cells[:: 4 if quick else 3 if device.type == "cpu" else 1]
     evaluations = cells[0].settings.max_evaluations
-    trial = Workshop(plan_of(PAIRS[:1], [1e-5], size=128, max_evaluations=3, precision=precision), device)
+    trial = Workshop(
+        plan_of(PAIRS[:1], [1e-5], size=128, max_evaluations=3 if device.type == "cpu" else 60, precision=precision),
+        device,
+    )
     each = trial.batch(trial.plan.cells).seconds_per_evaluation()
     cells = cells[: max(1, int(MAX_SECONDS / (each * evaluations)))]
     times, ratios = [], []
     for cell in cells:
         key = f"{cell.content} {cell.style} {cell.levels['style_layers']}"
         (result,), clock = workshop.batch([cell]).run()
-        times.append(clock[-1][1] / result.evaluations)
+        times.append(per_evaluation(clock))
         exact.setdefault(key, result.optimized.total)
         ratios.append(result.optimized.total / exact[key])
     return [precision, spread(times, 3), spread(ratios, 4), len(cells)]

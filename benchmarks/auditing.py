@@ -23,6 +23,7 @@ from stimkit.cells import Plan
 from stimkit.images import decode, to_float
 from stimkit.inputs import PlanInputs
 from stimkit.measures import measure_files
+from stimkit.precision import network_arithmetic
 from stimkit.remeasure import BATCH_PIXELS, Remeasurement
 from stimkit.report import report
 from stimkit.store import RunStore
@@ -47,7 +48,7 @@ def forward(plan: Plan, paths: list[Path], device: torch.device) -> None:
     network = Networks(PlanInputs(plan), device).reference(plan.cells[0].settings)
     images = [to_float(decode(path.read_bytes(), path.name)) for path in paths]
     step = max(1, BATCH_PIXELS[device.type] // SIZE**2)
-    with torch.no_grad():
+    with torch.no_grad(), network_arithmetic("float32"):
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
             for _ in range(2):

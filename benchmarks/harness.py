@@ -111,9 +111,13 @@ class TimedBatch:
 
     def seconds_per_evaluation(self, *, graph: bool = True) -> float:
         """Median seconds of one evaluation of the whole batch, after the first looks of the host."""
-        _, clock = self.run(graph=graph)
-        steps = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(clock)]
-        return statistics.median(steps[len(steps) // 3 :])
+        return per_evaluation(self.run(graph=graph)[1])
+
+
+def per_evaluation(clock: Sequence[tuple[int, float]]) -> float:
+    """Median seconds of an evaluation between looks of the host, but for the first ones: warm-up and recording."""
+    steps = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(clock)]
+    return statistics.median(steps[len(steps) // 3 :])
 
 
 @dataclass(frozen=True)

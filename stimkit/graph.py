@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -18,11 +19,12 @@ class Repeated:
     with `record=False`, or where recording fails (said in a warning), every call runs the step itself.
     """
 
+    _failed = False  # in this process: what cannot be recorded once is not tried for every batch
+
     def __init__(self, step: Callable[[], None], device: torch.device, *, record: bool = True) -> None:
         self._step, self._device = step, device
-        self._record = record and device.type == "cuda"
+        self._record = record and device.type == "cuda" and not Repeated._failed
         self._calls = 0
-        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
@@ -38,23 +40,31 @@ class Repeated:
 
     def _aside(self) -> None:
         """Run the step on a stream of its own, as a recording wants its warm-up to be."""
-        if self._stream is None:  # one for all calls: memory is kept for each stream apart
-            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        stream, current = self._stream, torch.cuda.current_stream(self._device)
+        stream, current = _side_stream(self._device), torch.cuda.current_stream(self._device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             self._step()
         current.wait_stream(stream)
 
     def _recorded(self) -> torch.cuda.CUDAGraph | None:
+        current = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # Without these two it would record the current device, and what runs on a stream without buffers yet.
+            with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=_side_stream(self._device)):
                 self._step()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             warnings.warn(f"the step could not be recorded as a CUDA graph: {error}", stacklevel=2)
-            self._record = False
+            self._record, Repeated._failed = False, True
             return None
+        finally:
+            torch.cuda.set_stream(current)  # which torch 2.11 does not where a recording cannot be ended
         return graph
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all warm-ups and recordings of a device: memory and buffers are kept for each stream apart."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

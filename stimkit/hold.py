@@ -19,6 +19,7 @@ class Hold:
     weight: float
     mean: Tensor | None  # (batch,)
     contrast: Tensor | None  # (batch,)
+    colours: Tensor  # (3,): luminance of linear red, green and blue
     pixels: Tensor  # (height * width,): shares of the pixels in the aperture, of sum 1
 
     def penalty(self, images: Tensor) -> Tensor:
@@ -30,8 +31,7 @@ class Hold:
         # Beyond the dark part only: the power has no finite slope at 0.
         power = ((values.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
         linear = torch.where(values <= 0.04045, values / 12.92, power)
-        weights = linear.new_tensor(LUMINANCE_WEIGHTS.tolist())
-        light = torch.einsum("c,bchw->bhw", weights, linear).flatten(1)
+        light = (linear * self.colours[:, None, None]).sum(1).flatten(1)  # a matrix product might be in TF32
         mean = (light * self.pixels).sum(1)
         total = torch.zeros_like(mean)
         if self.mean is not None:
@@ -63,5 +63,6 @@ def hold_of(finishings: Sequence[Finishing], like: Tensor) -> Hold | None:
         weight=finishings[0].settings.equalize_weight,
         mean=None if targets[0].luminance is None else like.new_tensor([one.luminance for one in targets]),
         contrast=None if targets[0].contrast is None else like.new_tensor([one.contrast for one in targets]),
+        colours=like.new_tensor(LUMINANCE_WEIGHTS.tolist()),
         pixels=(pixels / pixels.sum()).flatten(),
     )

@@ -28,6 +28,7 @@ class BatchOptimizer(Protocol):
     loss: Tensor  # (batch,): its value
     rollbacks: Tensor  # (batch,): evaluations that were rejected because they were not finite
     took: Tensor  # (batch,): the last `point` was accepted
+    finite: Tensor  # (batch,): value and gradient at the last `point` were finite
 
     @property
     def stuck(self) -> Tensor:
@@ -62,6 +63,7 @@ class LBFGS:
         self.loss = start.new_full((batch,), torch.inf)
         self.rollbacks = torch.zeros(batch, dtype=torch.int64, device=start.device)
         self.took = torch.zeros(batch, dtype=torch.bool, device=start.device)
+        self.finite = torch.ones_like(self.took)
         self._grad = torch.zeros_like(start)
         self._step = torch.zeros_like(start)
         self._rejections = torch.zeros_like(self.rollbacks)
@@ -85,6 +87,7 @@ class LBFGS:
         row = good[:, None]
         began = self.loss.isfinite()
         self.took.copy_(good)
+        self.finite.copy_(finite)
         self.rollbacks.add_(running & ~finite)
         self._rejections.add_(1).masked_fill_(good, 0)
 
@@ -157,6 +160,7 @@ class LBFGS:
             "loss",
             "rollbacks",
             "took",
+            "finite",
             "_grad",
             "_step",
             "_rejections",
@@ -181,6 +185,7 @@ class Adam:
         self.loss = start.new_full((len(start),), torch.inf)
         self.rollbacks = torch.zeros(len(start), dtype=torch.int64, device=start.device)
         self.took = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+        self.finite = torch.ones_like(self.took)
         self._rejections = torch.zeros_like(self.rollbacks)
         self._steps = torch.zeros_like(self.rollbacks)
         self._mean, self._square = torch.zeros_like(start), torch.zeros_like(start)
@@ -197,6 +202,7 @@ class Adam:
         good = running & finite
         row = good[:, None]
         self.took.copy_(good)
+        self.finite.copy_(finite)
         self.rollbacks.add_(running & ~finite)
         self._rejections.add_(1).masked_fill_(good, 0)
         _replace(self._rate, ~row, self._rate / 2)
@@ -220,6 +226,7 @@ class Adam:
             "loss",
             "rollbacks",
             "took",
+            "finite",
             "_rejections",
             "_steps",
             "_mean",

@@ -15,7 +15,7 @@ function maps a batch to one value per cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,6 +63,36 @@ def gram_matrix(feature_maps: Tensor) -> Tensor:
     return result
 
 
+class _RegionGrams(torch.autograd.Function):
+    """Weighted F Fᵀ of every region. All regions add to one gradient, where autograd would make one of each."""
+
+    @staticmethod
+    def forward(ctx: Any, feature_maps: Tensor, boxes: Sequence[Box], *roots: Tensor) -> Tensor:
+        ctx.save_for_backward(feature_maps, *roots)
+        ctx.boxes = boxes
+        inside = [_inside(feature_maps, box, root) for box, root in zip(boxes, roots, strict=True)]
+        return torch.stack([one.transpose(1, 2) @ one for one in inside], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        feature_maps, *roots = ctx.saved_tensors
+        gradient = torch.zeros_like(feature_maps)
+        for region, (box, root) in enumerate(zip(ctx.boxes, roots, strict=True)):
+            top, bottom, left, right = box
+            grad = grads[0][:, region]
+            part = _inside(feature_maps, box, root.square()) @ (grad + grad.transpose(1, 2))
+            part = part.view(len(part), bottom - top, right - left, -1).permute(0, 3, 1, 2)
+            gradient[:, :, top:bottom, left:right] += part.to(feature_maps.dtype)
+        return gradient, None, *(None for _ in roots)
+
+
+def _inside(feature_maps: Tensor, box: Box, weights: Tensor) -> Tensor:
+    """Weighted feature maps in a box, (batch, positions, N), in the type of the weights: bfloat16 would not do."""
+    top, bottom, left, right = box
+    inside = feature_maps[:, :, top:bottom, left:right].permute(0, 2, 3, 1)
+    return inside.flatten(1, 2).to(weights.dtype) * weights[:, :, None]
+
+
 @dataclass(frozen=True)
 class Regions:
     """Regions of a feature map: a box of positions for each, and the square roots of their weights there.
@@ -75,14 +105,7 @@ class Regions:
 
     def grams(self, feature_maps: Tensor) -> Tensor:
         """Σ T_m F_m F_mᵀ with weights T for each region: (batch, N, height, width) to (batch, regions, N, N)."""
-        return torch.stack([self._gram(feature_maps, *one) for one in zip(self.boxes, self.roots, strict=True)], dim=1)
-
-    @staticmethod
-    def _gram(feature_maps: Tensor, box: Box, roots: Tensor) -> Tensor:
-        top, bottom, left, right = box
-        inside = feature_maps[:, :, top:bottom, left:right].flatten(2)
-        # Weights would lose their sum in bfloat16.
-        result: Tensor = _Gram.apply(inside.to(roots.dtype) * roots[:, None]) * inside.shape[2]
+        result: Tensor = _RegionGrams.apply(feature_maps, self.boxes, *self.roots)
         return result
 
     def select(self, index: Tensor) -> Regions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from stimkit.titration import titrate, titrated_value
 
 MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
 CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
+MAX_ELEMENTS = 2**31 - 1  # of a feature map: convolutions on GPUs count them in 32 bits
 MEMORY_SHARE = 0.6  # of the free memory that a batch may take
 
 
@@ -64,10 +66,13 @@ def groups(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
 
 def choose_batch_size(settings: Settings, deepest_layer: str, device: torch.device) -> int:
     """Largest batch that the memory model says fits the device, and that it makes good use of."""
-    limit = MAX_BATCH[device.type]
+    limit = min(MAX_BATCH[device.type], MAX_ELEMENTS // (64 * settings.height * settings.width))
     if device.type == "cpu":
         return max(1, min(limit, CPU_BATCH_PIXELS // (settings.height * settings.width)))
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 4e9
+    free = 4e9
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for reuse counts as taken
+        free = torch.cuda.mem_get_info(device)[0]
     return max(1, min(limit, int(MEMORY_SHARE * free / cost.cell_bytes(deepest_layer, settings))))
 
 
@@ -136,7 +141,8 @@ class Maker:
             return self._run_batch(batch)
         except torch.OutOfMemoryError:
             pass
-        torch.cuda.empty_cache()  # only now: the exception held on to the tensors
+        with suppress(RuntimeError):  # raised where a recording was under way; batches get smaller all the same
+            torch.cuda.empty_cache()  # only now: the exception held on to the tensors
         return None
 
     def _run_batch(self, batch: list[Cell]) -> list[Cell]:

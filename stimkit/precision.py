@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -94,8 +93,6 @@ def determinism(on: bool) -> Iterator[None]:
     if not on:
         yield
         return
-    # cuBLAS reads this when it is first used in a process (NVIDIA cuBLAS documentation, reproducibility).
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn: Any = torch.backends.cudnn
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark

@@ -149,8 +149,8 @@ class Search:
             "target_style": optimizer.took & (style < settings.target_style * self._first[:, 1]),
             "target_content": optimizer.took & (content < settings.target_content * self._first[:, 0]),
             "rtol": oldest.isfinite() & (oldest - newest < settings.rtol * oldest),
-            "stalled": optimizer.stuck & (optimizer.rollbacks == 0),
-            "non_finite": optimizer.stuck & (optimizer.rollbacks > 0),
+            "stalled": optimizer.stuck & optimizer.finite,
+            "non_finite": optimizer.stuck & ~optimizer.finite,
         }
         for reason, hold in holds.items():
             self._state.masked_fill_(running & hold & (self._state == _RUNNING), _CODE[reason])

@@ -43,7 +43,8 @@ def test_cuda_agrees_with_cpu(small_run: Results, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float64"])
 def test_every_precision_lowers_the_loss(precision: str, tmp_path: Path) -> None:
-    stimkit.run(small_plan(synthesis={"precision": precision}), tmp_path / "run", device="cuda")
+    plan = small_plan(synthesis={"precision": precision, "max_evaluations": 30})
+    stimkit.run(plan, tmp_path / "run", device="cuda")
     for record in stimkit.open_run(tmp_path / "run").records.values():
         assert record["losses"]["optimized"]["total"] < 0.5 * record["losses"]["initial"]["total"]
 

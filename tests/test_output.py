@@ -22,7 +22,7 @@ from stimkit.finishing import Finishings
 from stimkit.hold import Hold
 from stimkit.images import fit, to_float
 from stimkit.inputs import PlanInputs
-from stimkit.photometry import decode, encode, luminance
+from stimkit.photometry import LUMINANCE_WEIGHTS, decode, encode, luminance
 from stimkit.precondition import preconditioner
 from stimkit.preparation import initial_image, prepared
 from stimkit.regenerate import regenerate
@@ -209,7 +209,7 @@ def test_the_penalty_is_that_of_numpy_and_has_its_gradient() -> None:
     weights = generator.uniform(0, 1, (6, 5))
     hold = Hold(
         2.0, torch.tensor([0.3, 0.2]).double(), torch.tensor([0.5, 0.4]).double(),
-        torch.from_numpy((weights / weights.sum()).ravel()),
+        torch.from_numpy(LUMINANCE_WEIGHTS), torch.from_numpy((weights / weights.sum()).ravel()),
     )  # fmt: skip
     values = torch.from_numpy(images).requires_grad_()
     found = hold.penalty(values)

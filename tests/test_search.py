@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,11 +12,16 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from stimkit.lbfgs import MAX_REJECTIONS
 from stimkit.search import STOP_REASONS, Search
-from stimkit.synthesis import measure
+from stimkit.synthesis import measure, synthesize_batch
 from tests.test_synthesis import Bench
 
-SETTINGS = [{"window": 3}, {"window": 1, "rtol": 0.0}, {"optimizer": "adam"}, {"preconditioner": "none", "history": 2}]
+SETTINGS: list[dict[str, Any]] = [
+    {"window": 3}, {"window": 1, "rtol": 0.0}, {"optimizer": "adam"}, {"preconditioner": "none", "history": 2},
+    {"output": {"equalize_luminance": "content", "equalize_contrast": 0.4, "equalize_weight": 0.3}},
+]  # fmt: skip
+FURTHER = [{"precision": "bfloat16"}, {"regions": "grid"}, {"regions": "polar"}, {"colour": "grey"}]
 LIMIT = 9
 
 # What a CUDA graph cannot hold: values read by the host, sizes that depend on values, copies from host memory.
@@ -35,8 +43,8 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def search(**synthesis: Any) -> Search:
-    batch = Bench(synthesis={"max_evaluations": LIMIT, **synthesis}).batch()
+def search(*, output: dict[str, Any] | None = None, **synthesis: Any) -> Search:
+    batch = Bench(synthesis={"max_evaluations": LIMIT, **synthesis}, output=output or {}).batch()
     return Search(batch, [one.total for one in measure(batch.reference, batch.objective, batch.initial)])
 
 
@@ -47,7 +55,7 @@ def tensors(found: object) -> dict[str, torch.Tensor]:
     return state | ({f"optimizer.{name}": value for name, value in tensors(optimizer).items()} if optimizer else {})
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS, *FURTHER], ids=str)
 def test_an_evaluation_works_in_place_and_without_the_host(settings: dict[str, Any]) -> None:
     one = search(**settings)
     one._evaluate()
@@ -76,6 +84,34 @@ def test_replaying_one_recorded_evaluation_is_the_same_as_running_it(settings: d
     for name, value in tensors(replayed).items():
         assert torch.equal(value, expected[name]), name
     assert int(run._evaluation) == LIMIT and int(run._counts.min()) == LIMIT
+
+
+class Troubled:
+    """A network that does what `trouble` says to its feature maps, by the number of the evaluation."""
+
+    def __init__(self, network: Any, trouble: Callable[[int], float]) -> None:
+        self._network, self._trouble, self._count = network, trouble, 0
+
+    def features(self, images: torch.Tensor, layers: Any) -> dict[str, torch.Tensor]:
+        self._count += 1
+        factor = self._trouble(self._count)
+        return {name: factor * one for name, one in self._network.features(images, layers).items()}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "rollbacks"),
+    [
+        (lambda number: 1 + number if number > 20 else 1, "stalled", 0),
+        (lambda number: math.nan if number == 3 else 1 + number if number > 20 else 1, "stalled", 1),
+        (lambda number: math.nan if number > 20 else 1, "non_finite", MAX_REJECTIONS),
+    ],
+)
+def test_what_stopped_a_cell_that_found_no_step(trouble: Callable[[int], float], reason: str, rollbacks: int) -> None:
+    """A single evaluation that was not finite, long ago, is not why no step lowers the loss."""
+    batch = Bench(synthesis={"max_evaluations": 60, "rtol": 0.0}).batch()
+    result = synthesize_batch(replace(batch, network=Troubled(batch.network, trouble)))[0]
+    assert (result.stop_reason, result.rollbacks) == (reason, rollbacks)
+    assert result.optimized.total < 0.5 * result.initial.total
 
 
 def test_a_stop_rule_that_is_never_met_ends_at_the_last_evaluation() -> None:
