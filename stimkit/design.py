@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stimkit.errors import Problem, ProtocolError
-from stimkit.labels import label, label_of
+from stimkit.labels import label, label_of, text_of
 from stimkit.protocol import Protocol
 from stimkit.tables import Sample
 
@@ -33,8 +33,12 @@ class Point:
     """What follows from the levels: attributes of the images, and marks."""
 
     def value(self, name: str) -> str:
-        """Label of a factor's level or of an attribute."""
-        return label(self.attributes[name] if name in self.attributes else self.levels[name])
+        """Label of a factor's level, or an attribute as it is."""
+        return self.attributes[name] if name in self.attributes else label(self.levels[name])
+
+    def has(self, name: str, value: Any) -> bool:
+        """Whether a factor or attribute has a value that a protocol wrote."""
+        return self.value(name) == (text_of(value) if name in self.attributes else label_of(name, value))
 
 
 def points(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
@@ -103,7 +107,7 @@ class _Attributes:
 
 
 def _meets(point: Point, condition: Mapping[str, tuple[Any, ...]]) -> bool:
-    return all(point.value(name) in [label_of(name, one) for one in values] for name, values in condition.items())
+    return all(any(point.has(name, one) for one in values) for name, values in condition.items())
 
 
 # --- balanced sampling -----------------------------------------------------------------------------------------

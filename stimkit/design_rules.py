@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from stimkit.columns import COLUMNS
 from stimkit.errors import did_you_mean
-from stimkit.labels import label, label_of
+from stimkit.labels import label, label_of, text_of
 from stimkit.measures import CONFOUNDS
 from stimkit.protocol_rules import IMAGE_FACTORS, Finding, as_list, as_table, image_attributes, layer_sets
 
@@ -32,7 +32,7 @@ def check_design(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _check_table(document)
     for section in ("include", "exclude"):
         for index, condition in enumerate(as_list(document.get(section))):
-            yield from _check_condition((section, index), as_table(condition), names)
+            yield from _check_condition((section, index), as_table(condition), names, known)
     sample = as_table(document, "sample")
     yield from _check_known(("sample", "per"), as_list(sample.get("per")), names)
     kinds = {
@@ -119,18 +119,24 @@ def _check_table(document: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _check_condition(
-    path: tuple[str | int, ...], condition: Mapping[str, Any], known: Mapping[str, list[Any]]
+    path: tuple[str | int, ...],
+    condition: Mapping[str, Any],
+    known: Mapping[str, list[Any]],
+    factors: Collection[str],
 ) -> Iterator[Finding]:
+    def text(name: str, value: Any) -> str:
+        return label_of(name, value) if name in factors else text_of(value)
+
     if not condition:
         yield path, "names no factor"
     for name, wanted in condition.items():
         if name not in known:
             yield (*path, name), f'"{name}" is no factor or attribute{did_you_mean(name, known)}'
             continue
-        labels = [label_of(name, level) for level in known[name]]
+        texts = [text(name, level) for level in known[name]]
         for value in wanted if isinstance(wanted, list) else [wanted]:
-            if label_of(name, value) not in labels:
-                yield (*path, name), f'"{label(value)}" is no level of {name}{did_you_mean(label(value), labels)}'
+            if (given := text(name, value)) not in texts:
+                yield (*path, name), f'"{given}" is no level of {name}{did_you_mean(given, texts)}'
 
 
 def _check_sample(

@@ -73,7 +73,7 @@ def _series(factors: Document, base: Path) -> tuple[Document, list[Finding]]:
         written[name] = levels
         if isinstance(levels, dict) and levels.keys() == {"from", "to", "steps"}:
             try:
-                whole = name in Settings.model_fields and Settings.model_fields[name].annotation is int
+                whole = name == "size" or getattr(Settings.model_fields.get(name), "annotation", None) is int
                 ends = (levels["from"], levels["to"], levels["steps"])
                 written[name] = series(*ends, logarithmic=name in LOGARITHMIC, whole=whole)
             except UsageError as error:

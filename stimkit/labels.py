@@ -13,6 +13,11 @@ def label_of(name: str, level: Any) -> str:
     return label((level, level) if is_side else level)
 
 
+def text_of(value: Any) -> str:
+    """The value of an attribute or mark as a protocol may write it; texts are taken as they are."""
+    return value if isinstance(value, str) else label(value)
+
+
 def label(level: Any) -> str:
     """Write a level for tables and file names: letters, digits, hyphens and dots."""
     if level is None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from stimkit import migrations
 from stimkit.cells import Input, Plan, WeightsSource
 from stimkit.errors import ProtocolError, RunFolderError
@@ -16,6 +18,24 @@ from stimkit.planning import cross
 from stimkit.protocol import Protocol
 
 Lock = dict[str, Any]
+
+
+class _Protocol(BaseModel):
+    name: str
+
+
+class _Form(BaseModel):
+    """What every reader of a lock may rely on; `plan_of` looks at the rest."""
+
+    model_config = ConfigDict(strict=True)
+    stimkit_version: str
+    protocol_sha256: str
+    protocol: _Protocol
+    factors: dict[str, list[str]]
+    inputs: list[dict[str, Any]]
+    weights: list[dict[str, Any]]
+    cells: list[str]
+    origin: str | None = None
 
 
 def lock_of(plan: Plan) -> Lock:
@@ -27,7 +47,7 @@ def lock_of(plan: Plan) -> Lock:
         "schema": migrations.LOCK.current,
         "stimkit_version": __version__,
         "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
-        "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes inf as "Infinity"
+        "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes a ratio of inf as "Infinity"
         "factors": {factor: list(levels) for factor, levels in plan.factors.items()},
         "inputs": [
             {"kind": one.kind, "name": one.name, "spec": one.spec, "pixel_sha256": one.pixel_sha256,
@@ -49,7 +69,14 @@ def read_lock(path: Path) -> Lock:
         lock = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
-    return migrations.LOCK.read(lock, str(path))
+    lock = migrations.LOCK.read(lock, str(path))
+    try:
+        _Form.model_validate(lock)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from None
+    return lock
 
 
 def plan_of(lock: Lock, *, base: Path = Path()) -> Plan:
@@ -87,6 +114,10 @@ def _document(lock: Lock) -> dict[str, Any]:
     columns = {name for row in document.get("design", {}).get("table", []) for name in row}
     order = (name for name in (*lock["factors"], *given) if name in given and name not in columns)
     document["factors"] = {name: given[name] for name in order}
+    conditions = (*document.get("include", []), *document.get("exclude", []))
+    for row in (document["factors"], *document.get("design", {}).get("table", []), *conditions):
+        if "ratio" in row:
+            row["ratio"] = _with_infinity(row["ratio"])
     for part in ("model", "synthesis", "output"):  # a setting is a factor or has one value, not both
         document[part] = {name: value for name, value in document.get(part, {}).items() if name not in given}
     return document
@@ -98,9 +129,16 @@ def _layer_set(layers: Mapping[str, float | None]) -> list[str] | dict[str, floa
 
 
 def _without_none(value: Any) -> Any:
-    """Drop keys without a value, and read back the infinities that JSON writes as text."""
+    """Drop keys without a value."""
     if isinstance(value, dict):
         return {key: _without_none(one) for key, one in value.items() if one is not None}
     if isinstance(value, list):
         return [_without_none(one) for one in value]
+    return value
+
+
+def _with_infinity(value: Any) -> Any:
+    """Read back the infinity that JSON writes as text: of a level, or among levels."""
+    if isinstance(value, list):
+        return [_with_infinity(one) for one in value]
     return math.inf if value == "Infinity" else value

@@ -45,6 +45,7 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     identities = Identities(protocol, inputs, sources)
     cells = list(_cells(protocol, identities))
     _check_outputs(cells, protocol, inputs)
+    _check_names(cells, protocol)
     _check_distinct(cells, protocol)
     subsets = {
         (name, loss): _weighted(protocol.layers.style[name], loss, "style")
@@ -75,6 +76,7 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 
 # --- crossing --------------------------------------------------------------------------------------------------
 
+MAX_FILENAME = 200
 _CROSSED = ("content", "style", "mask", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
 
 
@@ -199,13 +201,35 @@ def _check_labels(protocol: Protocol) -> None:
         raise ProtocolError(problems, protocol.file)
 
 
+def _check_names(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """File systems have names of 255 bytes at most; a file that is being written has a longer one for a moment."""
+    longest = max(cells, key=lambda cell: len(cell.filename))
+    if len(longest.filename) > MAX_FILENAME:
+        factor = max(longest.levels, key=lambda name: len(longest.levels[name]))
+        message = (
+            f"makes a file name of {len(longest.filename)} characters, {longest.filename}; at most {MAX_FILENAME} are"
+            " possible: give shorter names"
+        )
+        raise _factor_problem(protocol, factor, message)
+
+
 def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """No two cells are the same stimulus, whatever their names."""
     seen: dict[str, Cell] = {}
     for cell in cells:
         twin = seen.setdefault(cell.id, cell)
         if twin is not cell:
-            factor = next(factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor])
-            message = f'"{twin.levels[factor]}" and "{cell.levels[factor]}" are the same image or value; keep one'
-            raise ProtocolError(
-                [Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.file
-            )
+            differing = [factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor]]
+            if not differing:
+                told = ", ".join(f"{factor} {level}" for factor, level in cell.levels.items() if level)
+                raise _factor_problem(protocol, next(iter(cell.levels)), f"two cells have the levels {told}; keep one")
+            first, other = twin.levels[differing[0]], cell.levels[differing[0]]
+            message = f'"{first}" and "{other}" are the same image or value; keep one'
+            raise _factor_problem(protocol, differing[0], message)
+        if cell.replicate > 1 and not cell.settings.draws_noise:
+            message = f'replicates differ in their noise, and init = "{cell.settings.init}" has none: leave them out'
+            raise _factor_problem(protocol, "replicate", message)
+
+
+def _factor_problem(protocol: Protocol, factor: str, message: str) -> ProtocolError:
+    return ProtocolError([Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.file)

@@ -209,6 +209,8 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
     titrated = "titrate" in factors or as_table(document, "synthesis").get("titrate", "none") != "none"
     if titrated and (named := [name for name in given if name in factors]):
         yield ("factors", named[0]), "is found by titration; leave it out"
+    if "none" in as_list(factors.get("titrate")):
+        yield ("factors", "titrate"), '"none" needs a ratio, which titration finds: make a protocol of its own of it'
     if not titrated and not any(name in factors for name in given) and all(has.values()):
         yield ("factors",), "give ratio (= alpha / beta), or alpha and beta"
     if as_table(document, "images", "mask") and not has["style"]:

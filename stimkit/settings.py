@@ -228,6 +228,11 @@ class Settings(ModelSettings, SynthesisSettings, OutputSettings):
         return (self.height / self.ppd, self.width / self.ppd) if self.ppd else None
 
     @property
+    def draws_noise(self) -> bool:
+        """Whether stimuli of other seeds differ."""
+        return self.init in ("noise", "scrambled") or self.rounding == "dither"
+
+    @property
     def style_size(self) -> tuple[int, int]:
         """Height and width that the style image is brought to."""
         return (

@@ -54,6 +54,28 @@ def test_conditions_include_and_exclude() -> None:
     assert combinations(nested, "content", "ratio") == [("a", "1e-06"), ("b", "1e-05"), ("b", "0.0001")]
 
 
+def test_attributes_are_compared_as_they_are_written() -> None:
+    """Only names of files are made of letters, digits, hyphens and dots."""
+    dose = {"a": "0.5 mg", "b": "0.7 mg", "c": "猫"}
+    other = {"a": "0.9 mg", "b": "0.7 mg", "c": "犬"}
+    images = {
+        "content": SAMPLES,
+        "attributes": {"content": {name: {"dose": dose[name], "other": other[name]} for name in SAMPLES}},
+    }
+    ratio = {"style_layers": ["one"], "ratio": [1e-5]}
+    whole = {**document(images=images, factors=ratio), "design": {"marks": {"same": ["dose", "other"]}}}
+
+    def planned(**sections: Any) -> Plan:
+        return stimkit.plan(stimkit.Protocol.from_dict({**whole, **sections}))
+
+    assert combinations(planned(), "same") == [("no",), ("yes",), ("no",)]
+    assert combinations(planned(include=[{"dose": "0.5 mg"}]), "content") == [("a",)]
+    assert combinations(planned(include=[{"same": True}]), "content") == [("b",)]
+    assert len(planned(sample={"count": 1, "per": ["dose"]}).cells) == 3
+    with pytest.raises(ProtocolError, match=r'"0.6 mg" is no level of dose'):
+        planned(include=[{"dose": "0.6 mg"}])
+
+
 def test_conditions_change_no_id() -> None:
     assert designed(exclude=[{"content": "a"}]).by_id.keys() < designed().by_id.keys()
 
@@ -70,6 +92,12 @@ def test_a_table_gives_the_cells(tmp_path: Path) -> None:
     again = plan_of(lock_of(plan), base=tmp_path)
     assert [cell.id for cell in again.cells] == [cell.id for cell in plan.cells]
     assert combinations(again, "content", "ratio", "replicate") == combinations(plan, "content", "ratio", "replicate")
+
+
+def test_a_series_of_sizes_is_of_whole_pixels() -> None:
+    sizes = {"size": {"from": 32, "to": 64, "steps": 3}, "style_layers": ["one"], "ratio": [1e-5]}
+    plan = small_plan(factors=sizes, synthesis={"size": None})
+    assert [cell.settings.size for cell in plan.cells] == [(32, 32), (48, 48), (64, 64)]
 
 
 def test_series_have_equal_steps_or_factors() -> None:

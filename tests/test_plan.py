@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 import stimkit
 from stimkit.errors import ProtocolError
+from stimkit.lock import lock_of, plan_of
 from stimkit.planning import default_layer_weight
 from stimkit.summary import paper_to_mean, summarize
 from tests.conftest import document, small_plan
@@ -135,6 +138,38 @@ def test_equal_images_under_two_names_are_refused(tmp_path: Path, photograph: Pa
 def test_levels_that_would_look_the_same_are_refused(factors: dict[str, object], message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
         small_plan(factors=factors)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"factors": {"replicate": 2}, "synthesis": {"init": "content"}}, 'and init = "content" has none'),
+        ({"factors": {"gamma": [1.8, 2.2]}}, 'is the exponent of a display with transfer = "gamma", not "srgb"'),
+        ({"factors": {"content": ["cat", "cat"], "ratio": [1e-5, 1e-5]}, "design": {"zip": [["content", "ratio"]]}},
+         "two cells have the levels style cup, style_layers one, ratio 1e-05, content cat"),
+        ({"images": {"content": {"x" * 200: "skimage:rocket"}}}, "makes a file name of 2.. characters"),
+        ({"factors": {"ratio": None, "titrate": ["none", "ssim_content"]}}, '"none" needs a ratio'),
+    ],
+)  # fmt: skip
+def test_designs_that_cannot_mean_what_they_say_are_refused(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        small_plan(**sections)
+
+
+def test_replicates_without_noise_are_possible_with_dithering() -> None:
+    plan = small_plan(factors={"replicate": 2}, synthesis={"init": "content"}, output={"rounding": "dither"})
+    assert len(plan.cells) == len({cell.seed for cell in plan.cells}) == 8
+
+
+def test_the_word_for_infinity_is_a_word_elsewhere() -> None:
+    """A lock is JSON, which has no infinity of its own."""
+    images = {"content": {"Infinity": "skimage:rocket"}}
+    whole = {**document(images=images, factors={"ratio": [1e-5, float("inf")]}), "description": "Infinity"}
+    whole["exclude"] = [{"ratio": float("inf"), "style_layers": "one"}]
+    plan = stimkit.plan(stimkit.Protocol.from_dict(whole))
+    again = plan_of(json.loads(json.dumps(lock_of(plan))))
+    assert [cell.id for cell in again.cells] == [cell.id for cell in plan.cells]
+    assert again.protocol.description == "Infinity" and max(cell.ratio for cell in again.cells) == float("inf")
 
 
 def test_a_plan_works_before_its_files_are_there(tmp_path: Path) -> None:
