@@ -74,6 +74,8 @@ def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
     names += [CONTROLS_SHEET] if (store.path / CONTROLS_SHEET).is_file() else []
     names += [f"{folder}/{path.name}" for folder in FOLDERS for path in sorted((store.path / folder).iterdir())]
     for name in names:
+        if (store.path / name).is_symlink():
+            raise RunFolderError(f"{store.path / name} is a link; an archive is made of files")
         yield name, (store.path / name).read_bytes()
 
 

@@ -262,9 +262,7 @@ class _Driver:
     def _after_death(self, job: Job) -> None:
         """Find the cell that ends its process: each cell of the batch apart from the others, then by itself."""
         cells = [self._plan.by_id[one] for one in job.cells]
-        left = [
-            cell.id for cell in pending_cells(self._store, self._plan, cells, retry_failed=self._order.retry_failed)[0]
-        ]
+        left = self._left(cells)
         for one in set(job.cells) - set(left):
             self._count(self._store.record(one))
         if job.company == BY_ITSELF:
@@ -275,6 +273,12 @@ class _Driver:
             self._waiting[SINGLE].extend(Job((one,), SINGLE) for one in left)
         else:
             self._waiting[BY_ITSELF].append(replace(job, company=BY_ITSELF))
+
+    def _left(self, cells: Sequence[Cell]) -> list[str]:
+        """Ids of those of some cells that nobody has made yet."""
+        return [
+            cell.id for cell in pending_cells(self._store, self._plan, cells, retry_failed=self._order.retry_failed)[0]
+        ]
 
     def _record_loss(self, cell: Cell) -> None:
         earlier = self._attempts.get(cell.id, [])
@@ -287,8 +291,10 @@ class _Driver:
         trace = np.empty((0, 3), np.float32)
         reason = "its process died each time, also when it was the only cell"
         record = lost_record(cell.at_attempt(len(earlier) + 1), self._plan, execution, trace, reason, earlier)
-        self._store.commit(record, b"", trace)
-        self._count(record)
+        with self._store.committing():
+            if self._left([cell]):  # a worker that seemed to be dead may have committed it meanwhile
+                self._store.commit(record, b"", trace)
+        self._count(self._store.record(cell.id))
 
     def _count(self, record: Record) -> None:
         if record["stimulus_id"] not in self.committed:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stimkit.errors import ImageError
 from stimkit.images import Pixels
 from stimkit.record import Record
 from stimkit.stimulus_file import picture
@@ -156,12 +157,17 @@ def _paste(
     at: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    path = folder / record["filename"] if record else None
-    if record is None or path is None or not path.is_file():
+    word = record["status"] if record else "pending"
+    image = None
+    if record is not None and word != "failed":
+        try:
+            image = picture(folder / record["filename"], record)
+        except (OSError, ImageError):
+            word = "unreadable"
+    if image is None:
         draw.rectangle((*at, at[0] + size[0] - 1, at[1] + size[1] - 1), outline=FAINT)
-        _text(draw, (at[0] + 6, at[1] + 4), record["status"] if record else "pending", FAINT)
+        _text(draw, (at[0] + 6, at[1] + 4), word, FAINT)
         return
-    image = picture(path, record)
     scale = min(size[0] / image.width, size[1] / image.height)
     shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     sheet.paste(image.resize(shape, Image.Resampling.LANCZOS), at)

@@ -66,12 +66,38 @@ def select(stimuli: pd.DataFrame, where: str) -> pd.DataFrame:
             is_power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift)
             if isinstance(node, _NOT_IN_CONDITIONS) or is_other or is_power:
                 raise ValueError(f"{ast.unparse(node)} is not possible in a condition")
+            if isinstance(node, ast.Compare):
+                _check_kinds(node, stimuli)
         holds = stimuli.eval(where, engine="python")
         if not isinstance(holds, pd.Series) or holds.dtype != bool or not holds.index.equals(stimuli.index):
             raise ValueError("it is no condition")
         return stimuli[holds]
     except Exception as error:  # pandas raises whatever the expression raises
         raise UsageError(f"the condition {where!r} cannot be evaluated on the manifest: {error}") from None
+
+
+def names_in(where: str) -> set[str]:
+    """The columns that a condition of `select` names."""
+    try:
+        return {node.id for node in ast.walk(ast.parse(where, mode="eval")) if isinstance(node, ast.Name)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"the condition {where!r} cannot be read: {error}") from None
+
+
+def _check_kinds(comparison: ast.Compare, stimuli: pd.DataFrame) -> None:
+    """A number is never equal to a text, which a condition should not find out by what it selects."""
+    sides = [comparison.left, *comparison.comparators]
+    constants = [
+        one for side in sides for one in (getattr(side, "elts", None) or [side]) if isinstance(one, ast.Constant)
+    ]
+    for name in (side.id for side in sides if isinstance(side, ast.Name) and side.id in stimuli):
+        kind = stimuli[name].dtype.kind
+        for value in (one.value for one in constants):
+            if isinstance(value, str) and kind in "iufb":
+                raise ValueError(f"{name} holds {'truth values' if kind == 'b' else 'numbers'}, not {value!r}")
+            if isinstance(value, int | float) and kind == "O":
+                hint = ', as in "yes"' if isinstance(value, bool) else f', as in "{value}"'
+                raise ValueError(f"{name} holds texts, not {value!r}{hint}")
 
 
 def factor_names(records: Sequence[Record]) -> tuple[str, ...]:
@@ -158,9 +184,9 @@ def dataset(store: RunStore, records: Sequence[Record]) -> xr.Dataset:
         "title": lock["protocol"]["name"],
         "manifest_schema": MANIFEST_SCHEMA,
         "factors": ";".join(factors),
-        "protocol": (store.path / "protocol.toml").read_text(encoding="utf-8"),
+        "protocol": store.text("protocol.toml"),
         "protocol_lock": json.dumps(lock),
-        "environment": (store.path / "environment.json").read_text(encoding="utf-8"),
+        "environment": store.text("environment.json"),
     }
     return xr.Dataset(variables, coordinates, attributes)
 

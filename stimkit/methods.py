@@ -12,6 +12,14 @@ from stimkit.cells import Plan
 from stimkit.record import Record
 from stimkit.settings import Settings
 
+IN_WORDS = {
+    "weights", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate", "history",
+    "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "precision", "colour", "regions",
+    "region_count", "region_scaling", "titrate", "titrate_value", "equalize_luminance", "equalize_contrast",
+    "equalize_histogram", "equalize_spectrum", "equalize_weight", "aperture", "aperture_diameter", "background",
+}  # fmt: skip
+"""Settings that the sentences of the paragraph name."""
+
 
 def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mapping[str, Any]) -> str:
     """Describe how the stimuli of a run were made, in a paragraph for a methods section."""
@@ -34,9 +42,10 @@ def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mappi
         f"The total loss α · content + β · style (convention of losses: {_listed(one.loss for one in settings)};"
         f" α/β {_listed(_ratio(record) for record in records)}) was minimized by"
         f" {_listed(_optimizer(record) for record in records)} for at most"
-        f" {_listed(str(one.max_evaluations) for one in settings)} evaluations, from"
+        f" {_listed(str(one.max_evaluations) for one in settings)} evaluations{_stop(settings)}, from"
         f" {_listed(_start(record) for record in records)}, in {_listed(one.precision for one in settings)}.",
         *_control_sentences(settings, records),
+        _further(settings),
         _outcome(accepted),
         _acceptance(plan, records),
         _controls(whole),
@@ -51,7 +60,7 @@ def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Se
         "",
         plan.protocol.description or "A stimulus set made with stimkit.",
         "",
-        "- `stimuli/`: the stimuli, 8-bit sRGB PNG; the end of each name is the stimulus id",
+        f"- `stimuli/`: the stimuli, {_files(plan)}; the end of each name is the stimulus id",
         "- `manifest.csv`, `losses.csv`, `manifest.nc`: parameters, losses and statistics of every stimulus",
         "- `protocol.toml`: the request; `protocol.lock.json`: with every default, seed and digest resolved",
         "- `records/`, `traces/`, `environment.json`: what the tables are made from, and where it was computed",
@@ -75,6 +84,14 @@ def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Se
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _files(plan: Plan) -> str:
+    words = {"srgb": "sRGB", "linear": "linear light"}
+    return _listed(
+        f"{one.bits}-bit PNG ({words.get(one.transfer, f'gamma {one.gamma:g}')})"
+        for one in dict.fromkeys(cell.settings for cell in plan.cells)
+    )
+
+
 def _listed(values: Iterable[Any]) -> str:
     """Distinct values in words; the ends of a long list."""
     distinct = list(dict.fromkeys(str(value) for value in values))
@@ -90,6 +107,24 @@ def _layer_sentences(records: Sequence[Record]) -> list[str]:
         if named:
             sentences.append(f"{term.capitalize()} layers: {named}.")
     return sentences
+
+
+def _stop(settings: Sequence[Settings]) -> str:
+    rules = _listed(f"{one.rtol:g} over {one.window} evaluations" for one in settings if one.rtol)
+    return f", or until it fell by less than a part of {rules}" if rules else ""
+
+
+def _further(settings: Sequence[Settings]) -> str:
+    """Settings that are not at their default and that no other sentence names."""
+    every = [one.model_dump(exclude=IN_WORDS) for one in dict.fromkeys(settings)]
+    default = Settings().model_dump()
+    varied = {name: [one[name] for one in every] for name in every[0]}
+    told = [
+        f"{name} {_listed(values)}"
+        for name, values in varied.items()
+        if any(value != default[name] for value in values)
+    ]
+    return f"Further settings: {'; '.join(told)}." if told else ""
 
 
 def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) -> list[str]:

@@ -34,7 +34,10 @@ class Schema:
                 f" the {self.kind} up to schema {self.current}: use that version or a later one"
             )
         for number in range(schema, self.current):
-            document = {**self.steps[number](document), "schema": number + 1}
+            try:
+                document = {**self.steps[number](document), "schema": number + 1}
+            except (KeyError, TypeError) as error:
+                raise RunFolderError(f"{name} is damaged: it has no {error}") from error
         return dict(document)
 
 

@@ -38,7 +38,8 @@ def pending_cells(
 ) -> tuple[list[Cell], dict[str, list[Attempt]]]:
     """Those of some cells that are to be made, each at its next attempt, and the attempts before that.
 
-    A complete cell is made again where its stimulus is not accepted and tries are left.
+    A complete cell is made again where its stimulus is not accepted and tries are left. Its last attempt is repeated,
+    with the same seed, where its files are gone, or where it failed and is to be tried again.
     """
     pending, attempts = [], {}
     complete = _completed(store, plan, cells)
@@ -46,13 +47,15 @@ def pending_cells(
         if cell.id not in complete:
             pending.append(cell)
             continue
-        record = judged_anew.get(cell.id) or store.record(cell.id)
+        stored = store.record(cell.id)
+        record = judged_anew.get(cell.id, stored)  # which may give its file another name
         tried = len(record["attempts"])
         if record["status"] != "accepted" and tried <= plan.protocol.accept.retries:
             pending.append(cell.at_attempt(tried + 1))
             attempts[cell.id] = record["attempts"]
-        elif retry_failed and record["status"] == "failed":
-            pending.append(cell)
+        elif store.lacks_files(stored) or (retry_failed and record["status"] == "failed"):
+            pending.append(cell.at_attempt(tried))
+            attempts[cell.id] = record["attempts"][:-1]
     return pending, attempts
 
 

@@ -53,7 +53,7 @@ class _Attempt(_Form):
 
 class _Record(_Form):
     stimulus_id: str
-    filename: str
+    filename: Annotated[str, Field(pattern=r"^[^/\\\x00]+\.png$")]  # no way out of the folder of stimuli
     status: Annotated[str, Field(pattern="^(accepted|rejected|failed)$")]
     levels: dict[str, str]
     attributes: dict[str, str]

@@ -40,6 +40,11 @@ BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.l
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
+def environment_id(environment: Mapping[str, Any]) -> str:
+    """What records call an environment: a digest of its contents."""
+    return "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
+
+
 @dataclass(frozen=True)
 class RunState:
     """How far a run is: ids of its cells, in the order of the plan."""
@@ -111,7 +116,7 @@ class RunStore:
 
         Several processes may do so at the same time.
         """
-        env_id = "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
+        env_id = environment_id(environment)
         with storage_errors(self.path), writer.in_turn(self.path, "environment"):
             environments = self.environments()
             if env_id not in environments:
@@ -231,7 +236,7 @@ class RunStore:
                 remove(stimulus)
             else:
                 write_atomically(stimulus, png)
-            write_atomically(self.path / "traces" / f"{record['stimulus_id']}.npy", buffer.getvalue())
+            write_atomically(self._trace_path(record["stimulus_id"]), buffer.getvalue())
             write_atomically(self._record_path(record["stimulus_id"]), _json(record))
 
     def rewrite(self, record: Record) -> None:
@@ -274,14 +279,33 @@ class RunStore:
                     found.append(self.record(stimulus_id))
         return found
 
+    def lacks_files(self, record: Record) -> bool:
+        """Whether the stimulus or the trace of a complete cell is not there."""
+        there = self._trace_path(record["stimulus_id"]).is_file()
+        return not there or (
+            record["status"] != "failed" and not (self.path / "stimuli" / record["filename"]).is_file()
+        )
+
     def trace(self, stimulus_id: str) -> np.ndarray[Any, Any]:
         """Read content, style and total loss over evaluations, (evaluations, 3)."""
-        path = self.path / "traces" / f"{stimulus_id}.npy"
+        path = self._trace_path(stimulus_id)
         try:
-            trace: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            trace = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
             raise RunFolderError(f"{path} cannot be read: {error}") from error
+        if not isinstance(trace, np.ndarray) or trace.dtype != np.float32 or trace.ndim != 2 or trace.shape[1] != 3:
+            raise RunFolderError(f"{path} is no trace: float32 values of shape (evaluations, 3) are expected")
         return trace
+
+    def _trace_path(self, stimulus_id: str) -> Path:
+        return self.path / "traces" / f"{stimulus_id}.npy"
+
+    def text(self, name: str) -> str:
+        """Read a text file of the run folder."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / name} cannot be read: {error}") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the run folder, other than those of a cell."""

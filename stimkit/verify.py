@@ -25,18 +25,18 @@ from stimkit.lock import plan_of
 from stimkit.manifest import LATER_COLUMNS, dataset, losses_csv, manifest_csv, netcdf_bytes
 from stimkit.record import Record, judged, request, trace_digest
 from stimkit.stimulus_file import decode_values, values_digest
-from stimkit.store import CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
+from stimkit.store import CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore, environment_id
 
 KINDS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
     "protocol_altered": "protocol.toml is not the one that the run was made with",
-    "environment_damaged": "environment.json cannot be read",
+    "environment_damaged": "environment.json cannot be read, or is not as it was written",
     "record_damaged": "a record cannot be read",
     "record_altered": "a record says something else than the resolved protocol, or contradicts itself",
-    "stimulus_missing": "a complete cell has no stimulus file",
+    "stimulus_missing": "a complete cell has no stimulus file; running the protocol again makes it again",
     "stimulus_altered": "a stimulus is not the file that was committed",
     "stimulus_swapped": "a stimulus file holds another cell's stimulus",
-    "trace_missing": "a complete cell has no trace",
+    "trace_missing": "a complete cell has no trace; running the protocol again makes it again",
     "trace_altered": "a trace is not the one that was committed",
     "input_altered": "a kept input is not the one that the run was made from",
     "extra_file": "a file that no cell accounts for",
@@ -125,6 +125,9 @@ class _Check:
         except RunFolderError as error:
             yield Finding("environment_damaged", "environment.json", str(error))
             environments = {record["env_id"]: {} for record in self.sound.values()}
+        else:
+            for env_id in (one for one, environment in environments.items() if one != environment_id(environment)):
+                yield Finding("environment_damaged", "environment.json", f"{env_id} is not the digest of its contents")
         for stimulus_id, record in self.sound.items():
             for detail in self._contradictions(stimulus_id, record, environments):
                 yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
@@ -186,7 +189,13 @@ class _Check:
                 yield Finding("stimulus_swapped", path, f"it is the stimulus of {owners[digest]}", stimulus_id)
             else:
                 yield Finding("stimulus_altered", path, self._how_altered(data, path, record), stimulus_id)
-        elif values_digest(decode_values(data, path)) != record.get("pixel_sha256"):
+            return
+        try:
+            same = values_digest(decode_values(data, path)) == record.get("pixel_sha256")
+        except ImageError as error:
+            yield Finding("stimulus_altered", path, str(error), stimulus_id)
+            return
+        if not same:
             detail = "pixel_sha256 is not that of its stimulus, whose file is unchanged"
             yield Finding("record_altered", f"records/{stimulus_id}.json", detail, stimulus_id)
 
@@ -237,7 +246,7 @@ class _Check:
             "records": {f"{stimulus_id}.json" for stimulus_id in self.planned},
         }
         for folder in FOLDERS:
-            for path in sorted((self._store.path / folder).iterdir()):
+            for path in sorted((self._store.path / folder).glob("*")):
                 if path.name not in expected[folder]:
                     yield Finding("extra_file", f"{folder}/{path.name}", "no cell of the protocol accounts for it")
 
@@ -265,7 +274,8 @@ class _Check:
             if name == "manifest.nc":
                 expected = netcdf_bytes(dataset(self._store, records))
                 return data == expected or _netcdf_agrees(_load(data), _load(expected))
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
+            decode(data, name)  # a sheet is a picture; whether it is that of the stimuli, a look tells
+        except (OSError, ImageError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
             return False
         return True
 

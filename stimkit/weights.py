@@ -192,7 +192,7 @@ def read(path: Path, *, name: str | None = None) -> Weights:
     preprocessing = metadata.get("preprocessing") or ("torchvision" if "features.0.weight" in raw else "caffe")
     if preprocessing not in ("torchvision", "caffe"):
         raise WeightsError(f'{path}: unknown preprocessing "{preprocessing}"; it can be torchvision or caffe')
-    tensors = expand(raw) if metadata.get("layout") == "sign-pairs" else _named(raw, path)
+    tensors = _named(_expanded(raw, path) if metadata.get("layout") == "sign-pairs" else raw, path)
     digest = tensor_digest(tensors)
     if "sha256" in metadata and metadata["sha256"] != digest:
         raise WeightsError(
@@ -231,6 +231,13 @@ def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
         raise WeightsError(f"{path} holds no state dict of tensors")
     wanted = {key: value for key, value in state.items() if key.startswith(("features.", "conv"))}
     return {key: value.detach().float().numpy() for key, value in wanted.items()}
+
+
+def _expanded(raw: Mapping[str, NDArray[Any]], path: Path) -> Tensors:
+    try:
+        return expand(raw)
+    except (KeyError, ValueError, IndexError) as error:
+        raise WeightsError(f"{path} does not hold a VGG19 in sign pairs, as it says: {error}") from error
 
 
 def _named(raw: Mapping[str, NDArray[Any]], path: Path) -> Tensors:

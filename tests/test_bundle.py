@@ -15,6 +15,7 @@ import stimkit
 from stimkit.bundle import bundle
 from stimkit.errors import ProtocolError, RunFolderError, UsageError
 from stimkit.images import encode_png
+from stimkit.methods import archive_readme, methods_paragraph
 from stimkit.regenerate import regenerate
 from stimkit.results import Results
 from stimkit.verify import verify
@@ -75,6 +76,29 @@ def test_the_readme_says_how_the_stimuli_were_made(small_run: Results, tmp_path:
         "preconditioned L-BFGS (history 10) for at most 6 evaluations", "white noise of contrast 0.1",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_the_methods_name_whatever_is_not_at_its_default(tmp_path: Path) -> None:
+    plan = small_plan(
+        factors={"target_style": [0.5, 0.1], "style_layers": ["one"]},
+        synthesis={"style_scale": 0.5, "fit": "stretch"},
+        output={"transfer": "linear", "bits": 16},
+    )
+    text = methods_paragraph(plan, [], {})
+    assert "until it fell by less than a part of 0.0001 over 20 evaluations" in text
+    assert "Further settings: transfer linear; bits 16; fit stretch; style_scale 0.5; target_style 0.5, 0.1." in text
+    assert "16-bit PNG (linear light)" in archive_readme(plan, text, [], [])
+    assert "Further settings" not in methods_paragraph(small_plan(), [], {})
+
+
+def test_an_archive_holds_no_links(small_run: Results, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
+    (tmp_path / "elsewhere.png").write_bytes((run / "contact_sheet.png").read_bytes())
+    (run / "contact_sheet.png").unlink()
+    (run / "contact_sheet.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(RunFolderError, match="is a link"):
+        bundle(run, tmp_path / "set.zip")
+    assert not (tmp_path / "set.zip").exists()
 
 
 def test_what_is_not_complete_and_sound_is_refused(

@@ -120,10 +120,13 @@ def test_a_record_cannot_choose_where_files_are_written(small_run: Results, tmp_
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
     record = RunStore.open(run).records()[0]
     path = run / "records" / f"{record['stimulus_id']}.json"
-    path.write_text(json.dumps({**record, "filename": "../../escaped.png"}))
+    path.write_text(json.dumps({**record, "filename": "another.png"}))
     (one,) = regenerate(run, tmp_path / "deep" / "again", cells=[record["stimulus_id"]], device="cpu")
     assert (one.filename, one.tier) == (record["filename"], "identical_file")
-    assert not list(tmp_path.rglob("escaped.png"))
+    path.write_text(json.dumps({**record, "filename": "../../another.png"}))
+    with pytest.raises(RunFolderError, match="filename"):
+        regenerate(run, tmp_path / "deep" / "again2", cells=[record["stimulus_id"]], device="cpu")
+    assert not list(tmp_path.rglob("another.png"))
 
 
 def test_inputs_are_found_at_their_place_or_by_digest(tmp_path: Path) -> None:

@@ -120,11 +120,11 @@ def test_a_damaged_run_has_a_report_with_its_findings_first(run: Path, tmp_path:
 
 def test_a_record_cannot_choose_what_is_shown(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    secret = tmp_path / "secret.png"
+    secret = tmp_path / "run" / "stimuli" / "secret.png"
     Image.new("RGB", (16, 16), "red").save(secret)
     store = RunStore.open(tmp_path / "run")
     record = store.records()[0]
-    store.rewrite({**record, "filename": str(secret)})
+    store.rewrite({**record, "filename": secret.name})
     (tmp_path / "run" / "traces" / f"{record['stimulus_id']}.npy").unlink()
     data = data_of(report(tmp_path / "run", device="cpu", losses=False))
     assert base64.b64encode(secret.read_bytes()).decode() not in (tmp_path / "run" / "report.html").read_text()

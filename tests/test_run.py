@@ -416,16 +416,22 @@ def test_luminance_statistics_against_known_answers() -> None:
     )
 
 
-def test_a_failed_cell_has_a_record_but_no_image(tmp_path: Path) -> None:
-    """Weights that overflow make every loss non-finite: the run ends, and says so for each cell."""
+def overflowing_weights(folder: Path) -> Path:
+    """A file of weights with which every loss is not finite."""
     from stimkit import weights
 
     source = weights.load("pca")
     huge = {
         key: value * np.float32(1e30) if key == "conv1_1.weight" else value for key, value in source.tensors.items()
     }
-    path = tmp_path / "huge.safetensors"
+    path = folder / "huge.safetensors"
     weights.save_file(weights.Weights("huge", huge, "torchvision", weights.tensor_digest(huge)), path)
+    return path
+
+
+def test_a_failed_cell_has_a_record_but_no_image(tmp_path: Path) -> None:
+    """The run ends, and says so for each cell."""
+    path = overflowing_weights(tmp_path)
     plan = small_plan(model={"weights": str(path), "normalize": False}, factors={"ratio": [1e-5]})
     summary = stimkit.run(plan, tmp_path / "run", device="cpu")
     assert len(summary.failed) == 2
@@ -436,6 +442,33 @@ def test_a_failed_cell_has_a_record_but_no_image(tmp_path: Path) -> None:
     assert math.isnan(table["loss_total_optimized"][0])
     assert stimkit.run(plan, tmp_path / "run", device="cpu").made == 0
     assert stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True).made == 2
+
+
+def test_trying_a_failed_cell_again_repeats_its_last_attempt(tmp_path: Path) -> None:
+    path = overflowing_weights(tmp_path)
+    plan = small_plan(
+        model={"weights": str(path), "normalize": False}, factors={"ratio": [1e-5]}, accept={"retries": 2}
+    )
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    first = stimkit.open_run(tmp_path / "run").records
+    stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True)
+    for stimulus_id, record in stimkit.open_run(tmp_path / "run").records.items():
+        assert [one["seed"] for one in record["attempts"]] == [one["seed"] for one in first[stimulus_id]["attempts"]]
+        assert (record["attempt"], len(record["attempts"])) == (3, 3)
+        assert record["created_utc"] >= first[stimulus_id]["created_utc"]
+
+
+@pytest.mark.parametrize("folder", ["stimuli", "traces"])
+def test_a_complete_cell_whose_file_is_gone_is_made_again(tmp_path: Path, folder: str) -> None:
+    plan = small_plan(factors={"ratio": [1e-5]})
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    pixels = {one: record["pixel_sha256"] for one, record in stimkit.open_run(tmp_path / "run").records.items()}
+    lost = next((tmp_path / "run" / folder).iterdir())
+    lost.unlink()
+    assert stimkit.run(plan, tmp_path / "run", device="cpu").made == 1
+    assert lost.is_file() and verify(tmp_path / "run").findings == ()
+    again = {one: record["pixel_sha256"] for one, record in stimkit.open_run(tmp_path / "run").records.items()}
+    assert again == pixels
 
 
 def test_missing_inputs_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import stimkit
+from stimkit.audit import audit
+from stimkit.errors import RunFolderError, StimkitError
 from stimkit.lock import lock_of, plan_of
 from stimkit.results import Results
+from stimkit.runner import collect
 from stimkit.store import RunStore
 from stimkit.verify import KINDS, verify
 from tests.conftest import ROOT, small_plan
@@ -49,6 +55,67 @@ def test_a_moved_run_is_sound(run: Path) -> None:
     assert result.findings == ()
     assert result.complete == result.planned == len(RunStore.open(run).records())
     assert seen[-1] == (result.planned, result.planned)
+
+
+def npz(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, trace=np.zeros((6, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (lambda run: np.save(next((run / "traces").iterdir()), np.zeros(5, np.float32)), "trace_altered"),
+        (lambda run: npz(next((run / "traces").iterdir())), "trace_altered"),
+        (lambda run: next((run / "traces").iterdir()).write_bytes(b""), "trace_altered"),
+        (lambda run: shutil.rmtree(run / "traces"), "trace_missing"),
+        (lambda run: shutil.rmtree(run / "stimuli"), "stimulus_missing"),
+        (lambda run: half_a_stimulus(run), "stimulus_altered"),
+        (lambda run: (run / "environment.json").unlink(), "record_altered"),
+        (lambda run: edit(run / "environment.json", newer_torch), "environment_damaged"),
+        (lambda run: (run / "contact_sheet.png").write_bytes(b"no picture"), "table_altered"),
+    ],
+)
+def test_damage_is_found_and_reported_by_every_command(run: Path, damage: Callable[[Path], object], kind: str) -> None:
+    damage(run)
+    assert kind in {name for name, _ in found(run)}
+    assert kind in {finding.name for finding in audit(run, device="cpu", losses=False).findings}
+    with suppress(StimkitError):
+        collect(run)
+    if kind != "table_altered":  # tables are made again
+        assert kind in {name for name, _ in found(run)}
+
+
+def half_a_stimulus(run: Path) -> None:
+    """With a record that says it is whole."""
+    _, stimulus, record = first(run)
+    stimulus.write_bytes(stimulus.read_bytes()[:400])
+    edit(record, lambda one: one.update(file_sha256=hashlib.sha256(stimulus.read_bytes()).hexdigest()))
+
+
+def newer_torch(environments: dict[str, Any]) -> None:
+    for environment in environments.values():
+        environment["packages"]["torch"] = "99"
+
+
+@pytest.mark.parametrize("key", ["cells", "protocol_sha256", "protocol", "inputs", "factors"])
+def test_a_lock_without_a_part_is_no_lock(run: Path, key: str) -> None:
+    edit(run / "protocol.lock.json", lambda lock: lock.pop(key))
+    for command in (verify, collect):
+        with pytest.raises(RunFolderError, match=key):
+            command(run)
+
+
+@pytest.mark.parametrize("name", ["../../private.png", "/etc/private.png", "..\\private.png", "private.txt"])
+def test_no_file_outside_of_the_run_is_shown_or_read(run: Path, name: str) -> None:
+    Image.fromarray(np.full((32, 32, 3), (255, 0, 255), np.uint8)).save(run.parent / "private.png")
+    _, _, record = first(run)
+    edit(record, lambda one: one.update(filename=name))
+    assert ("record_damaged", record.stem) in found(run)
+    with pytest.raises(RunFolderError, match="filename"):
+        collect(run)
+    with pytest.raises(RunFolderError, match="filename"):
+        stimkit.open_run(run).image(record.stem)
 
 
 def test_one_pixel(run: Path) -> None:
