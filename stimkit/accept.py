@@ -15,7 +15,8 @@ def objections(record: Mapping[str, Any], rules: Accept) -> str:
 
 def _broken(record: Mapping[str, Any], rules: Accept) -> Iterator[str]:
     losses = record["losses"]
-    for term in ("content", "style", "total"):
+    weights = {"content": record["alpha"], "style": record["beta"], "total": 1.0}
+    for term in (name for name, weight in weights.items() if weight):  # what was not asked for cannot be missed
         limit = getattr(rules, f"relative_{term}_loss")
         share = _quotient(losses["file"][term], losses["initial"][term])
         if limit is not None and share is not None and share > limit:

@@ -71,7 +71,7 @@ def _row(cell: Cell, file: Measured, again: Remeasurement) -> Row:
         if getattr(cell, term) is None:
             continue
         loss = row[f"loss_{term}_again"] = getattr(file, term)
-        chance = again.chance(term, cell)
+        chance = again.chance(term, cell) if (cell.alpha if term == "content" else cell.beta) else None
         row[f"{term}_unrelated"] = len(chance.values) if chance else 0
         if chance:
             row[f"{term}_chance_percentile"] = chance.percentile(loss)

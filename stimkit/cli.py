@@ -100,7 +100,7 @@ def init(
     from stimkit.protocol import Protocol
     from stimkit.template import protocol_template
 
-    path = Path(name).with_suffix(".toml")
+    path = Path(name if name.endswith(".toml") else f"{name}.toml")
     text = protocol_template(path.stem)
     Protocol.from_toml(text, name=f"the name {path.stem}")
     try:

@@ -57,8 +57,8 @@ def shared_bytes(device: str, deepest: str) -> float:
 
 
 def stimulus_bytes(settings: Settings) -> float:
-    """Disk for one cell: a noisy 8-bit RGB PNG hardly compresses; record and trace are small beside it."""
-    return 2.6 * settings.height * settings.width + 8_000
+    """Disk for one cell: a noisy RGB PNG hardly compresses; record and trace are small beside it."""
+    return 2.6 * settings.bits / 8 * settings.height * settings.width + 8_000
 
 
 def likely_device() -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
@@ -30,8 +29,8 @@ SHOWN = 5  # findings of a kind
 MAX_RUNNING = 2  # batches whose state is shown
 LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -78,7 +77,7 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
 
         def show(event: Event) -> None:
             if event.note:
-                err.print(event.note, markup=False)
+                err.print(event.note)
             parts = [f"{event.done}/{event.total} cells"]
             for one in event.running[:MAX_RUNNING]:
                 parts.append(f"evaluation {one.progress.evaluation}/{one.progress.max_evaluations}")
@@ -95,7 +94,7 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
 def _print_line(event: Event, left: float) -> None:
     record = event.record
     if event.note:
-        err.print(event.note, markup=False)
+        err.print(event.note)
     if record is None:
         return
     losses = record["losses"]["file"]
@@ -103,7 +102,6 @@ def _print_line(event: Event, left: float) -> None:
     err.print(
         f"[{event.done}/{event.total}] {record['filename']}  total loss {_number(losses['total'])}"
         f"  {record['evaluations']} evaluations ({record['stop_reason']})  {duration(left)} left{state}",
-        markup=False,
     )
 
 
@@ -171,7 +169,7 @@ def _some(ids: Sequence[str]) -> str:
 def show_verification(run: Path, result: Verification) -> None:
     """Print what `verify` found."""
     for finding in result.findings:
-        out.print(f"{finding.kind:<16}  {finding.path}: {finding.detail}", markup=False)
+        out.print(f"{finding.kind:<16}  {finding.path}: {finding.detail}")
     verdict = f"{len(result.findings)} findings" if result.findings else "everything is as it was committed"
     out.print(f"{run}: {result.complete} of {result.planned} stimuli checked, {verdict}")
 
@@ -182,11 +180,11 @@ def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
 
     for (severity, name), group in groupby(found.findings, lambda one: (one.severity, one.name)):
         findings = list(group)
-        out.print(f"{severity:<8} {name} ({len(findings)}): {FINDINGS[name]}", markup=False)
+        out.print(f"{severity:<8} {name} ({len(findings)}): {FINDINGS[name]}")
         for one in findings[:SHOWN]:
-            out.print(f"           {' '.join(filter(None, (one.stimulus_id, one.path, one.detail)))}", markup=False)
+            out.print(f"           {' '.join(filter(None, (one.stimulus_id, one.path, one.detail)))}")
         if len(findings) > SHOWN:
-            out.print(f"           and {len(findings) - SHOWN} more", markup=False)
+            out.print(f"           and {len(findings) - SHOWN} more")
     show_effects(found.effects)
     counts = Counter(one.severity for one in found.findings)
     verdict = ", ".join(
@@ -195,9 +193,9 @@ def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
         if counts[severity]
     )
     verdict = f"{found.complete} of {found.planned} stimuli audited: {verdict or 'nothing to object to'}"
-    out.print(f"{run}: {verdict}", markup=False)
+    out.print(f"{run}: {verdict}")
     if folder is not None:
-        out.print(f"tables   {folder}", markup=False)
+        out.print(f"tables   {folder}")
 
 
 def show_effects(effects: pd.DataFrame) -> None:
@@ -209,7 +207,7 @@ def show_effects(effects: pd.DataFrame) -> None:
     for header in ("variable", "factor", "ω²", "p"):
         table.add_column(header)
     for row in large.sort_values("omega_squared", ascending=False).to_dict("records"):
-        table.add_row(row["variable"], escape(row["factor"]), f"{row['omega_squared']:.2f}", f"{row['p']:.2g}")
+        table.add_row(row["variable"], row["factor"], f"{row['omega_squared']:.2f}", f"{row['p']:.2g}")
     out.print(table)
 
 
@@ -221,7 +219,7 @@ def show_comparison(one: Comparison, done: int, total: int) -> None:
         details.append(f"SSIM {one.ssim:.4f}" if one.ssim is not None else "")
     if one.tier not in ("identical_file", "identical_pixels") and one.environment_differs:
         details.append("environment: " + "; ".join(one.environment_differs))
-    out.print(f"[{done}/{total}] {one.filename}  {one.tier}  {', '.join(filter(None, details))}", markup=False)
+    out.print(f"[{done}/{total}] {one.filename}  {one.tier}  {', '.join(filter(None, details))}")
 
 
 def show_trials(lists: TrialLists, folder: Path) -> None:
@@ -263,7 +261,7 @@ def show_plan(summary: Mapping[str, Any]) -> None:
     out.print(f"size     {', '.join(f'{height} × {width} px' for height, width in summary['sizes'])}")
     for source in summary["weights"]:
         what = source["problem"] or f"{source['description'] or 'a file'} (sha256 {source['digest'][:12]}…)"
-        out.print(f"weights  {source['spec']}: {what}", markup=False)
+        out.print(f"weights  {source['spec']}: {what}")
     _show_ratios(summary["ratios"])
     _show_estimate(summary["estimate"])
 

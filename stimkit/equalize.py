@@ -93,7 +93,7 @@ def _affine(values: Array, target: Target, gamut: str, weights: Array | None) ->
             return 0.0, mean
         if gamut != "iterate":
             gain = mean / known.mean
-            return (gain, 0.0) if gamut == "clip" else (min(gain, 1 / float(values.max())), 0.0)
+            return (gain, 0.0) if gamut == "clip" else (min(gain, 1 / float(_seen(values, weights).max())), 0.0)
         return _root(lambda gain: _light(values, gain, 0.0, weights).mean - mean, 0.0, STEEPEST), 0.0
     spread = known.mean * known.contrast
     if spread == 0:
@@ -101,7 +101,7 @@ def _affine(values: Array, target: Target, gamut: str, weights: Array | None) ->
     wanted = target.contrast
     gain = wanted * mean / spread
     if gamut == "compress":
-        gain = min(gain, *_largest_gains(values, known.mean, mean))
+        gain = min(gain, *_largest_gains(_seen(values, weights), known.mean, mean))
     if gamut != "iterate":
         return gain, mean - gain * known.mean
 
@@ -110,6 +110,11 @@ def _affine(values: Array, target: Target, gamut: str, weights: Array | None) ->
 
     gain = _root(lambda gain: _light(values, gain, offset(gain), weights).contrast - wanted, 0.0, STEEPEST)
     return gain, offset(gain)
+
+
+def _seen(values: Array, weights: Array | None) -> Array:
+    """The values of those pixels that an aperture shows."""
+    return values if weights is None else values[weights > 0]
 
 
 def _light(values: Array, gain: float, offset: float, weights: Array | None) -> Light:

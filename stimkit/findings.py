@@ -41,7 +41,8 @@ FINDINGS = {
 }
 """Names of findings, the gravest first, and what they mean. Those of `stimkit.verify` are errors."""
 OUTLYING = ("log_loss_content", "log_loss_style", "evaluations", "mean_luminance", "rms_contrast", "clipped")
-MIN_REPLICATES = 5  # fewer have no robust spread
+MIN_REPLICATES = 5  # fewer have no median that one of them cannot move
+MIN_REPEATED = 20  # stimuli with replicates that a spread needs
 EQUALIZED = 0.02  # relative difference from a target of equalization
 CHANCE_PERCENTILE = 5.0
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
@@ -125,23 +126,25 @@ def outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -
     for variable in (name for name in OUTLYING if name in table):
         known = table[np.isfinite(table[variable])]
         groups = known.groupby(varied) if varied else [((), known)]
-        among = [(group, group[variable].to_numpy(float)) for _, group in groups if len(group) >= MIN_REPLICATES]
-        yield from _far("among its replicates", variable, among, limit, severity)
+        scale = float(known[variable].abs().max())
+        groups_of_enough = [group for _, group in groups if len(group) >= MIN_REPLICATES]
+        if sum(map(len, groups_of_enough)) >= MIN_REPEATED:
+            z = among_replicates([group[variable].to_numpy(float) for group in groups_of_enough], scale)
+            yield from _far("among its replicates", variable, pd.concat(groups_of_enough), z, limit, severity)
         residuals = _residuals(known, variable, [name for name in varied if known[name].nunique() < len(known)])
         if residuals is not None:
-            yield from _far("from what its factors predict", variable, [(known, residuals)], limit, severity)
+            z = robust_z(residuals, scale)
+            yield from _far("from what its factors predict", variable, known, z, limit, severity)
 
 
 def _far(
-    words: str, variable: str, groups: Iterable[tuple[pd.DataFrame, NDArray[np.float64]]], limit: float, severity: str
+    words: str, variable: str, rows: pd.DataFrame, found: NDArray[np.float64], limit: float, severity: str
 ) -> Iterator[Finding]:
-    for rows, values in groups:
-        scale = float(np.abs(rows[variable].to_numpy(float)).max(initial=0.0))
-        for row, z in zip(_rows(rows), robust_z(values, scale), strict=True):
-            if abs(z) > limit:
-                value = getattr(row, variable)
-                detail = f"{variable} is {value:.4g}, robust z {z:+.1f} {words}"
-                yield Finding("outlier", severity, row.stimulus_id, detail, abs(float(z)), limit)
+    for row, z in zip(_rows(rows), found, strict=True):
+        if abs(z) > limit:
+            value = getattr(row, variable)
+            detail = f"{variable} is {value:.4g}, robust z {z:+.1f} {words}"
+            yield Finding("outlier", severity, row.stimulus_id, detail, abs(float(z)), limit)
 
 
 def robust_z(values: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
@@ -150,10 +153,28 @@ def robust_z(values: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     A spread of less than a millionth of `scale`, the size of the variable, is rounding.
     """
     deviations = values - np.median(values)
-    spread = 1.4826 * float(np.median(np.abs(deviations)))
-    if spread <= 1e-6 * scale:
-        return np.zeros_like(values)
-    return deviations / spread
+    spread = _spread(deviations)
+    return deviations / spread if spread > 1e-6 * scale else np.zeros_like(values)
+
+
+def among_replicates(groups: Sequence[NDArray[np.float64]], scale: float) -> NDArray[np.float64]:
+    """Robust z of each value from the median of the others of its group, for all groups one after the other.
+
+    The spread is that of all groups together, or of the group where it is larger: a few replicates alone have too
+    unsure a spread (of five clean normal ones, every ninth time one would be beyond 5).
+    """
+    deviations = [
+        np.array([value - np.median(np.delete(values, index)) for index, value in enumerate(values)])
+        for values in groups
+    ]
+    pooled = _spread(np.concatenate(deviations))
+    spreads = [np.full(len(one), max(pooled, _spread(one))) for one in deviations]
+    spread = np.concatenate(spreads)
+    return np.where(spread > 1e-6 * scale, np.concatenate(deviations) / np.maximum(spread, 1e-300), 0.0)
+
+
+def _spread(deviations: NDArray[np.float64]) -> float:
+    return 1.4826 * float(np.median(np.abs(deviations)))
 
 
 def _residuals(table: pd.DataFrame, variable: str, factors: Sequence[str]) -> NDArray[np.float64] | None:

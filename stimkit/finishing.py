@@ -87,12 +87,23 @@ class Finishing:
             pairs.append((inside.contrast, self.target.contrast))
         if self.target.histogram is not None:
             pairs.append((mean_histogram([values], self.aperture), self.target.histogram))
-        elif self.target.spectrum is not None and len(pairs) == 0 and self.aperture is None:
-            pairs.append((mean_spectrum([values]), self.target.spectrum))
+        elif self.target.spectrum is not None:
+            pairs.append(self._spectra(values, self.target.spectrum))
         differences = [
             float(np.mean(np.abs(found - wanted)) / max(float(np.mean(wanted)), 1e-9)) for found, wanted in pairs
         ]
         return max(differences, default=None)
+
+    def _spectra(self, values: Array, wanted: Array) -> tuple[Array, Array]:
+        """Amplitudes of the image before its aperture, and those wanted.
+
+        Where mean or contrast are set as well, which scales all amplitudes, only their proportions are compared.
+        """
+        found = mean_spectrum([values])
+        if self.target.luminance is None and self.target.contrast is None:
+            return found, wanted
+        found, wanted = found.ravel()[1:], wanted.ravel()[1:]
+        return found * (wanted.sum() / max(found.sum(), 1e-12)), wanted
 
 
 def describe(cell: Cell) -> dict[str, str]:

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from stimkit import photometry
 from stimkit.errors import ImageError, did_you_mean
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 FloatImage = NDArray[np.float32]  # (3, height, width)
 
 MAX_PIXELS = 64_000_000
+SRGB_GAMMA = 0.05  # relative difference of an exponent from 1 / 2.2 below which it means sRGB
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"})
 SKIMAGE_SAMPLES = (
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
@@ -70,9 +72,10 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES and path.is_file()]
 
 
-def decode(data: bytes, name: str) -> Pixels:
+def decode(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
     """Decode an image file to 8-bit RGB pixels; `name` is used in messages.
 
+    With `to_srgb`, colours are converted as the file says by an ICC profile, or a PNG by the exponent in its gAMA.
     Raises `ImageError` where the data are no image, damaged, animated or larger than `MAX_PIXELS`.
     """
     with warnings.catch_warnings():
@@ -86,7 +89,7 @@ def decode(data: bytes, name: str) -> Pixels:
                     )
                 if getattr(image, "n_frames", 1) > 1:
                     raise ImageError(f'image "{name}" has several frames; save the one you mean as PNG')
-                return _to_rgb(image, name)
+                return _to_rgb(image, name, to_srgb=to_srgb)
         except UnidentifiedImageError:
             raise ImageError(f'image "{name}" is not an image that Pillow can read, or it is damaged') from None
         except Image.DecompressionBombError as error:
@@ -95,20 +98,31 @@ def decode(data: bytes, name: str) -> Pixels:
             raise ImageError(f'image "{name}" is damaged: {error}') from error
 
 
-def _to_rgb(image: Image.Image, name: str) -> Pixels:
-    profile = image.info.get("icc_profile")
+def _to_rgb(image: Image.Image, name: str, *, to_srgb: bool) -> Pixels:
+    profile = image.info.get("icc_profile") if to_srgb else None
+    exponent = image.info.get("gamma") if to_srgb and not profile and "srgb" not in image.info else None
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        what = "floating-point" if image.mode == "F" else "32-bit"
+        raise ImageError(f'image "{name}" has {what} pixels; save it as 8-bit or 16-bit PNG')
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ImageError(f'image "{name}" has floating-point pixels; save it as 8-bit or 16-bit PNG')
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray(np.clip((wide + 128) // 257, 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode == "P":  # a profile is that of the colours in the palette
+        image = image.convert("RGB")
     if profile and image.mode in ("RGB", "CMYK", "L"):
         image = _to_srgb(image, profile, name)
-    return np.asarray(image.convert("RGB")).copy()
+    pixels = np.asarray(image.convert("RGB")).copy()
+    return pixels if exponent is None or abs(2.2 * exponent - 1) < SRGB_GAMMA else _from_gamma(exponent)[pixels]
+
+
+def _from_gamma(exponent: float) -> NDArray[np.uint8]:
+    """The sRGB encoding of every 8-bit value that is light to the power of `exponent` (PNG specification, gAMA)."""
+    light = (np.arange(256) / 255) ** (1 / exponent)
+    return np.round(255 * photometry.encode(light)).astype(np.uint8)
 
 
 def _to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:

@@ -42,10 +42,10 @@ class Accept(Frozen):
     """`[accept]`: rules that a stimulus must meet; one that is not named does not hold for anything."""
 
     relative_content_loss: Annotated[
-        Positive | None, Field(description="largest content loss of the file / of the initial image")
+        Positive | None, Field(description="largest content loss of the file / of the initial image, where alpha > 0")
     ] = None
     relative_style_loss: Annotated[
-        Positive | None, Field(description="largest style loss of the file / of the initial image")
+        Positive | None, Field(description="largest style loss of the file / of the initial image, where beta > 0")
     ] = None
     relative_total_loss: Annotated[
         Positive | None, Field(description="largest total loss of the file / of the initial image")

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stimkit.errors import ImageError
-from stimkit.images import Pixels, read_source
+from stimkit.images import Pixels, pixel_digest
+from stimkit.images import decode as decode_image
 from stimkit.photometry import LUMINANCE_WEIGHTS, decode
 from stimkit.settings import Settings
 from stimkit.stimulus_file import Shown, decode_values, shown, values_digest
@@ -45,7 +46,9 @@ MEASURES = (
 )
 BASIC = ("mean_luminance", "rms_contrast", "mean_r", "mean_g", "mean_b")
 """Those that every record holds."""
-SSIM_CONTENT = Column("ssim_content", "1", "structural similarity to the content image (Wang et al. 2004)")
+SSIM_CONTENT = Column(
+    "ssim_content", "1", "structural similarity to the content image (Wang et al. 2004), mean over channels"
+)
 OUTCOMES = (
     Column("log_loss_content", "1", "log10 of the content loss of the file"),
     Column("log_loss_style", "1", "log10 of the style loss of the file"),
@@ -156,13 +159,20 @@ def _entropy(luma: NDArray[np.float64]) -> float:
 
 
 def similarity(first: Shown, second: Shown) -> float | None:
-    """SSIM of two images (Wang et al. 2004, as scikit-image computes it); None for less than 7 pixels a side."""
+    """SSIM of two images, the mean over channels; None for less than 11 pixels a side.
+
+    With the Gaussian window and the constants of Wang, Bovik, Sheikh & Simoncelli (2004).
+    """
     from skimage.metrics import structural_similarity
 
-    if min(first.shape[:2]) < 7:
+    if min(first.shape[:2]) < 11:
         return None
-    images = _in_steps(first), _in_steps(second)
-    return float(structural_similarity(*images, channel_axis=2, data_range=255))  # type: ignore[no-untyped-call]
+    return float(
+        structural_similarity(  # type: ignore[no-untyped-call]
+            _in_steps(first), _in_steps(second), channel_axis=2, data_range=255,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )
+    )  # fmt: skip
 
 
 def measure_files(
@@ -203,8 +213,11 @@ def _measure_file(path: Path, reference: Pixels | None, settings: Settings | Non
 def _read(path: Path, settings: Settings | None) -> tuple[Shown, str]:
     """An image as it is seen, and the digest of its values."""
     if settings is None:
-        source = read_source(path.name, path.parent)
-        return source.pixels, source.pixel_sha256
+        try:
+            pixels = decode_image(path.read_bytes(), path.name)
+        except OSError as error:
+            raise ImageError(f'image "{path.name}" cannot be read: {error.strerror or error}') from error
+        return pixels, pixel_digest(pixels)
     try:
         values = decode_values(path.read_bytes(), path.name)
     except OSError as error:

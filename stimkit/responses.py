@@ -72,7 +72,7 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
     )
     factors, attributes = factor_names(records), attribute_names(records)
     wanted = _wanted(manifest, (*factors, *attributes), columns)
-    read = pd.concat([_read(Path(file)) for file in files], ignore_index=True) if files else pd.DataFrame()
+    read = pd.concat(_read_all([Path(file) for file in files]), ignore_index=True) if files else pd.DataFrame()
     if read.empty:
         raise UsageError(f"there are no responses in {', '.join(map(str, files)) or 'no file'}")
     places = _places(read)
@@ -118,13 +118,26 @@ def _wanted(manifest: pd.DataFrame, design: Sequence[str], columns: Sequence[str
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """A file of responses, with the name of the file and a column `stimulus_id` for every stimulus of a trial."""
+def _read_all(paths: Sequence[Path]) -> Iterator[pd.DataFrame]:
+    """The tables in files of responses, which know their files by name, or by path where names are the same."""
+    distinct = len({path.name for path in paths}) == len(paths)
+    known: dict[str, Path] = {}
+    for path in paths:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+        twin = known.setdefault(hashlib.sha256(data).hexdigest(), path)
+        if twin is not path:
+            raise UsageError(f"{path} has the same contents as {twin}; give each file once")
+        yield _read(path, data).assign(response_file=path.name if distinct else path.as_posix())
+
+
+def _read(path: Path, data: bytes) -> pd.DataFrame:
+    """The table in a file of responses, with a column `stimulus_id` for every stimulus of a trial."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
         rows = _json(text) if path.suffix == ".json" else _separated(text, "\t" if path.suffix == ".tsv" else ",")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, pd.errors.ParserError) as error:
         raise UsageError(f"{path} is no table: {error}") from error
     for name in [name for name in rows.columns if _FILE.fullmatch(name)]:
@@ -134,7 +147,7 @@ def _read(path: Path) -> pd.DataFrame:
             rows[f"stimulus_id{place}"] = files.str.extract(_ID_IN_NAME, expand=False).fillna(files)
     if not any(_ID.fullmatch(name) for name in rows.columns):
         raise UsageError(f"{path} has no column stimulus_id or stim_file, but {', '.join(map(str, rows.columns[:8]))}")
-    return rows.assign(response_file=path.name)
+    return rows
 
 
 def _json(text: str) -> pd.DataFrame:

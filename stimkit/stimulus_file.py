@@ -90,7 +90,7 @@ def decode_values(data: bytes, name: str) -> Values:
     """
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26]) if len(data) > 26 else (0, 0, 0, 0)
     if not data.startswith(b"\x89PNG") or (depth, colour) != (16, 2):
-        return decode(data, name)
+        return decode(data, name, to_srgb=False)
     if width * height > MAX_PIXELS:
         raise ImageError(f'image "{name}" has {width} × {height} pixels; at most {MAX_PIXELS:,} are accepted')
     try:

@@ -64,6 +64,13 @@ def test_every_rule(record: Record, rules: dict[str, Any], objection: str) -> No
     assert objections(record, Accept.model_validate_json(json.dumps(rules))) == objection
 
 
+@pytest.mark.parametrize(("weight", "term"), [("alpha", "content"), ("beta", "style")])
+def test_a_term_that_is_not_optimized_breaks_no_rule(record: Record, weight: str, term: str) -> None:
+    rules = Accept.model_validate({f"relative_{term}_loss": 0.01})
+    assert objections(record, rules)
+    assert objections({**record, weight: 0.0}, rules) == ""
+
+
 def test_a_term_that_a_cell_does_not_have_breaks_no_rule(record: Record) -> None:
     for stage in record["losses"].values():
         stage["content"] = None

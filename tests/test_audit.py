@@ -20,7 +20,17 @@ import stimkit
 from stimkit import derived
 from stimkit.audit import Audit, as_json, audit, save
 from stimkit.errors import ProtocolError, RunFolderError
-from stimkit.findings import FINDINGS, SEVERITIES, Finding, confounds, of_stimuli, outliers, ranked, robust_z
+from stimkit.findings import (
+    FINDINGS,
+    SEVERITIES,
+    Finding,
+    among_replicates,
+    confounds,
+    of_stimuli,
+    outliers,
+    ranked,
+    robust_z,
+)
 from stimkit.images import decode, encode_png, fit, pixel_digest, to_float
 from stimkit.inputs import PlanInputs
 from stimkit.limits import AuditLimits
@@ -394,8 +404,19 @@ def test_only_limits_of_the_protocol_are_errors() -> None:
     assert names(table, outlier=1e9) == [], "it was not stopped by max_evaluations"
 
 
+def test_clean_replicates_have_no_outliers() -> None:
+    """A spread of five values by themselves would be unsure: of 600 groups about 70 would have one beyond 5."""
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(size=5) * scale for scale in rng.uniform(1, 4, 600)]
+    z = among_replicates(groups, 1.0).reshape(600, 5)
+    assert (np.abs(z) > 5).any(1).sum() <= 6
+    groups[7][2] += 60
+    z = among_replicates(groups, 1.0).reshape(600, 5)
+    assert np.abs(z[7, 2]) > 5 and np.abs(z[7, [0, 1, 3, 4]]).max() < 5
+
+
 def test_an_outlier_among_replicates_and_in_the_design() -> None:
-    table = stimuli()
+    table = stimuli(24)
     table.loc[4, "mean_luminance"] = 0.9
     assert set(names(table)) == {("outlier", "warning", "s4")}
     table.loc[table["style"] == "a", "mean_luminance"] += 1.0

@@ -116,6 +116,19 @@ def test_inside_an_aperture_only_what_is_seen_counts() -> None:
     assert light_of(result, None).mean != pytest.approx(0.3, rel=0.01)
 
 
+def test_the_gamut_is_that_of_what_is_seen() -> None:
+    """A white corner outside of the aperture does not lower the contrast inside."""
+    weights = np.zeros((48, 48))
+    weights[12:36, 12:36] = 1
+    plain = np.random.default_rng(0).uniform(0.2, 0.4, (1, 48, 48)).repeat(3, 0)
+    corner = plain.copy()
+    corner[:, :3, :3] = 1
+    for target in (Target(luminance=0.3, contrast=0.3), Target(luminance=0.5)):
+        first, second = (luminance(equalized(one, target, "compress", weights)) for one in (plain, corner))
+        assert np.allclose(first[weights > 0], second[weights > 0])
+        assert light_of(second, weights).mean == pytest.approx(target.luminance)
+
+
 def test_desaturation_keeps_luminance_and_clipping_does_not() -> None:
     red = np.array([0.9, 0.1, 0.0]).reshape(3, 1, 1)
     wanted = np.full((1, 1), 0.6)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError
 from stimkit.images import (
@@ -84,6 +86,23 @@ def test_colour_profile_is_converted() -> None:
     broken = saved(Image.fromarray(RAMP), icc_profile=b"no profile at all")
     with pytest.raises(ImageError, match="colour profile"):
         decode(broken, "broken.png")
+
+
+def test_the_exponent_of_a_png_is_used() -> None:
+    """gAMA 1: values are light; one of 1 / 2.2, or beside the mark of sRGB, says nothing new."""
+    values = np.full((8, 8, 3), 55, np.uint8)  # 0.2159 of the light is mid-grey
+    for exponent, expected in ((1.0, 128), (1 / 2.2, 55), (1 / 1.8, 71)):
+        info = PngInfo()
+        info.add(b"gAMA", struct.pack(">I", round(1e5 * exponent)))
+        data = saved(Image.fromarray(values), pnginfo=info)
+        assert abs(int(decode(data, "x")[0, 0, 0]) - expected) <= 1
+        assert np.array_equal(decode(data, "x", to_srgb=False), values)
+
+
+def test_wide_integers_are_no_grey_values() -> None:
+    wide = Image.fromarray(np.full((4, 4), 200, np.int32))
+    with pytest.raises(ImageError, match="has 32-bit pixels"):
+        decode(saved(wide, format="TIFF"), "x")
 
 
 def bomb() -> bytes:

@@ -22,6 +22,7 @@ from stimkit.measures import (
     edge_density,
     image_measures,
     luminance,
+    similarity,
     spectral_slope,
 )
 
@@ -33,6 +34,27 @@ def photograph() -> Pixels:
 
 def grey(values: np.ndarray) -> Pixels:
     return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_similarity_is_that_of_its_authors(photograph: Pixels) -> None:
+    """Wang et al. (2004): a Gaussian window of 11 × 11 pixels and sigma 1.5, in NumPy."""
+    other = np.clip(photograph + np.random.default_rng(0).normal(0, 25, photograph.shape), 0, 255).astype(np.uint8)
+    places = np.arange(-5, 6)
+    line = np.exp(-(places**2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+
+    def local(values: np.ndarray) -> np.ndarray:
+        return np.einsum("ijkl,kl->ij", np.lib.stride_tricks.sliding_window_view(values, (11, 11)), window)
+
+    found = []
+    for channel in range(3):
+        x, y = (image[..., channel].astype(float) for image in (photograph, other))
+        mx, my = local(x), local(y)
+        vx, vy, xy = local(x * x) - mx**2, local(y * y) - my**2, local(x * y) - mx * my
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        found.append(((2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
+    assert similarity(photograph, other) == pytest.approx(np.mean(found), rel=1e-6)
+    assert similarity(photograph[:10], other[:10]) is None
 
 
 def test_every_measure_is_given_and_described(photograph: Pixels) -> None:

@@ -102,7 +102,10 @@ def test_responses_to_other_stimuli(small_run: Results, ids: list[str], tmp_path
 def test_mistakes(small_run: Results, ids: list[str], tmp_path: Path) -> None:
     once = written(tmp_path / "a.csv", psychopy(ids))
     with pytest.raises(UsageError, match=r"8 responses are to the same trial, as participant p001, trial 1"):
-        join(small_run.path, [once, once])
+        join(small_run.path, [once, written(tmp_path / "again.csv", psychopy(ids) + "\n")])
+    (tmp_path / "p2").mkdir()
+    with pytest.raises(UsageError, match=r"a\.csv has the same contents as .*a\.csv; give each file once"):
+        join(small_run.path, [once, written(tmp_path / "p2" / "a.csv", psychopy(ids))])
     levels = small_run.records[ids[0]]["levels"]["style_layers"]
     other = written(tmp_path / "b.csv", f"stimulus_id,style_layers\n{ids[0]},another\n")
     with pytest.raises(UsageError, match=f'says style_layers "another" of {ids[0]}, and the manifest says "{levels}"'):
@@ -121,6 +124,15 @@ def test_mistakes(small_run: Results, ids: list[str], tmp_path: Path) -> None:
         join(small_run.path, [tmp_path / "none.csv"])
     with pytest.raises(UsageError, match='no column "sead"'):
         join(small_run.path, [once], columns=["sead"])
+
+
+def test_files_of_one_name_are_told_apart(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    files = []
+    for person in ("p1", "p2"):
+        (tmp_path / person).mkdir()
+        files.append(written(tmp_path / person / "data.csv", f"stimulus_id,who\n{ids[0]},{person}\n"))
+    found = join(small_run.path, files).responses
+    assert list(found["response_file"]) == [str(file) for file in files]
 
 
 def test_labels_stay_what_they_are(small_run: Results, ids: list[str], tmp_path: Path) -> None:

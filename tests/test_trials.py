@@ -324,6 +324,24 @@ def test_controls_and_their_empty_levels(records: list[Record]) -> None:
     assert answers.table.loc[answers.table["role"] == "texture", "answer"].eq("").all()
 
 
+def test_to_have_no_level_is_no_level(records: list[Record]) -> None:
+    """Photographs without a style, one after the other, repeat no style."""
+    for record in records[: len(records) // 2 + 2]:
+        record["levels"] = {**record["levels"], "style": ""}
+    rows = lists(records, "[sequence]\nno_repeat = ['style']\n", 1).table["style"]
+    assert (rows == "").sum() == len(records) // 2 + 2
+    assert not [one for one, other in itertools.pairwise(rows) if one and one == other]
+
+
+def test_controls_are_shown_only_where_the_role_is_named(records: list[Record]) -> None:
+    for record in records[::2]:
+        record["role"] = "texture"
+    shown = records[1]["levels"]["content"]
+    for where, roles in ((f"content == '{shown}'", {"main"}), ("role != 'none'", {"main", "texture"})):
+        rows = lists(records, f'[stimuli]\nwhere = "{where}"\n', 1).table
+        assert set(rows["role"]) == roles
+
+
 def test_tight_rules_with_catch_trials(small_run: Results) -> None:
     """Two styles in strict alternation, with one more of either."""
     records = made_up(small_run, 4, 2)
@@ -425,6 +443,22 @@ def test_conditions() -> None:
         "x * 2 <= 2": [0],
     }.items():
         assert list(select(table, where).index) == rows
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("x == '1'", "x holds numbers, not '1'"),
+        ("x not in ['1', '2']", "x holds numbers, not '1'"),
+        ("'1' != x", "x holds numbers, not '1'"),
+        ("style == 3", 'style holds texts, not 3, as in "3"'),
+        ("same != True", 'same holds texts, not True, as in "yes"'),
+    ],
+)
+def test_conditions_that_could_never_hold_are_refused(where: str, message: str) -> None:
+    table = pd.DataFrame({"style": ["a", "b", "ab"], "x": [1.0, 2.0, np.nan], "same": ["yes", "no", "no"]})
+    with pytest.raises(UsageError, match=message):
+        select(table, where)
 
 
 def test_files_and_command(small_run: Results, tmp_path: Path, command: Command) -> None:

@@ -110,7 +110,7 @@ def every_stimulus_once(status: Sequence[str]) -> TrialDesign:
     quoted = ", ".join(f'"{one}"' for one in status)
     return TrialDesign.from_toml(
         "schema = 1\nname = 'every-stimulus'\nparticipants = 1\n"
-        f"[stimuli]\nwhere = 'status != \"failed\"'\nstatus = [{quoted}]\n"
+        f"[stimuli]\nwhere = 'role != \"\"'\nstatus = [{quoted}]\n"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stimkit.errors import UsageError, did_you_mean
-from stimkit.manifest import attribute_names, factor_names, select, table
+from stimkit.manifest import attribute_names, factor_names, names_in, select, table
 from stimkit.record import Record
 from stimkit.trials.design import TrialDesign
 from stimkit.trials.sampling import Sampler
@@ -56,7 +56,8 @@ def material(records: Sequence[Record], design: TrialDesign, generator: np.rando
 
     def possible(where: str, section: str) -> tuple[Unit, ...]:
         try:
-            rows = select(stimuli, where)
+            designed = stimuli if "role" in names_in(where) else stimuli[stimuli["role"] == "main"]
+            rows = select(designed, where)
         except UsageError as error:
             raise design.error(str(error), section, "where") from None
         chosen = {int(one): labels[int(one)] for one in rows.index}

@@ -64,7 +64,7 @@ def keeps(trials: Sequence[Levels], runs: Mapping[str, int]) -> bool:
 
 
 def _check_frequencies(trials: Sequence[Levels], factor: str, longest: int) -> None:
-    counts = Counter(level for trial in trials for level in trial[factor])
+    counts = Counter(level for trial in trials for level in trial[factor] if level)
     for level, count in counts.most_common(1):
         others = len(trials) - count
         if count > longest * (others + 1):
@@ -141,6 +141,8 @@ class _Search:
 
 
 def _bits(trials: Sequence[Levels], factor: str) -> list[int]:
-    """The levels of each trial as bits of a number."""
+    """The levels of each trial as bits of a number; to have none is no level."""
     known: dict[str, int] = {}
-    return [sum(1 << known.setdefault(level, len(known)) for level in sorted(trial[factor])) for trial in trials]
+    return [
+        sum(1 << known.setdefault(level, len(known)) for level in sorted(trial[factor]) if level) for trial in trials
+    ]
