@@ -14,7 +14,7 @@ from stimkit.errors import RunFolderError, UsageError
 from stimkit.inputs import FoundInputs, input_files
 from stimkit.lock import plan_of
 from stimkit.methods import archive_readme, methods_paragraph
-from stimkit.store import CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
+from stimkit.store import CLUTTER, CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
 from stimkit.verify import verify
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive, so that equal runs give equal archives
@@ -72,7 +72,8 @@ def bundle(run: str | Path, out: str | Path, *, inputs: Sequence[str | Path] = (
 def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
     names = ["protocol.toml", store.lock_file.name, "environment.json", *DERIVED]
     names += [CONTROLS_SHEET] if (store.path / CONTROLS_SHEET).is_file() else []
-    names += [f"{folder}/{path.name}" for folder in FOLDERS for path in sorted((store.path / folder).iterdir())]
+    there = [(folder, path.name) for folder in FOLDERS for path in sorted((store.path / folder).iterdir())]
+    names += [f"{folder}/{name}" for folder, name in there if not CLUTTER.fullmatch(name)]
     for name in names:
         if (store.path / name).is_symlink():
             raise RunFolderError(f"{store.path / name} is a link; an archive is made of files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from stimkit.cli_run import ProtocolPath
 from stimkit.cli_runs import AsJson
 from stimkit.cli_weights import weights_app
 from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
+from stimkit.json_text import json_text
 
 app = typer.Typer(
     name="stimkit",
@@ -69,7 +71,7 @@ def plan(
     if as_json:
         extra: dict[str, Any] = {"cells_list": listing} if cells else {}
         extra |= {"run": state} if state else {}
-        typer.echo(json.dumps({**summarize(made, device), **extra}, indent=1))
+        typer.echo(json_text({**summarize(made, device), **extra}))
     elif cells:
         for cell in made.cells:
             typer.echo("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
@@ -154,6 +156,9 @@ def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
 
 def main() -> None:
     """Run the command line; every expected error is one message on stderr and a documented exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where output has few letters, ω becomes a question mark
     try:
         app()
     except StimkitError as error:

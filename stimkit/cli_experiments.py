@@ -29,6 +29,7 @@ def trials(
 
     wanted = TrialDesign.load(design)
     lists = make_lists(list(open_run(run).records.values()), wanted)
+    display.show_unfinished(run)
     folder = out or Path("trials") / wanted.name
     save(lists, folder)
     display.show_trials(lists, folder)
@@ -58,6 +59,7 @@ def export(
 
     Example: stimkit export runs/quickstart psychopy --design protocols/trials/rating.toml
     """
+    from stimkit import display
     from stimkit.export.formats import export as write
     from stimkit.trials.design import TrialDesign
 
@@ -72,6 +74,7 @@ def export(
         columns=columns.split(",") if columns else None,
         jspsych_tarballs=jspsych,
     )
+    display.show_unfinished(run)
     typer.echo(f"{folder}: {count} stimuli for {form}, see README.md there")
 
 

@@ -162,6 +162,17 @@ def show_state(run: Path, state: RunState) -> None:
             out.print(f"{title}  {_some(ids)}")
 
 
+def show_unfinished(run: Path) -> None:
+    """Say how many cells of a run cannot be shown to anybody."""
+    from stimkit.store import RunStore
+
+    state = RunStore.open(run).state()
+    counts = {"pending": len(state.pending), "failed": len(state.failed)}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if told:
+        err.print(f"note: of the {state.planned} cells of {run}, {told} are left out")
+
+
 def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
@@ -214,6 +225,8 @@ def show_effects(effects: pd.DataFrame) -> None:
 def show_comparison(one: Comparison, done: int, total: int) -> None:
     """Print how equal one stimulus is that was made again."""
     details = [f"loss {_number(one.loss_again)} (recorded {_number(one.loss_recorded)})"]
+    if one.max_difference is None:
+        details.append("the file in the run is not that of record: see `stimkit verify`")
     if one.max_difference:
         details.append(f"{100 * (one.changed_fraction or 0):.1f} % of values differ, by at most {one.max_difference}")
         details.append(f"SSIM {one.ssim:.4f}" if one.ssim is not None else "")

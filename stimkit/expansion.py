@@ -183,7 +183,8 @@ def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[di
             yield dict(zip(names, values, strict=True))
         return
     place = root / PLACEHOLDER.split(pattern)[0].rpartition("/")[0]
-    there = sorted(path.relative_to(root).as_posix() for path in place.rglob("*") if path.is_file())
+    files = (path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+    there = sorted(path.relative_to(root).as_posix() for path in files)
     found = {name: values for name, values in matching(there, pattern).items() if _filled(pattern, values) == name}
     if not found:
         raise UsageError(

@@ -85,7 +85,8 @@ def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits) -> Iterator[Finding]:
     made = stimuli[stimuli["status"] != "failed"]
     yield from _beyond(made, "clipped", "clipping", limits, "{} % of the channel values were clipped")
     words = "what follows the optimization increased the total loss by {} %"
-    yield from _beyond(made, "loss_increase", "loss_increase", limits, words)
+    optimized = made[made["evaluations"] > 0]  # photographs as they are have losses of rounding only
+    yield from _beyond(optimized, "loss_increase", "loss_increase", limits, words)
     unfinished = made[made["stop_reason"] == "max_evaluations"]
     words = "the total loss fell by {} % over the last evaluations before max_evaluations"
     yield from _beyond(unfinished, "still_falling", "not_converged", limits, words, "still_falling")

@@ -28,6 +28,7 @@ FloatImage = NDArray[np.float32]  # (3, height, width)
 
 MAX_PIXELS = 64_000_000
 SRGB_GAMMA = 0.05  # relative difference of an exponent from 1 / 2.2 below which it means sRGB
+_HEIF = {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"}
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"})
 SKIMAGE_SAMPLES = (
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
@@ -68,8 +69,12 @@ def read_source(spec: str, root: Path) -> SourceImage:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files in and below a folder whose names say that they are images, sorted."""
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES and path.is_file()]
+    """The files in and below a folder whose names say that they are images, hidden ones aside, sorted."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
 
 
 def decode(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
@@ -82,29 +87,32 @@ def decode(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
         try:
             with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f'image "{name}" has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are'
-                        " accepted: make it smaller, stimuli are resized to `size` anyway"
-                    )
-                if getattr(image, "n_frames", 1) > 1:
-                    raise ImageError(f'image "{name}" has several frames; save the one you mean as PNG')
-                return _to_rgb(image, name, to_srgb=to_srgb)
+                return from_pillow(image, name, to_srgb=to_srgb)
         except UnidentifiedImageError:
-            raise ImageError(f'image "{name}" is not an image that Pillow can read, or it is damaged') from None
+            hint = "; save it as PNG or JPEG" if data[4:12] in _HEIF else ", or it is damaged"
+            raise ImageError(f'image "{name}" is not an image that Pillow can read{hint}') from None
         except Image.DecompressionBombError as error:
             raise ImageError(f'image "{name}" is too large: {error}') from None
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise ImageError(f'image "{name}" is damaged: {error}') from error
 
 
-def _to_rgb(image: Image.Image, name: str, *, to_srgb: bool) -> Pixels:
+def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixels:
+    """The pixels of an open Pillow image, as `decode` gives them."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f'image "{name}" has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are'
+            " accepted: make it smaller, stimuli are resized to `size` anyway"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise ImageError(f'image "{name}" has several frames; save the one you mean as PNG')
     profile = image.info.get("icc_profile") if to_srgb else None
     exponent = image.info.get("gamma") if to_srgb and not profile and "srgb" not in image.info else None
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         what = "floating-point" if image.mode == "F" else "32-bit"
         raise ImageError(f'image "{name}" has {what} pixels; save it as 8-bit or 16-bit PNG')
     image = ImageOps.exif_transpose(image)
+    is_grey = image.mode[0] in "1LI"
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray(np.clip((wide + 128) // 257, 0, 255).astype(np.uint8))
@@ -114,7 +122,7 @@ def _to_rgb(image: Image.Image, name: str, *, to_srgb: bool) -> Pixels:
     if image.mode == "P":  # a profile is that of the colours in the palette
         image = image.convert("RGB")
     if profile and image.mode in ("RGB", "CMYK", "L"):
-        image = _to_srgb(image, profile, name)
+        image = _to_srgb(image, profile, name, is_grey=is_grey)
     pixels = np.asarray(image.convert("RGB")).copy()
     return pixels if exponent is None or abs(2.2 * exponent - 1) < SRGB_GAMMA else _from_gamma(exponent)[pixels]
 
@@ -125,9 +133,11 @@ def _from_gamma(exponent: float) -> NDArray[np.uint8]:
     return np.round(255 * photometry.encode(light)).astype(np.uint8)
 
 
-def _to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: bytes, name: str, *, is_grey: bool) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if is_grey:  # and may have been given colours, or keep the profile of an image that had some
+            image = image.convert("L" if source.profile.xcolor_space.strip() == "GRAY" else "RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         raise ImageError(

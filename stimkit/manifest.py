@@ -33,6 +33,10 @@ _METHODS = {"str", "contains", "startswith", "endswith", "isin", "isna", "notna"
 _NOT_IN_CONDITIONS = (ast.Lambda, ast.comprehension, ast.Subscript, ast.NamedExpr, ast.JoinedStr, ast.Starred)
 TERMS = ("content", "style", "total")
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
+NAMES = ("content", "style", "mask", "content_layers", "style_layers")
+"""Factors whose levels are names, also where they are digits."""
+_NUMBER = r"-?(0|[1-9]\d*)(\.\d*[1-9])?(e-?\d+)?|inf"
+_EXACT_DIGITS = 15  # more than that a double does not hold
 _BY_CHANNEL = ("mean_r", "mean_g", "mean_b")
 
 
@@ -49,7 +53,8 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
     for name in STATISTICS:  # which a lost cell has none of
         frame[name] = frame[name].astype(float)
     for name in (*factor_names(records), *attribute_names(records)):
-        frame[name] = numbers_if_all(frame[name])
+        if name not in NAMES:
+            frame[name] = numbers_if_all(frame[name])
     return frame
 
 
@@ -111,13 +116,11 @@ def attribute_names(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
-    """Labels as numbers, where they all are and stay distinct ("1" and "01" are two names); NaN where there is none."""
-    given = labels[labels != ""]
-    try:
-        numbers = pd.to_numeric(given)
-    except (ValueError, TypeError):
+    """Labels as numbers, where all are written as numbers are ("01" is a name); NaN where there is none."""
+    given = labels[labels.notna() & (labels != "")].astype(str)
+    if not len(given) or not given.str.fullmatch(_NUMBER).all() or given.str.len().max() > _EXACT_DIGITS:
         return labels
-    return numbers.reindex(labels.index) if len(given) and numbers.nunique() == given.nunique() else labels
+    return pd.to_numeric(given).reindex(labels.index)
 
 
 def manifest_csv(records: Sequence[Record]) -> bytes:

@@ -25,12 +25,14 @@ def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mappi
     """Describe how the stimuli of a run were made, in a paragraph for a methods section."""
     whole, records = records, [record for record in records if record["role"] == "main"]
     accepted = [record for record in records if record["status"] == "accepted"]
-    settings = [cell.settings for cell in plan.design]
+    cells = [plan.by_id[record["stimulus_id"]] for record in records]
+    settings = [cell.settings for cell in cells or plan.design]
     sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
     weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
     torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
     devices = _listed(str(one.get("device_name")) for one in environments.values())
-    design = ", ".join(f"{name} ({len(levels)})" for name, levels in plan.factors.items())
+    shown = {name: {cell.levels[name] for cell in cells or plan.design} for name in plan.factors}
+    design = ", ".join(f"{name} ({len(levels)})" for name, levels in shown.items())
     versions = _listed(record["stimkit_version"] for record in records)
     pooling = _listed(one.pooling for one in settings)
     rescaled = ", filters rescaled to unit mean activation" if all(one.normalize for one in settings) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from stimkit import weights as weights_module
@@ -21,13 +22,15 @@ from stimkit.protocol import Protocol
 from stimkit.settings import SECTION_OF, Convention, Settings
 
 
-def plan(protocol: Protocol) -> Plan:
-    """Cross a protocol's factors into cells.
+def plan(protocol: Protocol | str | Path) -> Plan:
+    """Cross the factors of a protocol, or of a protocol file, into cells.
 
     Reads the input images and weights for their digests, which the ids of the cells contain. What is
     missing or damaged is listed in `Plan.missing`; `run` refuses such a plan. Raises `ProtocolError`
     where a size is too small for the layers, or two cells are the same.
     """
+    if not isinstance(protocol, Protocol):
+        protocol = Protocol.load(protocol)
     names = [(kind, name) for kind in ("content", "style", "mask") for name in protocol.levels(kind) if name]
     inputs = tuple(_identify(protocol, kind, name) for kind, name in names)
     sources = {

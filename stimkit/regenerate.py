@@ -24,7 +24,7 @@ from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record
 from stimkit.settings import Settings
 from stimkit.stimulus import Stimulus, finish
-from stimkit.stimulus_file import Values, decode_values, shown
+from stimkit.stimulus_file import Values, decode_values, shown, values_digest
 from stimkit.store import RunStore
 from stimkit.synthesis import synthesize_batch
 
@@ -50,7 +50,7 @@ class Comparison:
     filename: str
     tier: str
     max_difference: int | None
-    """Largest difference of a value of the file; None where the recorded stimulus cannot be read."""
+    """Largest difference of a value of the file; None where the stimulus of record is not there any more."""
     changed_fraction: float | None
     """Part of the values that differ."""
     ssim: float | None
@@ -171,19 +171,18 @@ def _compare(
     changed: tuple[str, ...],
 ) -> Comparison:
     try:
-        data = path.read_bytes()
-        before: Values | None = decode_values(data, path.name)
+        before: Values | None = decode_values(path.read_bytes(), path.name)
     except (OSError, UsageError):
-        data, before = b"", None
-    if before is not None and before.shape != stimulus.values.shape:
-        before = None  # another image altogether
+        before = None
+    if before is not None and values_digest(before) != record["pixel_sha256"]:
+        before = None  # which is not the stimulus of record
     difference = None if before is None else np.abs(before.astype(int) - stimulus.values)
     step = 257 if stimulus.values.dtype == np.uint16 else 1  # of 8 bits
     recorded = record["losses"]["file"]["total"]
     close = recorded is not None and abs(stimulus.measured.total - recorded) <= tolerances.loss * abs(recorded)
     reached = {
-        "identical_file": data == stimulus.png,
-        "identical_pixels": difference is not None and not difference.any(),
+        "identical_file": stimulus.file_sha256 == record["file_sha256"],
+        "identical_pixels": values_digest(stimulus.values) == record["pixel_sha256"],
         "pixels_within": difference is not None and difference.max() <= tolerances.pixel * step,
         "losses_within": close,
         "differs": True,

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import re
+import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +59,7 @@ class Joined:
 def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str] | None = None) -> Joined:
     """Join the responses in files to the manifest of a run.
 
-    Files are CSV, TSV or JSON (a list of objects) of PsychoPy, jsPsych or anything else that has a column
+    Files are CSV, TSV, XLSX or JSON (a list of objects) of PsychoPy, jsPsych or anything else that has a column
     `stimulus_id`, or `stim_file`; with several stimuli in a trial `stimulus_id_1`, `stimulus_id_2`, ... `columns` of
     the manifest are joined beside factors and attributes, by default `JOINED`. Where a file has a factor or attribute
     already, its values must be those of the manifest; where it has another column, the manifest's begins with
@@ -136,9 +138,20 @@ def _read_all(paths: Sequence[Path]) -> Iterator[pd.DataFrame]:
 def _read(path: Path, data: bytes) -> pd.DataFrame:
     """The table in a file of responses, with a column `stimulus_id` for every stimulus of a trial."""
     try:
-        text = data.decode("utf-8-sig")
-        rows = _json(text) if path.suffix == ".json" else _separated(text, "\t" if path.suffix == ".tsv" else ",")
-    except (ValueError, RecursionError, pd.errors.ParserError) as error:
+        if path.suffix.lower() == ".xlsx":
+            rows = _typed_columns(pd.read_excel(io.BytesIO(data), dtype="string", keep_default_na=False))
+        elif path.suffix.lower() == ".json":
+            rows = _json(_text(data))
+        else:
+            rows = _separated(_text(data), path)
+    except (
+        ValueError,
+        RecursionError,
+        KeyError,
+        zipfile.BadZipFile,
+        pd.errors.ParserWarning,
+        pd.errors.ParserError,
+    ) as error:
         raise UsageError(f"{path} is no table: {error}") from error
     for name in [name for name in rows.columns if _FILE.fullmatch(name)]:
         place = name.removeprefix("stim_file")
@@ -160,10 +173,35 @@ def _json(text: str) -> pd.DataFrame:
     return found.assign(**{str(name): _typed(found[name].astype("string"), name in _LABELS) for name in words})
 
 
-def _separated(text: str, separator: str) -> pd.DataFrame:
-    rows = pd.read_csv(io.StringIO(text), sep=separator, dtype="string", keep_default_na=False, index_col=False)
+def _text(data: bytes) -> str:
+    """UTF-8, UTF-16 with its mark, or what Western versions of Windows write."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252")
+
+
+def _separated(text: str, path: Path) -> pd.DataFrame:
+    """A table with commas, tabs, or the semicolons that spreadsheets write where numbers have decimal commas."""
+    header = text.split("\n", 1)[0]
+    separator = "\t" if path.suffix.lower() == ".tsv" else ";" if header.count(";") > header.count(",") else ","
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # of a first row that has more values than columns
+        rows = pd.read_csv(io.StringIO(text), sep=separator, dtype="string", keep_default_na=False, index_col=False)
     rows = rows.loc[:, [not str(name).startswith("Unnamed: ") for name in rows.columns]]
-    return pd.DataFrame({name: _typed(rows[name], name in _LABELS) for name in rows.columns})
+    return _typed_columns(rows, decimal_commas=separator != ",")
+
+
+def _typed_columns(rows: pd.DataFrame, *, decimal_commas: bool = False) -> pd.DataFrame:
+    found = {}
+    for name in rows.columns:
+        values = rows[name]
+        if decimal_commas and values.str.fullmatch(r"([+-]?\d+(,\d+)?)?").all():
+            values = values.str.replace(",", ".")
+        found[name] = _typed(values, name in _LABELS)
+    return pd.DataFrame(found)
 
 
 def _typed(values: Any, is_label: bool) -> Any:

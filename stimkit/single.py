@@ -12,8 +12,8 @@ from PIL import Image
 from stimkit import weights
 from stimkit.batch import Assembly
 from stimkit.cells import Cell
-from stimkit.errors import UsageError
-from stimkit.images import Pixels, read_source
+from stimkit.errors import ImageError, UsageError
+from stimkit.images import Pixels, from_pillow, read_source
 from stimkit.planning import plan
 from stimkit.precision import check_precision, choose_device
 from stimkit.protocol import Protocol
@@ -39,7 +39,8 @@ def synthesize(
 ) -> Synthesis:
     """Recombine the content of one image with the style of another (Gatys, Ecker & Bethge 2015).
 
-    Images are paths, `"skimage:chelsea"`, Pillow images or uint8 arrays (height, width, 3); `content` may
+    Images are paths, `"skimage:chelsea"`, Pillow images (which are converted as their files would be) or uint8 arrays
+    (height, width, 3); `content` may
     be None with `ratio=0`, `style` with `ratio=inf`. `ratio` is alpha / beta. Further keywords are the
     settings of `[model]` and `[synthesis]`, such as `size`, `max_evaluations`, `init`, `loss`, `weights`.
     The result's `image` is float32 (3, height, width); `Synthesis.pixels` is what a file would hold.
@@ -76,8 +77,13 @@ def _pixels(image: AnyImage) -> Pixels:
         text = str(image)
         path = Path(text)
         return read_source(text if text.startswith("skimage:") else path.name, path.parent).pixels
-    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if isinstance(image, Image.Image):
+        try:
+            return from_pillow(image, "given")
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(f"the image given is damaged: {error}") from error
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise UsageError(f"an image array must be uint8 of shape (height, width, 3), not {array.dtype} {array.shape}")
     return array
 

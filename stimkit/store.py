@@ -37,6 +37,7 @@ DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
 CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
 # What a folder can hold that was left before its lock file was written.
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock.*|\..*\.tmp")
+CLUTTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # that file managers leave
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -96,8 +97,15 @@ class RunStore:
         known = self.planned_ids()
         foreign = known - plan.by_id.keys()
         if foreign:
+            before = {(one["kind"], one["name"]): one["pixel_sha256"] for one in self.lock_contents()["inputs"]}
+            changed = [
+                f"the {one.kind} image {one.name} is another one now"
+                for one in plan.inputs
+                if before.get((one.kind, one.name), one.pixel_sha256) != one.pixel_sha256
+            ]
             raise RunFolderError(
-                f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one;"
+                f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one"
+                f"{''.join(f'; {one}' for one in changed[:3])};"
                 " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
             )
 

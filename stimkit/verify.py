@@ -25,7 +25,7 @@ from stimkit.lock import plan_of
 from stimkit.manifest import LATER_COLUMNS, dataset, losses_csv, manifest_csv, netcdf_bytes
 from stimkit.record import Record, judged, request, trace_digest
 from stimkit.stimulus_file import decode_values, values_digest
-from stimkit.store import CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore, environment_id
+from stimkit.store import CLUTTER, CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore, environment_id
 
 KINDS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
@@ -247,7 +247,7 @@ class _Check:
         }
         for folder in FOLDERS:
             for path in sorted((self._store.path / folder).glob("*")):
-                if path.name not in expected[folder]:
+                if path.name not in expected[folder] and not CLUTTER.fullmatch(path.name):
                     yield Finding("extra_file", f"{folder}/{path.name}", "no cell of the protocol accounts for it")
 
     def tables(self) -> Iterator[Finding]:

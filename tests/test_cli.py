@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +116,27 @@ def test_places_that_cannot_hold_a_run(command: Command, protocol: Path, tmp_pat
     assert (code, "exists and is not a run folder" in err) == (2, True)
     code, _, err = command("run", protocol, "--out", protocol / "below", "--device", "cpu")
     assert (code, "cannot be written" in err) == (6, True)
+
+
+def test_the_package_is_the_command_and_few_letters_are_enough(small_run: Results) -> None:
+    """Redirected output of Windows has no ω."""
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "stimkit", "audit", str(small_run.path), "--no-losses", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"stimuli audited" in done.stdout
+
+
+def test_names_with_brackets_are_printed(small_run: Results, tmp_path: Path, command: Command) -> None:
+    run = Path(shutil.copytree(small_run.path, tmp_path / "[pilot]" / "a[/b]"))
+    code, out, _ = command("verify", run)
+    assert code == 0 and out.startswith(f"{run}: 4 of 4")
+
+
+def test_infinite_ratios_in_json(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(tomli_w.dumps(document(factors={"ratio": [1e-5, float("inf")]})))
+    code, out, _ = command("plan", tmp_path / "p.toml", "--json", "--cells")
+    assert code == 0 and "inf" in json.loads(out, parse_constant=pytest.fail)["factors"]["ratio"]
 
 
 def test_init_writes_a_protocol_that_plans(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

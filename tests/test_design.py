@@ -94,6 +94,22 @@ def test_a_table_gives_the_cells(tmp_path: Path) -> None:
     assert combinations(again, "content", "ratio", "replicate") == combinations(plan, "content", "ratio", "replicate")
 
 
+def test_names_of_digits_are_names(tmp_path: Path) -> None:
+    """In tables as well: no name becomes a number, and none another one's."""
+    for index, name in enumerate(("001", "01", "20231105123456788", "20231105123456789")):
+        Image.fromarray(np.full((32, 32, 3), 40 * index, np.uint8)).save(tmp_path / f"{name}.png")
+    whole = document(images={"root": str(tmp_path), "content": "{n}.png"}, factors={"ratio": [1e-5]})
+    plan = stimkit.plan(stimkit.Protocol.from_dict({**whole, "factors": {"ratio": [1e-5], "style_layers": ["one"]}}))
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    names = ["001", "01", "20231105123456788", "20231105123456789"]
+    results = stimkit.open_run(tmp_path / "run")
+    assert results.dataset["content"].values.tolist() == results.dataset["n"].values.tolist() == names
+    grid = results.to_grid()
+    assert grid.sizes["content"] == 4 and grid.sel(content="001")["mean_luminance"].notnull().all()
+    frame = pd.read_csv(tmp_path / "run" / "manifest.csv", dtype=str)
+    assert frame["content"].tolist() == frame["n"].tolist() == names
+
+
 def test_a_series_of_sizes_is_of_whole_pixels() -> None:
     sizes = {"size": {"from": 32, "to": 64, "steps": 3}, "style_layers": ["one"], "ratio": [1e-5]}
     plan = small_plan(factors=sizes, synthesis={"size": None})

@@ -19,6 +19,7 @@ from stimkit.images import (
     decode,
     encode_png,
     fit,
+    image_files,
     pixel_digest,
     quantize,
     read_source,
@@ -86,6 +87,26 @@ def test_colour_profile_is_converted() -> None:
     broken = saved(Image.fromarray(RAMP), icc_profile=b"no profile at all")
     with pytest.raises(ImageError, match="colour profile"):
         decode(broken, "broken.png")
+
+
+def test_grey_images_keep_the_profile_of_a_colour_image_or_their_own() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = Image.fromarray(RAMP[:, :, 0])
+    expected = np.repeat(RAMP[:, :, :1], 3, axis=2)
+    assert np.abs(decode(saved(grey, icc_profile=srgb), "x").astype(int) - expected).max() <= 1
+    clear = Image.fromarray(np.dstack([RAMP[:, :, 0], np.full(RAMP.shape[:2], 255, np.uint8)]), "LA")
+    assert np.abs(decode(saved(clear, icc_profile=srgb), "x").astype(int) - expected).max() <= 1
+    palette = Image.fromarray(RAMP).quantize(16)
+    plain = decode(saved(palette), "x").astype(int)
+    assert np.abs(decode(saved(palette, icc_profile=srgb), "x") - plain).max() <= 1
+    with pytest.raises(ImageError, match="save it as PNG or JPEG"):
+        decode(b"\x00\x00\x00\x18ftypheic" + bytes(64), "photo.heic")
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    for name in ("a.png", "._a.png", ".hidden.png"):
+        (tmp_path / name).write_bytes(encode_png(RAMP))
+    assert [path.name for path in image_files(tmp_path)] == ["a.png"]
 
 
 def test_the_exponent_of_a_png_is_used() -> None:

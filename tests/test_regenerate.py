@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tomllib
@@ -15,7 +16,7 @@ from PIL import Image
 
 import stimkit
 from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
-from stimkit.images import encode_png
+from stimkit.images import encode_png, pixel_digest
 from stimkit.measures import similarity
 from stimkit.regenerate import TIERS, Comparison, regenerate
 from stimkit.results import Results
@@ -81,17 +82,21 @@ def test_alone_the_losses_agree(small_run: Results, tmp_path: Path) -> None:
 def test_an_altered_stimulus_is_seen_and_the_tier_says_how_far(
     small_run: Results, tmp_path: Path, command: Command
 ) -> None:
+    """The files are as another machine would have made them: records know them."""
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
     records = RunStore.open(run).records()
-    paths = [run / "stimuli" / record["filename"] for record in records]
-    Image.open(paths[0]).save(paths[0], compress_level=0)
-    for path, change in ((paths[1], 1), (paths[2], 90)):
+    for record, change in zip(records, (0, 1, 90, None), strict=True):
+        path = run / "stimuli" / record["filename"]
         pixels = np.asarray(Image.open(path)).copy()
+        if change is None:
+            path.unlink()
+            continue
         pixels[5, 5, 0] = pixels[5, 5, 0] + change if pixels[5, 5, 0] < 128 else pixels[5, 5, 0] - change
-        Image.fromarray(pixels).save(path)
-    paths[3].unlink()
+        Image.fromarray(pixels).save(path, compress_level=0)
+        digests = {"pixel_sha256": pixel_digest(pixels), "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        (run / "records" / f"{record['stimulus_id']}.json").write_text(json.dumps({**record, **digests}))
     made = regenerate(run, tmp_path / "again", device="cpu")
-    assert tiers(made) == ["identical_pixels", "pixels_within", "losses_within", "losses_within"]
+    assert tiers(made) == ["identical_pixels", "pixels_within", "losses_within", "identical_file"]
     assert [one.max_difference for one in made] == [0, 1, 90, None]
     assert made[1].changed_fraction == pytest.approx(1 / (32 * 32 * 3))
     ids = [record["stimulus_id"] for record in records]
@@ -101,11 +106,24 @@ def test_an_altered_stimulus_is_seen_and_the_tier_says_how_far(
     assert command("regenerate", run, ids[0], "--device", "cpu", "--out", tmp_path / "loose", "--json")[0] == 0
 
 
+def test_a_file_that_is_not_of_record_is_not_compared_with(
+    small_run: Results, tmp_path: Path, command: Command
+) -> None:
+    """What is made again is the stimulus of record, whatever lies in its place."""
+    run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
+    first, second, *_ = (run / "stimuli" / record["filename"] for record in RunStore.open(run).records())
+    shutil.copyfile(second, first)
+    code, out, _ = command("regenerate", run, "--device", "cpu", "--out", tmp_path / "again")
+    assert code == 0 and out.count("identical_file") >= 4
+    assert out.count("the file in the run is not that of record: see `stimkit verify`") == 1
+
+
 def test_losses_that_differ_and_the_environment_that_may_be_why(small_run: Results, tmp_path: Path) -> None:
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
     record = RunStore.open(run).records()[0]
     path = run / "records" / f"{record['stimulus_id']}.json"
     record["losses"]["file"]["total"] *= 1.5
+    record |= {"pixel_sha256": "0" * 64, "file_sha256": "0" * 64}
     path.write_text(json.dumps(record))
     (run / "stimuli" / record["filename"]).unlink()
     environments = json.loads((run / "environment.json").read_text())

@@ -135,6 +135,28 @@ def test_files_of_one_name_are_told_apart(small_run: Results, ids: list[str], tm
     assert list(found["response_file"]) == [str(file) for file in files]
 
 
+def test_tables_of_spreadsheets(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    """Excel's own files, and what it writes where numbers have decimal commas, in the letters of Windows."""
+    rows = [("René", ids[0], 0.523), ("Zoë", ids[1], 1.0)]
+    pd.DataFrame(rows, columns=["participant", "stimulus_id", "rt"]).to_excel(tmp_path / "a.xlsx", index=False)
+    text = "participant;stimulus_id;rt\n" + "".join(f"{a};{b};{c!s}\n".replace(".", ",") for a, b, c in rows)
+    (tmp_path / "b.csv").write_bytes(text.encode("cp1252"))
+    (tmp_path / "c.csv").write_text(text, encoding="utf-16")
+    for name in ("a.xlsx", "b.csv", "c.csv"):
+        found = join(small_run.path, [tmp_path / name]).responses
+        assert list(zip(found["participant"], found["stimulus_id"], found["rt"], strict=True)) == rows
+    (tmp_path / "d.xlsx").write_bytes(b"no spreadsheet")
+    with pytest.raises(UsageError, match="is no table"):
+        join(small_run.path, [tmp_path / "d.xlsx"])
+
+
+def test_a_row_with_more_values_than_columns_is_an_error(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+    """A comma in a comment must not move what follows it into other columns."""
+    row = f"{ids[0]},looks like cat, 1 dog,4,0.7\n"
+    with pytest.raises(UsageError, match="is no table"):
+        join(small_run.path, [written(tmp_path / "a.csv", "stimulus_id,comment,response,rt\n" + row)])
+
+
 def test_labels_stay_what_they_are(small_run: Results, ids: list[str], tmp_path: Path) -> None:
     text = "participant,trial,stimulus_id,code,rt,age/sex,note\n"
     text += f"007,1,{ids[0]},012,0.50,30/f,5e12345\n7,1,{ids[1]},1,n/a,,1\n"

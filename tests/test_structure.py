@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 # From the bottom up: a module imports only from rows above its own.
 ORDER = [
-    ["errors", "graph", "labels"],
+    ["errors", "graph", "labels", "json_text"],
     ["migrations", "atomic", "name_patterns"],
     ["writer"],
     ["layers"],
@@ -78,6 +78,7 @@ ORDER = [
     ["cli_weights", "cli_runs"],
     ["cli_audit", "cli_experiments", "cli_run"],
     ["cli"],
+    ["__main__"],
 ]
 LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}
 MODULES = sorted(path for path in (ROOT / "stimkit").rglob("*.py") if path.parent.name != "templates")

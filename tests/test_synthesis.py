@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import stimkit
 from stimkit.batch import Assembly, Batch
 from stimkit.cells import Cell, Plan
-from stimkit.errors import DeviceError, ProtocolError, UsageError
+from stimkit.errors import DeviceError, ImageError, ProtocolError, UsageError
 from stimkit.images import decode, encode_png, fit, quantize, to_float
 from stimkit.inputs import PlanInputs
 from stimkit.noise import white_noise
@@ -190,7 +193,33 @@ def test_synthesize_takes_arrays_names_and_settings() -> None:
     assert set(result.optimized.style_layers) == {"conv1_1"}
 
 
+def test_a_pillow_image_is_taken_as_its_file_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    colours = rng.integers(0, 256, (40, 64, 4), dtype=np.uint8)
+    Image.fromarray(colours[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(colours).save(tmp_path / "clear.png")
+    Image.fromarray(rng.integers(0, 65536, (40, 40), dtype=np.uint16)).save(tmp_path / "wide.png")
+    as_it_is = {
+        "ratio": float("inf"),
+        "init": "content",
+        "size": 32,
+        "max_evaluations": 0,
+        "content_layers": ["conv1_1"],
+    }
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            first, second = (stimkit.synthesize(one, None, device="cpu", **as_it_is) for one in (path, image))
+        assert np.array_equal(first.image, second.image), path.name
+
+
 def test_synthesize_explains_mistakes() -> None:
+    broken = Image.open(io.BytesIO(encode_png(np.zeros((64, 64, 3), np.uint8))[:80]))
+    with pytest.raises(ImageError, match="given is damaged"):
+        stimkit.synthesize(broken, None, ratio=float("inf"))
+    with pytest.raises(UsageError, match="an image array must be"):
+        stimkit.synthesize(np.zeros((0, 8, 3), np.uint8), None, ratio=float("inf"))
     with pytest.raises(ProtocolError, match=r'synthesis\.sizes: unknown key.*"size"'):
         stimkit.synthesize("skimage:chelsea", "skimage:coffee", ratio=1, sizes=32)
     with pytest.raises(UsageError, match=r"uint8 of shape \(height, width, 3\)"):

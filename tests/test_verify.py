@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 
 import stimkit
 from stimkit.audit import audit
+from stimkit.bundle import bundle
 from stimkit.errors import RunFolderError, StimkitError
 from stimkit.lock import lock_of, plan_of
 from stimkit.results import Results
@@ -116,6 +118,15 @@ def test_no_file_outside_of_the_run_is_shown_or_read(run: Path, name: str) -> No
         collect(run)
     with pytest.raises(RunFolderError, match="filename"):
         stimkit.open_run(run).image(record.stem)
+
+
+def test_what_file_managers_leave_is_no_damage(run: Path, tmp_path: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "._x.png"):
+        (run / "stimuli" / name).write_bytes(b"x")
+    assert verify(run).findings == ()
+    bundle(run, tmp_path / "set.zip")
+    with zipfile.ZipFile(tmp_path / "set.zip") as archive:
+        assert not [name for name in archive.namelist() if "DS_Store" in name or "Thumbs" in name or "._" in name]
 
 
 def test_one_pixel(run: Path) -> None:

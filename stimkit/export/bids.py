@@ -6,7 +6,6 @@ files follow the draft of BEP044 (bids-specification pull request 2022), which m
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 from stimkit import __version__
 from stimkit.export.dictionary import dictionary, levels_of
 from stimkit.export.stimulus_set import StimulusSet
+from stimkit.json_text import json_text
 
 BIDS_VERSION = "1.10.0"
 README = """# {name}: {count} stimuli
@@ -105,8 +105,4 @@ def _tsv(path: Path, table: pd.DataFrame) -> None:
 
 
 def _json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    return value.item()  # of NumPy
+    path.write_text(json_text(value) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stimkit.export.settings import write_settings
 from stimkit.export.stimulus_set import StimulusSet
+from stimkit.json_text import json_text
 
 README = """# {name}: an experiment for the browser
 
@@ -36,7 +37,8 @@ def write(stimuli: StimulusSet, folder: Path, library: Mapping[str, bytes]) -> N
     stimuli.copy_stimuli(folder / "stimuli")
     (folder / "lists").mkdir()
     for participant, rows in stimuli.lists.table.groupby("participant"):
-        (folder / "lists" / f"{participant}.json").write_text(rows.to_json(orient="records", double_precision=15))
+        listed = json_text(rows.astype(object).to_dict("records"), indent=None)
+        (folder / "lists" / f"{participant}.json").write_text(listed, encoding="utf-8")
     write_settings(stimuli, folder)
     for name in PAGES:
         page = files("stimkit.export").joinpath("templates", name).read_text(encoding="utf-8")

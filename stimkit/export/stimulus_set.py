@@ -99,7 +99,7 @@ def stimulus_set(
         attributes=attributes,
         lists=lists,
         has_design=design is not None,
-        methods=methods_paragraph(plan, store.records(), store.environments()),
+        methods=methods_paragraph(plan, chosen, store.environments()),
         records={record["filename"]: record for record in chosen},
         folder=store.path / "stimuli",
     )
