@@ -98,7 +98,11 @@ def audit(
     found += wrong
     again: Rows = {}
     if losses:
-        again, wrong = _losses(made, store, Remeasurement(plan, source, place), partial(report, "losses again"))
+        missing = _missing(plan, source)
+        found += [Finding("losses_not_checked", "warning", "", problem) for problem in missing.values()]
+        known = {path: record for path, record in made.items() if not missing.keys() & _inputs_of(record, plan)}
+        remeasurement = Remeasurement(plan, source, place, without=missing)
+        again, wrong = _losses(known, store, remeasurement, partial(report, "losses again"))
         found += wrong
     stimuli = _table(store, records, statistics, again)
     factors = factor_names(records)
@@ -128,6 +132,27 @@ def _statistics(
     rows = {record["stimulus_id"]: row for record, row in zip(made.values(), measured, strict=True)}
     wrong = [one for record in made.values() for one in _statistic_mismatch(record, rows[record["stimulus_id"]])]
     return rows, wrong
+
+
+InputKey = tuple[str, str]  # kind and name
+
+
+def _missing(plan: Plan, inputs: Inputs) -> dict[InputKey, str]:
+    """The images of a plan that are not to be found, and what is said of them."""
+    missing: dict[InputKey, str] = {}
+    for one in plan.inputs:
+        try:
+            inputs.image(one.kind, one.name)
+        except ImageError as error:
+            missing[one.kind, one.name] = str(error)
+    return missing
+
+
+def _inputs_of(record: Record, plan: Plan) -> set[InputKey]:
+    """The images that the losses of a stimulus need."""
+    cell = plan.by_id[record["stimulus_id"]]
+    used = [plan.input(kind, name) for kind in ("content", "style", "mask") if (name := getattr(cell, kind))]
+    return {(one.kind, one.name) for one in used}
 
 
 def _losses(

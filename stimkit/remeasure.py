@@ -6,7 +6,7 @@ a loss means: how much closer a stimulus is to its target than another picture o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +80,11 @@ class Chance:
 class Remeasurement:
     """Measures images for the cells of a plan on one device."""
 
-    def __init__(self, plan: Plan, inputs: Inputs, device: torch.device) -> None:
+    def __init__(
+        self, plan: Plan, inputs: Inputs, device: torch.device, *, without: Container[tuple[str, str]] = ()
+    ) -> None:
         self.plan, self.inputs, self._device = plan, inputs, device
+        self._without = without  # images that are not there, by kind and name
         self._networks = Networks(inputs, device)
         self._targets: dict[tuple[object, ...], Layered] = {}
         self._chance: dict[tuple[object, ...], dict[str, NDArray[np.float64]]] = {}
@@ -176,7 +179,9 @@ class Remeasurement:
             cells = [cell for cell in self.plan.cells if self._key(cell.settings) == key]
             content = sorted({name for cell in cells for name, _ in cell.content_layers})
             style = sorted({name for cell in cells for name, _ in cell.style_layers})
-            pictures = (one for one in self.plan.inputs if one.kind != "mask")
+            pictures = (
+                one for one in self.plan.inputs if one.kind != "mask" and (one.kind, one.name) not in self._without
+            )
             every = list({one.pixel_sha256: one for one in pictures}.values())
             sources: list[Input] = []
             features: list[Layered] = []

@@ -196,6 +196,18 @@ def test_missing_inputs_are_said_and_the_rest_is_audited(tmp_path: Path, photogr
     assert found.stimuli["entropy"].notna().all() and found.stimuli["ssim_content"].isna().all()
 
 
+def test_losses_are_checked_wherever_the_inputs_are_there(tmp_path: Path, photograph: Path) -> None:
+    """As in an archive, which holds only the images that may be passed on."""
+    images = {"root": str(tmp_path), "content": {"cat": "skimage:chelsea", "photo": photograph.name}}
+    stimkit.run(small_plan(images=images), tmp_path / "run", device="cpu")
+    photograph.unlink()
+    found = audit(tmp_path / "run", device="cpu")
+    checked = found.stimuli.set_index("content")["loss_total_again"]
+    assert checked["cat"].notna().all() and checked["photo"].isna().all() and not found.failed
+    (said,) = [finding for finding in found.findings if finding.name == "losses_not_checked"]
+    assert 'content image "photo"' in said.detail
+
+
 def test_failed_and_rejected_cells(run: Path) -> None:
     def failed(record: Record) -> None:
         reason = "the loss became non-finite and no shorter step helped"
