@@ -41,6 +41,7 @@ COLUMNS = (
     Column("style_scale", "1", "size of the style image relative to the stimulus"),
     Column("init", "", "initial image"),
     Column("init_contrast", "1", "range of the initial noise"),
+    Column("init_slope", "1", "exponent with which the amplitudes of the initial noise fall with frequency"),
     Column("init_sha256", "", "digest of the initial image's float32 values"),
     Column("optimizer", "", "optimizer"),
     Column("preconditioner", "", "preconditioner of the optimizer"),

@@ -14,8 +14,8 @@ from stimkit.settings import Settings
 
 IN_WORDS = {
     "weights", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate", "history",
-    "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "precision", "colour", "regions",
-    "region_count", "region_scaling", "titrate", "titrate_value", "equalize_luminance", "equalize_contrast",
+    "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope", "precision", "colour",
+    "regions", "region_count", "region_scaling", "titrate", "titrate_value", "equalize_luminance", "equalize_contrast",
     "equalize_histogram", "equalize_spectrum", "equalize_weight", "aperture", "aperture_diameter", "background",
 }  # fmt: skip
 """Settings that the sentences of the paragraph name."""
@@ -187,7 +187,9 @@ def _optimizer(record: Record) -> str:
 
 def _start(record: Record) -> str:
     if record["init"] == "noise":
-        return f"white noise of contrast {record['init_contrast']:g}"
+        slope = record["init_slope"]
+        kind = f"noise with a spectrum of 1/f^{slope:g}" if slope else "white noise"
+        return f"{kind} of contrast {record['init_contrast']:g}"
     return f"the {record['init']} image"
 
 

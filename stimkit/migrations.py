@@ -82,6 +82,11 @@ def _with_output(record: Document) -> Document:
     }
 
 
+def _with_slope(record: Document) -> Document:
+    """Records of schema 3 knew white noise only."""
+    return {**record, "init_slope": 0.0}
+
+
 def _without_rules(lock: Document) -> Document:
     """Locks of schema 1 were made without `[accept]` and `[audit]`."""
     return {**lock, "protocol": {**lock["protocol"], "accept": {}, "audit": {}}}
@@ -91,4 +96,4 @@ ATTEMPT_KEYS = ("seed", "status_reason", "stop_reason", "evaluations", "batch_id
 """What a record keeps of each attempt at its cell."""
 
 LOCK = Schema("resolved protocol", 2, {1: _without_rules})
-RECORD = Schema("record", 3, {1: _with_attempts, 2: _with_output})
+RECORD = Schema("record", 4, {1: _with_attempts, 2: _with_output, 3: _with_slope})

@@ -1,4 +1,4 @@
-"""White-noise initial images that depend on a seed alone."""
+"""Initial images of noise that depend on a seed alone."""
 
 from __future__ import annotations
 
@@ -17,3 +17,17 @@ def white_noise(seed: int, height: int, width: int, contrast: float = 1.0) -> Fl
     uniform = (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     noise = np.float32(0.5) + np.float32(contrast) * (uniform - np.float32(0.5))
     return noise.reshape(3, height, width)
+
+
+def sloped_noise(seed: int, height: int, width: int, contrast: float, slope: float) -> FloatImage:
+    """White noise of a seed whose amplitudes are made to fall as 1 / frequency^slope, its variance kept.
+
+    (3, height, width) float32 around mid-grey; values may leave 0 to 1. They are whole multiples of 2^-20, so that the
+    last digits of a Fourier transform, which differ between machines, do not.
+    """
+    noise = white_noise(seed, height, width, contrast).astype(np.float64) - 0.5
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = np.inf if slope else 1.0
+    sloped = np.fft.irfft2(np.fft.rfft2(noise) * frequency**-slope, s=(height, width))
+    sloped *= noise.std() / sloped.std()
+    return (0.5 + np.round(sloped * 2.0**20) * 2.0**-20).astype(np.float32)

@@ -8,7 +8,7 @@ from stimkit import photometry
 from stimkit.cells import Cell
 from stimkit.images import FloatImage, Pixels, fit, quantize, to_float
 from stimkit.inputs import Inputs
-from stimkit.noise import white_noise
+from stimkit.noise import sloped_noise, white_noise
 from stimkit.settings import BY_CONTENT, GREY_COLOURS, Settings
 
 
@@ -39,7 +39,9 @@ def initial_image(cell: Cell, inputs: Inputs) -> FloatImage:
     """The image that the optimization of a cell starts from, (3, height, width)."""
     settings = cell.settings
     if settings.init == "noise":
-        noise = white_noise(cell.seed, settings.height, settings.width, settings.init_contrast)
+        shape = (settings.height, settings.width, settings.init_contrast)
+        slope = settings.init_slope
+        noise = sloped_noise(cell.seed, *shape, slope) if slope else white_noise(cell.seed, *shape)
         return np.repeat(noise[:1], 3, axis=0) if settings.colour in GREY_COLOURS else noise
     kind, name = ("style", cell.style) if settings.init == "style" else ("content", cell.content)
     assert name is not None

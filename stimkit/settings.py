@@ -105,6 +105,10 @@ class SynthesisSettings(Frozen):
     init_contrast: Annotated[
         float, Field(gt=0, le=1, description="range of the uniform white noise around mid-grey; 1 is 0 to 1")
     ] = 0.1
+    init_slope: Annotated[
+        float,
+        Field(ge=0, le=2, description="amplitudes of the noise fall as 1/f^slope, of the same variance; 0: white"),
+    ] = 0.0
     optimizer: Optimizer = "lbfgs"
     max_evaluations: Annotated[int, Field(ge=0, le=1_000_000)] = 300
     rtol: Annotated[

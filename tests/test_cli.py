@@ -118,10 +118,11 @@ def test_places_that_cannot_hold_a_run(command: Command, protocol: Path, tmp_pat
     assert (code, "cannot be written" in err) == (6, True)
 
 
-def test_the_package_is_the_command_and_few_letters_are_enough(small_run: Results) -> None:
+def test_the_package_is_the_command_and_few_letters_are_enough(small_run: Results, tmp_path: Path) -> None:
     """Redirected output of Windows has no ω."""
+    run = shutil.copytree(small_run.path, tmp_path / "run")
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    command = [sys.executable, "-m", "stimkit", "audit", str(small_run.path), "--no-losses", "--device", "cpu"]
+    command = [sys.executable, "-m", "stimkit", "audit", str(run), "--no-losses", "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert b"stimuli audited" in done.stdout

@@ -25,7 +25,7 @@ from stimkit.images import (
     read_source,
     to_float,
 )
-from stimkit.noise import white_noise
+from stimkit.noise import sloped_noise, white_noise
 
 RAMP = np.linspace(0, 255, 24 * 20 * 3).astype(np.uint8).reshape(20, 24, 3)
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -184,6 +184,22 @@ def test_fit_crops_the_middle_or_stretches() -> None:
 def test_pixel_digest_knows_shape_and_values() -> None:
     digests = {pixel_digest(RAMP), pixel_digest(RAMP.reshape(24, 20, 3)), pixel_digest(RAMP[::-1])}
     assert len(digests) == 3
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_sloped_noise_has_its_spectrum_and_the_variance_of_white_noise(slope: float) -> None:
+    noise = np.stack([sloped_noise(seed, 96, 128, 0.3, slope) for seed in range(8)]).astype(float)
+    white = np.stack([white_noise(seed, 96, 128, 0.3) for seed in range(8)]).astype(float)
+    power = (np.abs(np.fft.fft2(noise - 0.5)) ** 2).mean((0, 1))
+    frequency = np.hypot(np.fft.fftfreq(96)[:, None], np.fft.fftfreq(128)[None])
+    inside = (frequency > 0.03) & (frequency < 0.5)
+    found = np.polyfit(np.log(frequency[inside]), np.log(power[inside]) / 2, 1)[0]
+    assert found == pytest.approx(-slope, abs=0.03)
+    assert noise.std((1, 2, 3)) == pytest.approx(white.std((1, 2, 3)), rel=0.01)
+    assert noise.mean((2, 3)) == pytest.approx(0.5, abs=1e-6)
+    assert (noise * 2.0**20 == np.round(noise * 2.0**20)).all(), "digits that differ between machines are not there"
+    again = sloped_noise(3, 96, 128, 0.3, slope)
+    assert np.array_equal(again, noise[3]) and not np.array_equal(again, noise[4])
 
 
 def test_noise_is_white_uniform_and_of_known_value() -> None:

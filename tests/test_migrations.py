@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 FROZEN = ROOT / "tests" / "frozen"
 
 
-OLDER = [1, 2]  # schemas of records
+OLDER = [1, 2, 3]  # schemas of records
 
 
 @pytest.fixture(params=OLDER)
@@ -78,6 +78,11 @@ def test_a_record_of_schema_1_gets_its_only_attempt(tmp_path: Path) -> None:
 def test_a_record_of_schema_2_has_factors_only(tmp_path: Path) -> None:
     after = migrations.RECORD.read(raw_record(thawed(2, tmp_path)), "it")
     assert after["attributes"] == {}
+
+
+def test_a_record_of_schema_3_began_with_white_noise(tmp_path: Path) -> None:
+    after = migrations.RECORD.read(raw_record(thawed(3, tmp_path)), "it")
+    assert after["init_slope"] == 0 and after["attributes"] == {"kind": "animal"}
 
 
 def test_an_old_run_is_sound_and_its_tables_may_lack_later_columns(old_run: Path) -> None:

@@ -22,7 +22,7 @@ from stimkit.noise import white_noise
 from stimkit.precision import check_precision, choose_device, network_arithmetic
 from stimkit.precondition import Fourier, preconditioner
 from stimkit.synthesis import Synthesis, measure, synthesize_batch
-from tests.conftest import small_plan
+from tests.conftest import ROOT, small_plan
 
 CPU = torch.device("cpu")
 EXACT = {"precision": "float64", "max_evaluations": 8, "rtol": 0.0}
@@ -144,6 +144,20 @@ def test_a_non_finite_cell_among_good_ones() -> None:
     assert np.isfinite(together[1].image).all()
     for index in (0, 2, 3):
         assert together[index].optimized.total == pytest.approx(good[index].optimized.total, rel=1e-3)
+
+
+def test_noise_with_a_slope_keeps_textures_even() -> None:
+    """From faint white noise, shallow textures gather their lights in the middle of the image, for every seed alike."""
+    excess = {}
+    for slope, contrast in ((0.0, 0.1), (1.0, 0.3)):
+        bench = Bench(
+            images={"content": None, "style": {"swirl": str(ROOT / "data/styles/swirl.png")}, "root": "/"},
+            factors={"ratio": [0], "style_layers": ["one"], "replicate": 8},
+            synthesis={"size": 64, "max_evaluations": 40, "rtol": 0.0, "init_slope": slope, "init_contrast": contrast},
+        )
+        light = np.mean([result.image.clip(0, 1).mean(0) for result in bench.run()], axis=0)
+        excess[slope] = light[16:-16, 16:-16].mean() - light[:8].mean()
+    assert excess[0.0] > 0.1 and excess[1.0] < 0.5 * excess[0.0]
 
 
 def test_adam_and_plain_pixels_and_bfloat16_also_lower_the_loss() -> None:
