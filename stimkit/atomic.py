@@ -31,6 +31,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `StorageError` where a folder cannot be written, before hours of work are done for it."""
+    with storage_errors(folder):
+        write_atomically(probe := folder / f".probe-{secrets.token_hex(4)}.tmp", b"")
+        probe.unlink()
+
+
 def check_new(folder: Path) -> None:
     """Raise `UsageError` where a folder is there already and is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from stimkit.atomic import check_writable
 from stimkit.cli_runs import AsJson, RunPath
 from stimkit.errors import UsageError
 from stimkit.limits import EVERY
@@ -29,7 +30,9 @@ def audit(
     from stimkit.audit import FOLDER, save
     from stimkit.audit import as_json as in_json
     from stimkit.audit import audit as examine
+    from stimkit.store import RunStore
 
+    check_writable(RunStore.open(run).path)
     with display.phases() as show:
         found = examine(run, inputs=inputs or (), device=device, losses=losses, on_phase=show)
     folder = save(found, Path(run) / FOLDER)
@@ -54,7 +57,10 @@ def report(
     """
     from stimkit import display
     from stimkit.report import report as write
+    from stimkit.store import RunStore
 
+    place = RunStore.open(run).path
+    check_writable(out.parent if out else place)
     with display.phases() as show:
         path = write(run, out, inputs=inputs or (), device=device, losses=losses, on_phase=show)
     typer.echo(f"{path}: {display.size(path.stat().st_size)}")

@@ -113,7 +113,7 @@ def show_run_summary(summary: RunSummary) -> None:
     """Print what a run did."""
     before = f", {summary.done_before} were there before" if summary.done_before else ""
     out.print(
-        f"{summary.made} of {summary.planned} stimuli made in {duration(summary.seconds)}{before}"
+        f"{summary.made} of {summary.planned} cells made in {duration(summary.seconds)}{before}"
         + (f"; {summary.device}" if summary.device else "")
     )
     if summary.stop_reasons:

@@ -73,6 +73,8 @@ def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Pro
     elif kind == "literal_error":
         hint = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", context["expected"]))
         message = "must be " + context["expected"].replace("'", '"') + hint
+    elif kind == "dict_type" and path[:1] == ("layers",):
+        message = "must be a list of layers, or a table of layers with their weights"
     elif kind in _RULES:
         message = _RULES[kind].format(**context)
     else:

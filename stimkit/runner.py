@@ -247,7 +247,7 @@ def summary(
         rejected=tuple(record["stimulus_id"] for record in records if record["status"] == "rejected"),
         failed=tuple(record["stimulus_id"] for record in records if record["status"] == "failed"),
         pending=planned - len(records),
-        stop_reasons=_count(record["stop_reason"] for record in records),
+        stop_reasons=_count(record["stop_reason"] for record in records if record["evaluations"]),
         seconds=time.perf_counter() - began,
         device=device,
         has_tables=cells is None,

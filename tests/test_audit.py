@@ -18,6 +18,7 @@ import torch
 
 import stimkit
 from stimkit import derived
+from stimkit.atomic import check_writable
 from stimkit.audit import Audit, as_json, audit, save
 from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.findings import (
@@ -206,6 +207,17 @@ def test_losses_are_checked_wherever_the_inputs_are_there(tmp_path: Path, photog
     assert checked["cat"].notna().all() and checked["photo"].isna().all() and not found.failed
     (said,) = [finding for finding in found.findings if finding.name == "losses_not_checked"]
     assert 'content image "photo"' in said.detail
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_computed(
+    run: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = command("report", run, "--out", tmp_path / "file" / "report.html", "--device", "cpu")
+    assert code == 6 and "cannot be written" in err
+    before = sorted(run.iterdir())
+    check_writable(run)
+    assert sorted(run.iterdir()) == before
 
 
 def test_failed_and_rejected_cells(run: Path) -> None:

@@ -63,10 +63,10 @@ def test_plan_check_says_done_and_pending(command: Command, protocol: Path, smal
 def test_run_makes_the_set_and_says_where(command: Command, protocol: Path, tmp_path: Path) -> None:
     code, out, err = command("run", protocol, "--out", tmp_path / "run", "--device", "cpu", "--batch-size", 4)
     assert code == 0, err
-    assert "4 of 4 stimuli made" in out and "contact_sheet.png" in out
+    assert "4 of 4 cells made" in out and "contact_sheet.png" in out
     assert [line.split()[0] for line in err.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     code, out, err = command("run", protocol, "--out", tmp_path / "run", "--device", "cpu")
-    assert (code, "0 of 4 stimuli made" in out, "4 were there before" in out) == (0, True, True)
+    assert (code, "0 of 4 cells made" in out, "4 were there before" in out) == (0, True, True)
     with Image.open(tmp_path / "run" / "contact_sheet.png") as sheet:
         assert sheet.width > 2 * 32 and sheet.height > 2 * 32
 

@@ -101,7 +101,7 @@ def test_an_old_run_is_made_again_and_continued(
     protocol = tmp_path / "more.toml"
     protocol.write_text((old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]"))
     code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")
-    assert code == 0 and "2 of 4 stimuli made" in out, err
+    assert code == 0 and "2 of 4 cells made" in out, err
     assert verify(old_run).findings == ()
     assert stimkit.open_run(old_run).dataset["attempt"].values.tolist() == [1] * 4
 

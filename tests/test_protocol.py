@@ -68,6 +68,7 @@ def messages(text: str) -> list[str]:
         ('"contents/harbour.png"', "3", "p.toml:5: images.content.harbour: must be text (got 3)"),
         ('A = ["conv1_1"]', 'A = ["relu1_1"]', 'p.toml:8: layers.style.A[0]: unknown layer "relu1_1": write "conv1_1"'),
         ('A = ["conv1_1"]', 'A = ["conv1_9"]', 'p.toml:8: layers.style.A[0]: unknown layer "conv1_9" (did you mean'),
+        ('A = ["conv1_1"]', 'A = "conv1_1"', "p.toml:8: layers.style.A: must be a list of layers"),
         ('A = ["conv1_1"]', "A = []", "p.toml:8: layers.style.A: must name at least one layer"),
         (
             'A = ["conv1_1"]',
