@@ -37,8 +37,10 @@ def _broken(record: Mapping[str, Any], rules: Accept) -> Iterator[str]:
         yield f"{record['titrate']} {missed} at the closest ratio from {between}"
     for name in ("mean_luminance", "rms_contrast"):
         limits = getattr(rules, name)
-        if limits is not None and not limits[0] <= record[name] <= limits[1]:
-            yield f"{name} {record[name]:.3g} is outside of {limits[0]:g} to {limits[1]:g}"
+        inside = record[f"{name}_inside"]
+        value = record[name] if inside is None else inside  # which records of early versions do not have
+        if limits is not None and not limits[0] <= value <= limits[1]:
+            yield f"{name} {value:.3g} is outside of {limits[0]:g} to {limits[1]:g}"
 
 
 def _quotient(value: Any, reference: Any) -> float | None:

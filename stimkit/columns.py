@@ -97,6 +97,8 @@ COLUMNS = (
     Column("height_deg", "deg", "height of the stimulus in degrees of visual angle"),
     Column("width_deg", "deg", "width of the stimulus in degrees of visual angle"),
     *(column for column in MEASURES if column.name in BASIC),
+    Column("mean_luminance_inside", "1", "mean relative luminance inside the aperture"),
+    Column("rms_contrast_inside", "1", "RMS contrast of luminance inside the aperture"),
     Column("mean_luminance_optimized", "1", "mean relative luminance inside the aperture before equalization"),
     Column("rms_contrast_optimized", "1", "RMS contrast of luminance inside the aperture before equalization"),
     Column("equalize_error", "1", "largest difference from the target of equalization, relative to it"),

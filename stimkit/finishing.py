@@ -69,6 +69,18 @@ class Finishing:
         """Mean and contrast of luminance inside the aperture."""
         return light_of(luminance(photometry.decode(image)), self.aperture)
 
+    def inside(self, image: FloatImage) -> Light | None:
+        """Mean and contrast inside the aperture, of the image as `equalize` returns it, once it is rounded.
+
+        They are those of the image alone, which flanks of the aperture mix with the background. None without an
+        aperture, where they are those of the file.
+        """
+        return None if self.aperture is None else light_of(self._rounded(image), self.aperture)
+
+    def _rounded(self, image: FloatImage) -> Array:
+        """Luminance of an image, rounded as its file is."""
+        return luminance(photometry.decode(shown_image(values_of(image, self.settings, self.seed), self.settings)))
+
     def error(self, image: FloatImage) -> float | None:
         """How far the image as `equalize` returns it is from its target, once it is rounded.
 
@@ -77,8 +89,7 @@ class Finishing:
         """
         if self.target.empty:
             return None
-        rounded = shown_image(values_of(image, self.settings, self.seed), self.settings)
-        values = luminance(photometry.decode(rounded))
+        values = self._rounded(image)
         inside = light_of(values, self.aperture)
         pairs: list[tuple[Array | float, Array | float]] = []
         if self.target.luminance is not None:

@@ -58,8 +58,10 @@ class Accept(Frozen):
         Share | None, Field(description="largest part of the channel values that were outside of 0 to 1")
     ] = None
     stop_reason: Annotated[tuple[StopReason, ...] | None, Field(description="reasons that are accepted")] = None
-    mean_luminance: Annotated[Range | None, Field(description="[lowest, highest], linear light, 0 to 1")] = None
-    rms_contrast: Annotated[Range | None, Field(description="[lowest, highest]")] = None
+    mean_luminance: Annotated[
+        Range | None, Field(description="[lowest, highest], linear light, 0 to 1, inside the aperture")
+    ] = None
+    rms_contrast: Annotated[Range | None, Field(description="[lowest, highest], inside the aperture")] = None
     retries: Annotated[
         int, Field(ge=0, le=100, description="how often a cell that is not accepted is tried again from other noise")
     ] = 0

@@ -16,7 +16,7 @@ import xarray as xr
 from stimkit.columns import COLUMNS
 from stimkit.errors import UsageError
 from stimkit.layers import LAYERS
-from stimkit.record import STAGES, STATISTICS, Record, flatten
+from stimkit.record import INSIDE, STAGES, STATISTICS, Record, flatten
 from stimkit.settings import OUTPUT_KEYS
 from stimkit.store import RunStore
 
@@ -27,7 +27,7 @@ _OUTPUT_COLUMNS = (
     "titrate_tolerance", "titrate_lowest", "titrate_highest", "titrate_runs", "titrate_error", "loss_content_equalized",
     "loss_style_equalized", "loss_total_equalized",
 )  # fmt: skip
-LATER_COLUMNS = frozenset({"attempt", "role", "control_of", "init_slope", *_OUTPUT_COLUMNS})
+LATER_COLUMNS = frozenset({"attempt", "role", "control_of", "init_slope", *INSIDE, *_OUTPUT_COLUMNS})
 """Columns that tables of an earlier schema do not have."""
 _METHODS = {"str", "contains", "startswith", "endswith", "isin", "isna", "notna", "between"}
 _NOT_IN_CONDITIONS = (ast.Lambda, ast.comprehension, ast.Subscript, ast.NamedExpr, ast.JoinedStr, ast.Starred)

@@ -83,8 +83,10 @@ def _with_output(record: Document) -> Document:
 
 
 def _with_slope(record: Document) -> Document:
-    """Records of schema 3 knew white noise only."""
-    return {**record, "init_slope": 0.0}
+    """Records of schema 3 knew white noise only, and mean and contrast of whole files."""
+    whole = record["aperture"] == "none"
+    inside = {f"{name}_inside": record[name] if whole else None for name in ("mean_luminance", "rms_contrast")}
+    return {**record, "init_slope": 0.0, **inside}
 
 
 def _without_rules(lock: Document) -> Document:

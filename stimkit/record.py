@@ -17,6 +17,7 @@ import numpy as np
 from stimkit import accept, migrations
 from stimkit.cells import Cell, Plan
 from stimkit.columns import COLUMNS
+from stimkit.equalize import Light
 from stimkit.measures import BASIC, basic_measures
 from stimkit.stimulus_file import values_digest
 
@@ -35,6 +36,7 @@ PROCESS_DIED = "process_died"
 STATISTICS = (*BASIC, "clip_low_frac", "clip_high_frac")
 """Numbers that every stimulus has; a lost cell has none."""
 
+INSIDE = ("mean_luminance_inside", "rms_contrast_inside")
 DEGREES = ("height_deg", "width_deg")
 
 Record = dict[str, Any]
@@ -70,6 +72,8 @@ def make_record(
     """
     measured = (synthesis.initial, synthesis.optimized, stimulus.equalized, stimulus.measured)
     stages = {stage: losses for stage, losses in zip(STAGES, measured, strict=True) if losses is not None}
+    basic = basic_measures(stimulus.shown)
+    inside = stimulus.inside or Light(basic["mean_luminance"], basic["rms_contrast"])
     record = {
         "schema": migrations.RECORD.current,
         "stimulus_id": cell.id,
@@ -88,7 +92,8 @@ def make_record(
         "rms_contrast_optimized": stimulus.light.contrast,
         "equalize_error": stimulus.equalize_error,
         "titrate_error": titrate_error,
-        **basic_measures(stimulus.shown),
+        **basic,
+        **dict(zip(INSIDE, (inside.mean, inside.contrast), strict=True)),
         "clip_low_frac": stimulus.clipped[0],
         "clip_high_frac": stimulus.clipped[1],
         "file_sha256": stimulus.file_sha256,

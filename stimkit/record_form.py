@@ -72,6 +72,8 @@ class _Record(_Form):
     mean_r: Number | None
     mean_g: Number | None
     mean_b: Number | None
+    mean_luminance_inside: Number | None
+    rms_contrast_inside: Number | None
     clip_low_frac: Number | None
     clip_high_frac: Number | None
     wall_time_s: Number

@@ -35,6 +35,8 @@ class Stimulus:
     """Fractions of values below 0 and above 1 before clipping."""
     light: Light
     """Mean and contrast of luminance before equalization, inside the aperture."""
+    inside: Light | None
+    """Mean and contrast of luminance inside the aperture, of what is shown; None without an aperture."""
     equalize_error: float | None
     """How far luminance, contrast, histogram or spectrum are from their target, relative to it."""
 
@@ -67,6 +69,7 @@ def finish(results: Sequence[Synthesis], batch: Batch) -> list[Stimulus]:
             measured=of_files[row],
             clipped=clipped_fractions(result.image),
             light=batch.finishings[row].light(images[row]),
+            inside=batch.finishings[row].inside(equalized[row]),
             equalize_error=batch.finishings[row].error(equalized[row]),
         )
         for row, result in enumerate(results)

@@ -102,4 +102,6 @@ def titrated_value(cell: Cell, synthesis: Synthesis, stimulus: Stimulus, inputs:
         term = name.split("_")[1]
         before: float = getattr(synthesis.initial, term)
         return float(getattr(stimulus.measured, term)) / before if before else math.nan
+    if stimulus.inside is not None and name in ("mean_luminance", "rms_contrast"):
+        return stimulus.inside.mean if name == "mean_luminance" else stimulus.inside.contrast
     return image_measures(stimulus.shown)[name]

@@ -35,7 +35,7 @@ Command = Callable[..., tuple[int, str, str]]
 def record(small_run: Results) -> Record:
     """The record of a stimulus, with round numbers where rules look."""
     found = copy.deepcopy(next(iter(small_run.records.values())))
-    found |= {"clip_low_frac": 0.02, "clip_high_frac": 0.01, "mean_luminance": 0.3, "rms_contrast": 0.5}
+    found |= {"clip_low_frac": 0.02, "clip_high_frac": 0.01, "mean_luminance_inside": 0.3, "rms_contrast_inside": 0.5}
     found["stop_reason"] = "rtol"
     for stage, losses in (("initial", (8, 4, 10)), ("optimized", (1.9, 0.9, 2.0)), ("file", (2, 1, 2.5))):
         found["losses"][stage] |= dict(zip(("content", "style", "total"), losses, strict=True))

@@ -221,6 +221,24 @@ def test_the_penalty_is_that_of_numpy_and_has_its_gradient() -> None:
     assert torch.equal(hold.select(torch.tensor([1])).penalty(values[1:]), found[1:])
 
 
+def test_what_is_inside_an_aperture_is_recorded_and_judged(tmp_path: Path) -> None:
+    plan = small_plan(
+        factors=ONE,
+        output={"equalize_luminance": 0.2, "equalize_contrast": 0.4, "aperture": "circle", "background": 0.5},
+        accept={"mean_luminance": [0.19, 0.21], "rms_contrast": [0.38, 0.42]},
+    )
+    summary = stimkit.run(plan, tmp_path / "run", device="cpu")
+    assert not summary.rejected and summary.made
+    for record in stimkit.open_run(tmp_path / "run").records.values():
+        assert record["mean_luminance_inside"] == pytest.approx(0.2, rel=0.02)
+        assert record["rms_contrast_inside"] == pytest.approx(0.4, rel=0.02)
+        assert record["mean_luminance"] > 0.23, "the background is part of the whole file"
+        values = luminance(decode(to_float(stimkit.open_run(tmp_path / "run").image(record["stimulus_id"]))))
+        seen = values[aperture(plan.cells[0].settings) == 1]
+        assert record["mean_luminance_inside"] == pytest.approx(seen.mean(), rel=0.05)
+    assert verify(tmp_path / "run").findings == ()
+
+
 def test_targets_are_taken_from_images() -> None:
     images = {"content": {"cat": "skimage:chelsea", "cup": "skimage:coffee"}}
     plan = small_plan(
