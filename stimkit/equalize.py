@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
 from stimkit.photometry import Array, luminance, with_luminance
 
@@ -129,6 +128,8 @@ def _largest_gains(values: Array, known: float, mean: float) -> list[float]:
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where an increasing function is zero; the end that comes closest where it is nowhere."""
+    from scipy.optimize import brentq
+
     if function(high) <= 0:
         return high
     return low if function(low) >= 0 else float(brentq(function, low, high, xtol=1e-10, rtol=1e-12))
