@@ -14,11 +14,12 @@ import pandas as pd
 from stimkit.atomic import check_new, storage_errors, write_atomically
 from stimkit.batch import Assembly
 from stimkit.cells import Cell
+from stimkit.conditions import select
 from stimkit.environment import describe_environment
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.inputs import FoundInputs
 from stimkit.lock import plan_of
-from stimkit.manifest import csv_bytes, select, table
+from stimkit.manifest import csv_bytes, table
 from stimkit.measures import similarity
 from stimkit.precision import check_precision, choose_device, determinism
 from stimkit.record import Record

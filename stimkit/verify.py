@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import netCDF4
-import pandas as pd
-import xarray as xr
-
 from stimkit import migrations, weights
 from stimkit.cells import Cell, Plan
 from stimkit.errors import ImageError, RunFolderError, UsageError
 from stimkit.images import decode, pixel_digest
 from stimkit.lock import plan_of
-from stimkit.manifest import LATER_COLUMNS, dataset, losses_csv, manifest_csv, netcdf_bytes
+from stimkit.manifest import dataset, losses_csv, manifest_csv, netcdf_bytes
 from stimkit.record import Record, judged, request, trace_digest
 from stimkit.stimulus_file import decode_values, values_digest
 from stimkit.store import CLUTTER, CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore, environment_id
+from stimkit.table_agreement import csv_agrees, netcdf_agrees
 
 KINDS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
@@ -268,12 +263,11 @@ class _Check:
         try:
             data = path.read_bytes()
             if name == "manifest.csv":
-                return _csv_agrees(data, manifest_csv(records))
+                return csv_agrees(data, manifest_csv(records))
             if name == "losses.csv":
-                return _csv_agrees(data, losses_csv(records))
+                return csv_agrees(data, losses_csv(records))
             if name == "manifest.nc":
-                expected = netcdf_bytes(dataset(self._store, records))
-                return data == expected or _netcdf_agrees(_load(data), _load(expected))
+                return netcdf_agrees(data, netcdf_bytes(dataset(self._store, records)))
             decode(data, name)  # a sheet is a picture; whether it is that of the stimuli, a look tells
         except (OSError, ImageError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
             return False
@@ -293,33 +287,3 @@ def _of_layers(losses: Record, cell: Cell) -> Record:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _csv_agrees(data: bytes, expected: bytes) -> bool:
-    if data == expected:
-        return True
-    table, whole = (pd.read_csv(io.BytesIO(one), dtype=str, keep_default_na=False) for one in (data, expected))
-    later = whole.columns.difference(table.columns)
-    return LATER_COLUMNS.issuperset(later) and table.equals(whole.drop(columns=later))
-
-
-def _netcdf_agrees(table: xr.Dataset, whole: xr.Dataset) -> bool:
-    """Attributes are compared but for words about the variables, which may change from version to version."""
-    later = set(whole.variables) - set(table.variables)
-    return (
-        _attributes(table) == _attributes(whole)
-        and LATER_COLUMNS.issuperset(map(str, later))
-        and table.equals(whole.drop_vars(later))
-    )
-
-
-def _attributes(table: xr.Dataset) -> dict[str, Any]:
-    """Attributes of a manifest as they would be written today."""
-    lock = migrations.LOCK.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
-    return {**table.attrs, "protocol_lock": lock, "manifest_schema": None}
-
-
-def _load(data: bytes) -> xr.Dataset:
-    store = xr.backends.NetCDF4DataStore(netCDF4.Dataset("manifest.nc", memory=data))
-    with xr.open_dataset(store) as found:
-        return found.load()

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 # From the bottom up: a module imports only from rows above its own.
 ORDER = [
     ["errors", "graph", "labels", "json_text"],
-    ["migrations", "atomic", "name_patterns"],
+    ["migrations", "atomic", "name_patterns", "conditions", "response_files"],
     ["writer"],
     ["layers"],
     ["settings", "toml_lines", "photometry"],
@@ -52,6 +52,7 @@ ORDER = [
     ["record_form"],
     ["store", "contact_sheet", "doctor"],
     ["manifest"],
+    ["table_agreement"],
     ["derived", "results", "verify", "regenerate", "methods"],
     ["findings"],
     ["audit_losses"],

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stimkit.conditions import select
 from stimkit.errors import ProtocolError, UsageError
-from stimkit.manifest import select
 from stimkit.record import Record
 from stimkit.results import Results
 from stimkit.trials.balance import balance, longest_run, notes

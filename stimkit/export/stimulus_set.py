@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from stimkit.conditions import select
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.lock import plan_of
-from stimkit.manifest import attribute_names, factor_names, select, table
+from stimkit.manifest import attribute_names, factor_names, table
 from stimkit.methods import methods_paragraph
 from stimkit.record import Record
 from stimkit.store import RunStore

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stimkit.conditions import names_in, select
 from stimkit.errors import UsageError, did_you_mean
-from stimkit.manifest import attribute_names, factor_names, names_in, select, table
+from stimkit.manifest import attribute_names, factor_names, table
 from stimkit.record import Record
 from stimkit.trials.design import TrialDesign
 from stimkit.trials.sampling import Sampler
