@@ -71,7 +71,7 @@ def plan(
     if as_json:
         extra: dict[str, Any] = {"cells_list": listing} if cells else {}
         extra |= {"run": state} if state else {}
-        typer.echo(json_text({**summarize(made, device), **extra}))
+        typer.echo(json_text({**summarize(made, device), **extra}, ascii_only=True))
     elif cells:
         for cell in made.cells:
             typer.echo("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))

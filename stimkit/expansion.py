@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stimkit.errors import UsageError
+from stimkit.images import is_hidden
 from stimkit.labels import label_of
 from stimkit.name_patterns import PLACEHOLDER, matching, placeholders
 from stimkit.settings import Settings
@@ -183,7 +184,7 @@ def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[di
             yield dict(zip(names, values, strict=True))
         return
     place = root / PLACEHOLDER.split(pattern)[0].rpartition("/")[0]
-    files = (path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = (path for path in place.rglob("*") if path.is_file() and not is_hidden(path, place))
     there = sorted(path.relative_to(root).as_posix() for path in files)
     found = {name: values for name, values in matching(there, pattern).items() if _filled(pattern, values) == name}
     if not found:

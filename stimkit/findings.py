@@ -42,7 +42,7 @@ FINDINGS = {
 """Names of findings, the gravest first, and what they mean. Those of `stimkit.verify` are errors."""
 OUTLYING = ("log_loss_content", "log_loss_style", "evaluations", "mean_luminance", "rms_contrast", "clipped")
 MIN_REPLICATES = 5  # fewer have no median that one of them cannot move
-MIN_REPEATED = 20  # stimuli with replicates that a spread needs
+MIN_REPEATED = 20  # stimuli with replicates, of fewer than which the spread is unsure: the limit is doubled
 EQUALIZED = 0.02  # relative difference from a target of equalization
 CHANCE_PERCENTILE = 5.0
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
@@ -129,9 +129,10 @@ def outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -
         groups = known.groupby(varied) if varied else [((), known)]
         scale = float(known[variable].abs().max())
         groups_of_enough = [group for _, group in groups if len(group) >= MIN_REPLICATES]
-        if sum(map(len, groups_of_enough)) >= MIN_REPEATED:
+        if groups_of_enough:
             z = among_replicates([group[variable].to_numpy(float) for group in groups_of_enough], scale)
-            yield from _far("among its replicates", variable, pd.concat(groups_of_enough), z, limit, severity)
+            sure = limit if len(z) >= MIN_REPEATED else 2 * limit
+            yield from _far("among its replicates", variable, pd.concat(groups_of_enough), z, sure, severity)
         residuals = _residuals(known, variable, [name for name in varied if known[name].nunique() < len(known)])
         if residuals is not None:
             z = robust_z(residuals, scale)

@@ -28,6 +28,7 @@ FloatImage = NDArray[np.float32]  # (3, height, width)
 
 MAX_PIXELS = 64_000_000
 SRGB_GAMMA = 0.05  # relative difference of an exponent from 1 / 2.2 below which it means sRGB
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _HEIF = {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"}
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"})
 SKIMAGE_SAMPLES = (
@@ -73,8 +74,13 @@ def image_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in _SUFFIXES and not is_hidden(path, folder) and path.is_file()
     ]
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file, or a folder that it is in below `folder`, is hidden."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def decode(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
@@ -107,6 +113,7 @@ def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixel
     if getattr(image, "n_frames", 1) > 1:
         raise ImageError(f'image "{name}" has several frames; save the one you mean as PNG')
     profile = image.info.get("icc_profile") if to_srgb else None
+    is_file = image.format is not None
     exponent = image.info.get("gamma") if to_srgb and not profile and "srgb" not in image.info else None
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         what = "floating-point" if image.mode == "F" else "32-bit"
@@ -122,9 +129,11 @@ def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixel
     if image.mode == "P":  # a profile is that of the colours in the palette
         image = image.convert("RGB")
     if profile and image.mode in ("RGB", "CMYK", "L"):
-        image = _to_srgb(image, profile, name, is_grey=is_grey)
+        image = _to_srgb(image, profile, name, is_grey=is_grey, is_file=is_file)
     pixels = np.asarray(image.convert("RGB")).copy()
-    return pixels if exponent is None or abs(2.2 * exponent - 1) < SRGB_GAMMA else _from_gamma(exponent)[pixels]
+    if exponent is None or not 0.1 <= exponent <= 10 or abs(2.2 * exponent - 1) < SRGB_GAMMA:
+        return pixels
+    return np.asarray(_from_gamma(exponent)[pixels])
 
 
 def _from_gamma(exponent: float) -> NDArray[np.uint8]:
@@ -133,11 +142,14 @@ def _from_gamma(exponent: float) -> NDArray[np.uint8]:
     return np.round(255 * photometry.encode(light)).astype(np.uint8)
 
 
-def _to_srgb(image: Image.Image, profile: bytes, name: str, *, is_grey: bool) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: bytes, name: str, *, is_grey: bool, is_file: bool) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = _MODES.get(source.profile.xcolor_space.strip(), image.mode)
         if is_grey:  # and may have been given colours, or keep the profile of an image that had some
-            image = image.convert("L" if source.profile.xcolor_space.strip() == "GRAY" else "RGB")
+            image = image.convert(space)
+        elif space != image.mode and not is_file:
+            return image  # which was converted in memory, where Pillow keeps the profile of what it was
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         raise ImageError(

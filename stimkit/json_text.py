@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 
-def json_text(value: Any, indent: int | None = 1) -> str:
+def json_text(value: Any, indent: int | None = 1, *, ascii_only: bool = False) -> str:
     """Write a value as JSON: infinity as the text "inf", as in tables; NaN as null. NumPy's numbers are numbers."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -31,7 +31,7 @@ TERMS = ("content", "style", "total")
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
 NAMES = ("content", "style", "mask", "content_layers", "style_layers")
 """Factors whose levels are names, also where they are digits."""
-_NUMBER = r"-?(0|[1-9]\d*)(\.\d*[1-9])?(e-?\d+)?|inf"
+_NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?(e-?\d+)?|inf"
 _EXACT_DIGITS = 15  # more than that a double does not hold
 _BY_CHANNEL = ("mean_r", "mean_g", "mean_b")
 
@@ -69,7 +69,9 @@ def numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:
     given = labels[labels.notna() & (labels != "")].astype(str)
     if not len(given) or not given.str.fullmatch(_NUMBER).all() or given.str.len().max() > _EXACT_DIGITS:
         return labels
-    return pd.to_numeric(given).reindex(labels.index)
+    numbers = pd.to_numeric(given)
+    finite = np.isfinite(numbers) | (given == "inf")
+    return numbers.reindex(labels.index) if finite.all() and numbers.nunique() == given.nunique() else labels
 
 
 def manifest_csv(records: Sequence[Record]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,20 @@ IN_WORDS = {
 """Settings that the sentences of the paragraph name."""
 
 
-def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mapping[str, Any]) -> str:
-    """Describe how the stimuli of a run were made, in a paragraph for a methods section."""
-    whole, records = records, [record for record in records if record["role"] == "main"]
+def methods_paragraph(
+    plan: Plan,
+    records: Sequence[Record],
+    environments: Mapping[str, Any],
+    *,
+    shown: Container[str] | None = None,
+) -> str:
+    """Describe how the stimuli of a run were made, in a paragraph for a methods section.
+
+    Where only some are `shown`, by id, it is about those; all of them stood the tests of acceptance.
+    """
+    judged = [record for record in records if record["role"] == "main"]
+    whole = [record for record in records if shown is None or record["stimulus_id"] in shown]
+    records = [record for record in whole if record["role"] == "main"]
     accepted = [record for record in records if record["status"] == "accepted"]
     cells = [plan.by_id[record["stimulus_id"]] for record in records]
     settings = [cell.settings for cell in cells or plan.design]
@@ -49,7 +60,7 @@ def methods_paragraph(plan: Plan, records: Sequence[Record], environments: Mappi
         *_control_sentences(settings, records),
         _further(settings),
         _outcome(accepted),
-        _acceptance(plan, records),
+        _acceptance(plan, judged),
         _controls(whole),
     ]
     return " ".join(sentence for sentence in sentences if sentence)

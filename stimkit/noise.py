@@ -20,7 +20,7 @@ def white_noise(seed: int, height: int, width: int, contrast: float = 1.0) -> Fl
 
 
 def sloped_noise(seed: int, height: int, width: int, contrast: float, slope: float) -> FloatImage:
-    """White noise of a seed whose amplitudes are made to fall as 1 / frequency^slope, its variance kept.
+    """White noise of a seed whose amplitudes are made to fall as 1 / frequency^slope; channels keep their variance.
 
     (3, height, width) float32 around mid-grey; values may leave 0 to 1. They are whole multiples of 2^-20, so that the
     last digits of a Fourier transform, which differ between machines, do not.
@@ -29,5 +29,5 @@ def sloped_noise(seed: int, height: int, width: int, contrast: float, slope: flo
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf if slope else 1.0
     sloped = np.fft.irfft2(np.fft.rfft2(noise) * frequency**-slope, s=(height, width))
-    sloped *= noise.std() / sloped.std()
+    sloped *= (noise.std((1, 2)) / sloped.std((1, 2)))[:, None, None]
     return (0.5 + np.round(sloped * 2.0**20) * 2.0**-20).astype(np.float32)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from stimkit.aperture import aperture, diameter_px
-from stimkit.settings import POOLS, OutputSettings, Settings
+from stimkit.settings import POOLS, Settings
 
 EQUALIZE_KEYS = ("equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum")
 
@@ -30,8 +30,6 @@ def impossible(
     if settings.regions == "grid" and min(settings.size) // deepest_stride < settings.region_count:
         positions = min(settings.size) // deepest_stride
         yield "region_count", f"is more than the {positions} positions of a side of the deepest style layer"
-    if settings.transfer != "gamma" and settings.gamma != OutputSettings().gamma:
-        yield "gamma", f'is the exponent of a display with transfer = "gamma", not "{settings.transfer}"'
     for key in EQUALIZE_KEYS:
         wanted = getattr(settings, key)
         kind = POOLS.get(wanted, wanted) if isinstance(wanted, str) else "none"

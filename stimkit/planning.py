@@ -38,7 +38,12 @@ def plan(protocol: Protocol | str | Path) -> Plan:
         for spec in protocol.levels("weights")
         for preprocessing in protocol.levels("preprocessing")
     }
-    return cross(protocol, inputs, sources)
+    made = cross(protocol, inputs, sources)
+    # What was made before these rules were known is still what it is, so that locks are not held to them.
+    _check_names(made.design, protocol)
+    _check_replicates(made.design, protocol)
+    _check_gamma(protocol)
+    return made
 
 
 def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]) -> Plan:
@@ -48,7 +53,6 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     identities = Identities(protocol, inputs, sources)
     cells = list(_cells(protocol, identities))
     _check_outputs(cells, protocol, inputs)
-    _check_names(cells, protocol)
     _check_distinct(cells, protocol)
     subsets = {
         (name, loss): _weighted(protocol.layers.style[name], loss, "style")
@@ -229,9 +233,20 @@ def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
             first, other = twin.levels[differing[0]], cell.levels[differing[0]]
             message = f'"{first}" and "{other}" are the same image or value; keep one'
             raise _factor_problem(protocol, differing[0], message)
+
+
+def _check_replicates(cells: Sequence[Cell], protocol: Protocol) -> None:
+    for cell in cells:
         if cell.replicate > 1 and not cell.settings.draws_noise:
             message = f'replicates differ in their noise, and init = "{cell.settings.init}" has none: leave them out'
             raise _factor_problem(protocol, "replicate", message)
+
+
+def _check_gamma(protocol: Protocol) -> None:
+    if protocol.levels("gamma") != (Settings().gamma,) and "gamma" not in protocol.levels("transfer"):
+        section = "factors" if getattr(protocol.factors, "gamma", None) is not None else SECTION_OF["gamma"]
+        message = 'is the exponent of a display with transfer = "gamma", which no cell has'
+        raise ProtocolError([Problem(f"{section}.gamma", message, protocol.line(section, "gamma"))], protocol.file)
 
 
 def _factor_problem(protocol: Protocol, factor: str, message: str) -> ProtocolError:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
 import re
-import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,19 +42,12 @@ def _read(path: Path, data: bytes) -> pd.DataFrame:
     """The table in a file of responses, with a column `stimulus_id` for every stimulus of a trial."""
     try:
         if path.suffix.lower() == ".xlsx":
-            rows = _typed_columns(pd.read_excel(io.BytesIO(data), dtype="string", keep_default_na=False))
+            rows = _sheet(data)
         elif path.suffix.lower() == ".json":
             rows = _json(_text(data))
         else:
-            rows = _separated(_text(data), path)
-    except (
-        ValueError,
-        RecursionError,
-        KeyError,
-        zipfile.BadZipFile,
-        pd.errors.ParserWarning,
-        pd.errors.ParserError,
-    ) as error:
+            rows = _separated(_text(data))
+    except (ValueError, RecursionError, csv.Error, pd.errors.ParserError) as error:
         raise UsageError(f"{path} is no table: {error}") from error
     for name in [name for name in rows.columns if _FILE.fullmatch(name)]:
         place = name.removeprefix("stim_file")
@@ -87,20 +79,34 @@ def _text(data: bytes) -> str:
         return data.decode("cp1252")
 
 
-def _separated(text: str, path: Path) -> pd.DataFrame:
+def _sheet(data: bytes) -> pd.DataFrame:
+    """The first sheet of an Excel file."""
+    try:
+        rows = pd.read_excel(io.BytesIO(data), dtype="string", keep_default_na=False)
+    except Exception as error:  # a damaged file raises whatever its parts are
+        raise ValueError(f"it is no Excel file: {error}") from error
+    return _typed_columns(rows.rename(columns=str))
+
+
+def _separated(text: str) -> pd.DataFrame:
     """A table with commas, tabs, or the semicolons that spreadsheets write where numbers have decimal commas."""
     header = text.split("\n", 1)[0]
-    separator = "\t" if path.suffix.lower() == ".tsv" else ";" if header.count(";") > header.count(",") else ","
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # of a first row that has more values than columns
-        rows = pd.read_csv(io.StringIO(text), sep=separator, dtype="string", keep_default_na=False, index_col=False)
-    rows = rows.loc[:, [not str(name).startswith("Unnamed: ") for name in rows.columns]]
-    return _typed_columns(rows, decimal_commas=separator != ",")
+    separator = max(",;\t", key=header.count)
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    width = len(rows[0]) if rows else 0
+    for number, row in enumerate(rows, 1):
+        if any(row[width:]):  # which would move what follows it into other columns
+            raise ValueError(f"row {number} has more values than there are columns")
+    plain = io.StringIO()
+    csv.writer(plain).writerows(row[:width] for row in rows)
+    found = pd.read_csv(io.StringIO(plain.getvalue()), dtype="string", keep_default_na=False, index_col=False)
+    points = any(found[name].str.fullmatch(r"[+-]?\d+\.\d+").any() for name in found.columns)
+    return _typed_columns(found, decimal_commas=separator == ";" and not points)
 
 
 def _typed_columns(rows: pd.DataFrame, *, decimal_commas: bool = False) -> pd.DataFrame:
     found = {}
-    for name in rows.columns:
+    for name in (name for name in rows.columns if not name.startswith("Unnamed: ")):
         values = rows[name]
         if decimal_commas and values.str.fullmatch(r"([+-]?\d+(,\d+)?)?").all():
             values = values.str.replace(",", ".")

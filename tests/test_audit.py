@@ -439,6 +439,14 @@ def test_clean_replicates_have_no_outliers() -> None:
     assert np.abs(z[7, 2]) > 5 and np.abs(z[7, [0, 1, 3, 4]]).max() < 5
 
 
+def test_an_outlier_in_a_small_set() -> None:
+    table = stimuli(12)
+    table["style"] = "a"
+    assert set(names(table)) == set()
+    table.loc[4, "mean_luminance"] = 5.0
+    assert set(names(table)) == {("outlier", "warning", "s4")}
+
+
 def test_an_outlier_among_replicates_and_in_the_design() -> None:
     table = stimuli(24)
     table.loc[4, "mean_luminance"] = 0.9

@@ -104,7 +104,8 @@ def test_grey_images_keep_the_profile_of_a_colour_image_or_their_own() -> None:
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    for name in ("a.png", "._a.png", ".hidden.png"):
+    (tmp_path / ".cache").mkdir()
+    for name in ("a.png", "._a.png", ".hidden.png", ".cache/b.png"):
         (tmp_path / name).write_bytes(encode_png(RAMP))
     assert [path.name for path in image_files(tmp_path)] == ["a.png"]
 
@@ -112,7 +113,7 @@ def test_hidden_files_are_no_images(tmp_path: Path) -> None:
 def test_the_exponent_of_a_png_is_used() -> None:
     """gAMA 1: values are light; one of 1 / 2.2, or beside the mark of sRGB, says nothing new."""
     values = np.full((8, 8, 3), 55, np.uint8)  # 0.2159 of the light is mid-grey
-    for exponent, expected in ((1.0, 128), (1 / 2.2, 55), (1 / 1.8, 71)):
+    for exponent, expected in ((1.0, 128), (1 / 2.2, 55), (1 / 1.8, 71), (0.0, 55)):
         info = PngInfo()
         info.add(b"gAMA", struct.pack(">I", round(1e5 * exponent)))
         data = saved(Image.fromarray(values), pnginfo=info)
@@ -195,7 +196,7 @@ def test_sloped_noise_has_its_spectrum_and_the_variance_of_white_noise(slope: fl
     inside = (frequency > 0.03) & (frequency < 0.5)
     found = np.polyfit(np.log(frequency[inside]), np.log(power[inside]) / 2, 1)[0]
     assert found == pytest.approx(-slope, abs=0.03)
-    assert noise.std((1, 2, 3)) == pytest.approx(white.std((1, 2, 3)), rel=0.01)
+    assert noise.std((2, 3)) == pytest.approx(white.std((2, 3)), rel=1e-4)
     assert noise.mean((2, 3)) == pytest.approx(0.5, abs=1e-6)
     assert (noise * 2.0**20 == np.round(noise * 2.0**20)).all(), "digits that differ between machines are not there"
     again = sloped_noise(3, 96, 128, 0.3, slope)

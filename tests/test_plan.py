@@ -16,7 +16,7 @@ from PIL import Image
 import stimkit
 from stimkit.errors import ProtocolError
 from stimkit.lock import lock_of, plan_of
-from stimkit.planning import default_layer_weight
+from stimkit.planning import cross, default_layer_weight
 from stimkit.summary import paper_to_mean, summarize
 from tests.conftest import document, small_plan
 
@@ -144,7 +144,7 @@ def test_levels_that_would_look_the_same_are_refused(factors: dict[str, object],
     ("sections", "message"),
     [
         ({"factors": {"replicate": 2}, "synthesis": {"init": "content"}}, 'and init = "content" has none'),
-        ({"factors": {"gamma": [1.8, 2.2]}}, 'is the exponent of a display with transfer = "gamma", not "srgb"'),
+        ({"factors": {"gamma": [1.8, 2.2]}}, 'is the exponent of a display with transfer = "gamma", which no cell has'),
         ({"factors": {"content": ["cat", "cat"], "ratio": [1e-5, 1e-5]}, "design": {"zip": [["content", "ratio"]]}},
          "two cells have the levels style cup, style_layers one, ratio 1e-05, content cat"),
         ({"images": {"content": {"x" * 200: "skimage:rocket"}}}, "makes a file name of 2.. characters"),
@@ -154,6 +154,21 @@ def test_levels_that_would_look_the_same_are_refused(factors: dict[str, object],
 def test_designs_that_cannot_mean_what_they_say_are_refused(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
         small_plan(**sections)
+
+
+def test_a_gamma_goes_with_a_display_that_has_one() -> None:
+    output = {"gamma": 2.0}
+    assert len(small_plan(factors={"transfer": ["srgb", "gamma"]}, output=output).cells) == 8
+    with pytest.raises(ProtocolError, match=r"output\.gamma"):
+        small_plan(output=output)
+
+
+def test_what_was_planned_before_a_rule_is_read_all_the_same() -> None:
+    known = small_plan(synthesis={"init": "content"})
+    document_of_then = document(factors={"replicate": 2, "gamma": [1.8, 2.2]}, synthesis={"init": "content"})
+    made = cross(stimkit.Protocol.from_dict(document_of_then), known.inputs, known.weights)
+    again = plan_of(json.loads(json.dumps(lock_of(made))))
+    assert [cell.id for cell in again.cells] == [cell.id for cell in made.cells] and len(made.cells) == 16
 
 
 def test_replicates_without_noise_are_possible_with_dithering() -> None:

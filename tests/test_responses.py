@@ -145,6 +145,10 @@ def test_tables_of_spreadsheets(small_run: Results, ids: list[str], tmp_path: Pa
     for name in ("a.xlsx", "b.csv", "c.csv"):
         found = join(small_run.path, [tmp_path / name]).responses
         assert list(zip(found["participant"], found["stimulus_id"], found["rt"], strict=True)) == rows
+    (tmp_path / "e.txt").write_text(text.replace(";", "\t").replace(",", "."), encoding="utf-16")  # "Unicode text"
+    assert list(join(small_run.path, [tmp_path / "e.txt"]).responses["rt"]) == [0.523, 1.0]
+    lists = f"stimulus_id\tchosen\n{ids[0]}\t1,2\n{ids[1]}\t3,4\n"
+    assert list(join(small_run.path, [written(tmp_path / "f.tsv", lists)]).responses["chosen"]) == ["1,2", "3,4"]
     (tmp_path / "d.xlsx").write_bytes(b"no spreadsheet")
     with pytest.raises(UsageError, match="is no table"):
         join(small_run.path, [tmp_path / "d.xlsx"])
@@ -153,8 +157,10 @@ def test_tables_of_spreadsheets(small_run: Results, ids: list[str], tmp_path: Pa
 def test_a_row_with_more_values_than_columns_is_an_error(small_run: Results, ids: list[str], tmp_path: Path) -> None:
     """A comma in a comment must not move what follows it into other columns."""
     row = f"{ids[0]},looks like cat, 1 dog,4,0.7\n"
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match="row 2 has more values than there are columns"):
         join(small_run.path, [written(tmp_path / "a.csv", "stimulus_id,comment,response,rt\n" + row)])
+    trailing = written(tmp_path / "b.csv", f"stimulus_id,rt\n{ids[0]},3,\n{ids[1]},4,,\n")
+    assert list(join(small_run.path, [trailing]).responses["rt"]) == [3, 4]
 
 
 def test_labels_stay_what_they_are(small_run: Results, ids: list[str], tmp_path: Path) -> None:

@@ -451,11 +451,10 @@ def test_trying_a_failed_cell_again_repeats_its_last_attempt(tmp_path: Path) -> 
     )
     stimkit.run(plan, tmp_path / "run", device="cpu")
     first = stimkit.open_run(tmp_path / "run").records
-    stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True)
+    assert stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True).made == 2
     for stimulus_id, record in stimkit.open_run(tmp_path / "run").records.items():
         assert [one["seed"] for one in record["attempts"]] == [one["seed"] for one in first[stimulus_id]["attempts"]]
         assert (record["attempt"], len(record["attempts"])) == (3, 3)
-        assert record["created_utc"] >= first[stimulus_id]["created_utc"]
 
 
 @pytest.mark.parametrize("folder", ["stimuli", "traces"])

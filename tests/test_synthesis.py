@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import stimkit
 from stimkit.batch import Assembly, Batch
@@ -226,6 +226,17 @@ def test_a_pillow_image_is_taken_as_its_file_is(tmp_path: Path) -> None:
         with Image.open(path) as image:
             first, second = (stimkit.synthesize(one, None, device="cpu", **as_it_is) for one in (path, image))
         assert np.array_equal(first.image, second.image), path.name
+
+
+def test_a_converted_image_forgets_its_profile() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(np.full((32, 32, 3), 100, np.uint8))
+    image.info["icc_profile"] = srgb
+    result = stimkit.synthesize(
+        image.convert("CMYK"), None, ratio=float("inf"), init="content", size=32, max_evaluations=0,
+        content_layers=["conv1_1"], device="cpu",
+    )  # fmt: skip
+    assert abs(int(result.pixels[0, 0, 0]) - 100) <= 2
 
 
 def test_synthesize_explains_mistakes() -> None:

@@ -37,7 +37,7 @@ def write(stimuli: StimulusSet, folder: Path, library: Mapping[str, bytes]) -> N
     stimuli.copy_stimuli(folder / "stimuli")
     (folder / "lists").mkdir()
     for participant, rows in stimuli.lists.table.groupby("participant"):
-        listed = json_text(rows.astype(object).to_dict("records"), indent=None)
+        listed = json_text(rows.astype(object).where(rows.notna(), None).to_dict("records"), indent=None)
         (folder / "lists" / f"{participant}.json").write_text(listed, encoding="utf-8")
     write_settings(stimuli, folder)
     for name in PAGES:

@@ -100,7 +100,9 @@ def stimulus_set(
         attributes=attributes,
         lists=lists,
         has_design=design is not None,
-        methods=methods_paragraph(plan, chosen, store.environments()),
+        methods=methods_paragraph(
+            plan, store.records(), store.environments(), shown={record["stimulus_id"] for record in chosen}
+        ),
         records={record["filename"]: record for record in chosen},
         folder=store.path / "stimuli",
     )
