@@ -30,7 +30,7 @@ def methods_paragraph(
 ) -> str:
     """Describe how the stimuli of a run were made, in a paragraph for a methods section.
 
-    Where only some are `shown`, by id, it is about those; all of them stood the tests of acceptance.
+    Where only some are `shown`, by id, it is about those; how many were accepted is said of all.
     """
     judged = [record for record in records if record["role"] == "main"]
     whole = [record for record in records if shown is None or record["stimulus_id"] in shown]
@@ -42,8 +42,8 @@ def methods_paragraph(
     weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
     torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
     devices = _listed(str(one.get("device_name")) for one in environments.values())
-    shown = {name: {cell.levels[name] for cell in cells or plan.design} for name in plan.factors}
-    design = ", ".join(f"{name} ({len(levels)})" for name, levels in shown.items())
+    varied = {name: {cell.levels[name] for cell in cells or plan.design} for name in plan.factors}
+    design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
     versions = _listed(record["stimkit_version"] for record in records)
     pooling = _listed(one.pooling for one in settings)
     rescaled = ", filters rescaled to unit mean activation" if all(one.normalize for one in settings) else ""

@@ -46,6 +46,10 @@ def environment_id(environment: Mapping[str, Any]) -> str:
     return "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
 
 
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
 @dataclass(frozen=True)
 class RunState:
     """How far a run is: ids of its cells, in the order of the plan."""
@@ -97,7 +101,8 @@ class RunStore:
         known = self.planned_ids()
         foreign = known - plan.by_id.keys()
         if foreign:
-            before = {(one["kind"], one["name"]): one["pixel_sha256"] for one in self.lock_contents()["inputs"]}
+            inputs = self.lock_contents()["inputs"]
+            before = {(one.get("kind"), one.get("name")): one.get("pixel_sha256") for one in inputs}
             changed = [
                 f"the {one.kind} image {one.name} is another one now"
                 for one in plan.inputs
@@ -164,11 +169,13 @@ class RunStore:
     def environments(self) -> dict[str, Any]:
         """Return every environment that cells were made in, by the id in their records."""
         try:
-            environments: dict[str, Any] = json.loads((self.path / "environment.json").read_bytes())
+            environments = json.loads((self.path / "environment.json").read_bytes(), parse_constant=_no_number)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
+        if not isinstance(environments, dict):
+            raise RunFolderError(f"{self.path / 'environment.json'} holds no environments")
         return environments
 
     @property

@@ -75,6 +75,8 @@ def npz(path: Path) -> None:
         (lambda run: half_a_stimulus(run), "stimulus_altered"),
         (lambda run: (run / "environment.json").unlink(), "record_altered"),
         (lambda run: edit(run / "environment.json", newer_torch), "environment_damaged"),
+        (lambda run: (run / "environment.json").write_text('{"e": NaN}'), "environment_damaged"),
+        (lambda run: (run / "environment.json").write_text("[]"), "environment_damaged"),
         (lambda run: (run / "contact_sheet.png").write_bytes(b"no picture"), "table_altered"),
     ],
 )
