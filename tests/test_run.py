@@ -330,7 +330,14 @@ def wait_for_records(run: Path, count: int) -> None:
     raise AssertionError("the run never got going")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_signals_keep_what_is_complete(number: int, code: int, tmp_path: Path) -> None:
     run, protocol = tmp_path / "run", write_slow_protocol(tmp_path)
     process = start(protocol, run, "--batch-size", "2")

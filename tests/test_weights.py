@@ -222,7 +222,7 @@ def test_a_file_put_there_by_hand_is_found(
 @pytest.fixture(scope="session")
 def fitted() -> list[tuple[Weights, dict[str, np.ndarray]]]:
     images = read_images(["skimage:chelsea", "skimage:coffee"], Path())[:, :, ::2, ::2]
-    return [fit_weights(images, "mine", patches=700) for _ in range(2)]
+    return [fit_weights(images, "mine", patches=400) for _ in range(2)]
 
 
 def test_fit_gives_the_same_digest_again(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
