@@ -99,10 +99,8 @@ def audit(
     again: Rows = {}
     if losses:
         missing = _missing(plan, source)
-        found += [Finding("losses_not_checked", "warning", "", problem) for problem in missing.values()]
-        known = {path: record for path, record in made.items() if not missing.keys() & _inputs_of(record, plan)}
         remeasurement = Remeasurement(plan, source, place, without=missing)
-        again, wrong = _losses(known, store, remeasurement, partial(report, "losses again"))
+        again, wrong = _losses(made, store, remeasurement, missing, partial(report, "losses again"))
         found += wrong
     stimuli = _table(store, records, statistics, again)
     factors = factor_names(records)
@@ -156,13 +154,21 @@ def _inputs_of(record: Record, plan: Plan) -> set[InputKey]:
 
 
 def _losses(
-    made: Mapping[Path, Record], store: RunStore, again: Remeasurement, on_count: OnCount
+    made: Mapping[Path, Record],
+    store: RunStore,
+    again: Remeasurement,
+    missing: Mapping[InputKey, str],
+    on_count: OnCount,
 ) -> tuple[Rows, list[Finding]]:
-    """Losses of the stimuli, computed again, by id; and those that are not what their records say."""
+    """Losses of the stimuli, computed again, by id; and those that are not what their records say.
+
+    Stimuli of `missing` images are left out, which is said.
+    """
     rows: Rows = {}
-    findings: list[Finding] = []
+    findings = [Finding("losses_not_checked", "warning", "", problem) for problem in missing.values()]
+    known = {path: record for path, record in made.items() if not missing.keys() & _inputs_of(record, again.plan)}
     try:
-        for stimulus_id, row, wrong in losses_again(made, store.trace, again, on_count):
+        for stimulus_id, row, wrong in losses_again(known, store.trace, again, on_count):
             rows[stimulus_id] = row
             findings += wrong
     except (ImageError, WeightsError) as error:

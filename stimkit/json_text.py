@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 
 def json_text(value: Any, indent: int | None = 1, *, ascii_only: bool = False) -> str:
     """Write a value as JSON: infinity as the text "inf", as in tables; NaN as null. NumPy's numbers are numbers."""
     return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as a JSON file for people and programs."""
+    path.write_text(json_text(value) + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

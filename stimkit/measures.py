@@ -212,14 +212,12 @@ def _measure_file(path: Path, reference: Pixels | None, settings: Settings | Non
 
 def _read(path: Path, settings: Settings | None) -> tuple[Shown, str]:
     """An image as it is seen, and the digest of its values."""
-    if settings is None:
-        try:
-            pixels = decode_image(path.read_bytes(), path.name)
-        except OSError as error:
-            raise ImageError(f'image "{path.name}" cannot be read: {error.strerror or error}') from error
-        return pixels, pixel_digest(pixels)
     try:
-        values = decode_values(path.read_bytes(), path.name)
+        data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if settings is None:
+        pixels = decode_image(data, path.name)
+        return pixels, pixel_digest(pixels)
+    values = decode_values(data, path.name)
     return shown(values, settings), values_digest(values)

@@ -27,7 +27,7 @@ def sloped_noise(seed: int, height: int, width: int, contrast: float, slope: flo
     """
     noise = white_noise(seed, height, width, contrast).astype(np.float64) - 0.5
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-    frequency[0, 0] = np.inf if slope else 1.0
+    frequency[0, 0] = np.inf
     sloped = np.fft.irfft2(np.fft.rfft2(noise) * frequency**-slope, s=(height, width))
     sloped *= (noise.std((1, 2)) / sloped.std((1, 2)))[:, None, None]
     return (0.5 + np.round(sloped * 2.0**20) * 2.0**-20).astype(np.float32)

@@ -72,8 +72,6 @@ def make_record(
     """
     measured = (synthesis.initial, synthesis.optimized, stimulus.equalized, stimulus.measured)
     stages = {stage: losses for stage, losses in zip(STAGES, measured, strict=True) if losses is not None}
-    basic = basic_measures(stimulus.shown)
-    inside = stimulus.inside or Light(basic["mean_luminance"], basic["rms_contrast"])
     record = {
         "schema": migrations.RECORD.current,
         "stimulus_id": cell.id,
@@ -88,14 +86,8 @@ def make_record(
         "height_px": cell.settings.height,
         "width_px": cell.settings.width,
         **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True)),
-        "mean_luminance_optimized": stimulus.light.mean,
-        "rms_contrast_optimized": stimulus.light.contrast,
-        "equalize_error": stimulus.equalize_error,
         "titrate_error": titrate_error,
-        **basic,
-        **dict(zip(INSIDE, (inside.mean, inside.contrast), strict=True)),
-        "clip_low_frac": stimulus.clipped[0],
-        "clip_high_frac": stimulus.clipped[1],
+        **_statistics(stimulus),
         "file_sha256": stimulus.file_sha256,
         "pixel_sha256": values_digest(stimulus.values),
         "trace_sha256": trace_digest(synthesis.trace),
@@ -107,6 +99,21 @@ def make_record(
     failure = _failure(synthesis, stimulus)
     record |= {"status": "failed", "status_reason": failure} if failure else judged(record, plan)
     return {**record, "attempts": [*earlier, {key: record[key] for key in migrations.ATTEMPT_KEYS}]}
+
+
+def _statistics(stimulus: Stimulus) -> Record:
+    """Light before equalization, in the file and inside the aperture; what was clipped."""
+    basic = basic_measures(stimulus.shown)
+    inside = stimulus.inside or Light(basic["mean_luminance"], basic["rms_contrast"])
+    return {
+        "mean_luminance_optimized": stimulus.light.mean,
+        "rms_contrast_optimized": stimulus.light.contrast,
+        "equalize_error": stimulus.equalize_error,
+        **basic,
+        **dict(zip(INSIDE, (inside.mean, inside.contrast), strict=True)),
+        "clip_low_frac": stimulus.clipped[0],
+        "clip_high_frac": stimulus.clipped[1],
+    }
 
 
 def lost_record(

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ _NO_VALUE = {"", "null", "NaN", "None", "n/a", "NA"}
 _EXACT = 2**53  # whole numbers beyond are identifiers
 
 
-def read_all(paths: Sequence[Path]) -> Iterator[pd.DataFrame]:
-    """The tables in files of responses, which know their files by name, or by path where names are the same."""
+def read_all(paths: Sequence[Path]) -> tuple[list[pd.DataFrame], dict[Path, str]]:
+    """The tables in files of responses, and the sha256 of the files.
+
+    Tables know their files by name, or by path where names are the same.
+    """
     distinct = len({path.name for path in paths}) == len(paths)
     known: dict[str, Path] = {}
+    tables = []
     for path in paths:
         try:
             data = path.read_bytes()
@@ -35,7 +39,8 @@ def read_all(paths: Sequence[Path]) -> Iterator[pd.DataFrame]:
         twin = known.setdefault(hashlib.sha256(data).hexdigest(), path)
         if twin is not path:
             raise UsageError(f"{path} has the same contents as {twin}; give each file once")
-        yield _read(path, data).assign(response_file=path.name if distinct else path.as_posix())
+        tables.append(_read(path, data).assign(response_file=path.name if distinct else path.as_posix()))
+    return tables, {path: digest for digest, path in known.items()}
 
 
 def _read(path: Path, data: bytes) -> pd.DataFrame:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,8 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
     )
     factors, attributes = factor_names(records), attribute_names(records)
     wanted = _wanted(manifest, (*factors, *attributes), columns)
-    read = pd.concat(read_all([Path(file) for file in files]), ignore_index=True) if files else pd.DataFrame()
+    tables, digests = read_all([Path(file) for file in files])
+    read = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if read.empty:
         raise UsageError(f"there are no responses in {', '.join(map(str, files)) or 'no file'}")
     places = _places(read)
@@ -85,7 +85,7 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
         unknown=unknown,
         without_stimulus=int((~shown).sum()),
         unanswered=tuple(str(one) for one in accepted if one not in answered),
-        dataset=_dataset(joined, manifest, wanted, (*factors, *attributes), files),
+        dataset=_dataset(joined, manifest, wanted, (*factors, *attributes), digests),
     )
 
 
@@ -171,7 +171,7 @@ def _dataset(
     manifest: pd.DataFrame,
     wanted: Sequence[str],
     design: Sequence[str],
-    files: Sequence[str | Path],
+    digests: Mapping[Path, str],
 ) -> xr.Dataset:
     described = {column.name: column for column in COLUMNS}
     variables: dict[str, Any] = {}
@@ -183,7 +183,8 @@ def _dataset(
         attributes |= {"units": column.units} if column and column.units else {}
         target = coordinates if base in (*design, "participant") or ID_COLUMN.fullmatch(name) else variables
         target[name.replace("/", "_")] = ("row", _plain(joined[name]), attributes)
-    return xr.Dataset(variables, coordinates, {"stimkit_version": __version__, "response_files": _sources(files)})
+    sources = json.dumps({str(file): f"sha256:{digest}" for file, digest in digests.items()})
+    return xr.Dataset(variables, coordinates, {"stimkit_version": __version__, "response_files": sources})
 
 
 def _plain(values: Any) -> Any:
@@ -194,10 +195,6 @@ def _plain(values: Any) -> Any:
         whole = pd.api.types.is_integer_dtype(values) and not values.isna().any()
         return values.to_numpy(np.int64) if whole else values.to_numpy(float, na_value=np.nan)
     return values.astype(object).where(values.notna(), "").map(str).to_numpy(object)
-
-
-def _sources(files: Sequence[str | Path]) -> str:
-    return json.dumps({str(file): f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}" for file in files})
 
 
 def counts(joined: Joined) -> Iterator[str]:

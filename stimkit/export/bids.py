@@ -14,7 +14,7 @@ import pandas as pd
 from stimkit import __version__
 from stimkit.export.dictionary import dictionary, levels_of
 from stimkit.export.stimulus_set import StimulusSet
-from stimkit.json_text import json_text
+from stimkit.json_text import write_json
 
 BIDS_VERSION = "1.10.0"
 README = """# {name}: {count} stimuli
@@ -39,14 +39,14 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     """Write dataset_description.json, README.md, stimuli/ with table and sidecars, and trial lists as source data."""
     names = {str(one): f"stim-{one}_image.png" for one in stimuli.table["stimulus_id"]}
     stimuli.copy_stimuli(folder / "stimuli", names)
-    _json(folder / "dataset_description.json", _description(stimuli))
+    write_json(folder / "dataset_description.json", _description(stimuli))
     table = _draft_table(stimuli, names)
     _tsv(folder / "stimuli" / "stimuli.tsv", table)
-    _json(folder / "stimuli" / "stimuli.json", _columns(stimuli, table))
+    write_json(folder / "stimuli" / "stimuli.json", _columns(stimuli, table))
     for row in stimuli.table.to_dict("records"):
         values = {str(name): value for name, value in row.items() if name != "stim_file" and not pd.isna(value)}
         sidecar = {"Description": _described(stimuli, row), "Stimkit": values}
-        _json(folder / "stimuli" / f"{Path(names[row['stimulus_id']]).stem}.json", sidecar)
+        write_json(folder / "stimuli" / f"{Path(names[row['stimulus_id']]).stem}.json", sidecar)
     trials = ""
     if stimuli.has_design:
         (folder / "sourcedata").mkdir()
@@ -102,7 +102,3 @@ def _lists(stimuli: StimulusSet, names: dict[str, str]) -> pd.DataFrame:
 
 def _tsv(path: Path, table: pd.DataFrame) -> None:
     table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-
-
-def _json(path: Path, value: Any) -> None:
-    path.write_text(json_text(value) + "\n", encoding="utf-8")

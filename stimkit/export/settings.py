@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stimkit.export.stimulus_set import StimulusSet
+from stimkit.json_text import write_json
 from stimkit.photometry import encode
 from stimkit.record import Record
 from stimkit.trials.files import described_as
@@ -27,8 +27,7 @@ def settings(stimuli: StimulusSet) -> dict[str, Any]:
 
 def write_settings(stimuli: StimulusSet, folder: Path) -> None:
     """Write settings.json, which the experiments read."""
-    described = json.dumps(settings(stimuli), indent=1, ensure_ascii=False)
-    (folder / "settings.json").write_text(described + "\n", encoding="utf-8")
+    write_json(folder / "settings.json", settings(stimuli))
 
 
 def background(stimuli: StimulusSet) -> float:

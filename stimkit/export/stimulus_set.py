@@ -78,7 +78,8 @@ def stimulus_set(
     or has no such stimulus, `UsageError` for a condition or columns that do not fit, `ProtocolError` for the design.
     """
     store = RunStore.open(run)
-    records = [record for record in store.records() if record["status"] != "failed"]
+    complete = store.records()
+    records = [record for record in complete if record["status"] != "failed"]
     chosen = _chosen(records, where, status) if design is None else records
     if not chosen:
         raise RunFolderError(f"{run} has no stimulus that is {' or '.join(status)}")
@@ -101,7 +102,7 @@ def stimulus_set(
         lists=lists,
         has_design=design is not None,
         methods=methods_paragraph(
-            plan, store.records(), store.environments(), shown={record["stimulus_id"] for record in chosen}
+            plan, complete, store.environments(), shown={record["stimulus_id"] for record in chosen}
         ),
         records={record["filename"]: record for record in chosen},
         folder=store.path / "stimuli",

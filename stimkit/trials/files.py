@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from stimkit import __version__
 from stimkit.atomic import whole_folder
+from stimkit.json_text import write_json
 from stimkit.manifest import csv_bytes
 from stimkit.trials.balance import balance, notes
 from stimkit.trials.lists import TrialLists
@@ -27,8 +27,7 @@ def save(lists: TrialLists, out: str | Path) -> None:
             (folder / "participants" / f"{participant}.csv").write_bytes(csv_bytes(rows))
         (folder / "balance.csv").write_bytes(csv_bytes(balance(lists)))
         (folder / "design.toml").write_text(lists.design.text, encoding="utf-8")
-        described = json.dumps(described_as(lists), indent=1, ensure_ascii=False)
-        (folder / "trials.json").write_text(described + "\n", encoding="utf-8")
+        write_json(folder / "trials.json", described_as(lists))
 
 
 def described_as(lists: TrialLists) -> dict[str, Any]:
