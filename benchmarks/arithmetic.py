@@ -11,8 +11,8 @@ from harness import PAIRS, ROOT, Section, Workshop, per_evaluation, plan_of, spr
 
 import stimkit
 from stimkit.errors import DeviceError
-from stimkit.planning import plan as make_plan
-from stimkit.precision import check_precision, determinism
+from stimkit.planning.crossing import plan as make_plan
+from stimkit.synthesis.devices import check_precision, determinism
 
 MAX_SECONDS = 400  # a precision that would take longer gets fewer cells
 

@@ -16,18 +16,18 @@ import torch
 from harness import PAIRS, Section, plan_of, table, wait
 
 import stimkit
-from stimkit.audit import audit
-from stimkit.audit_losses import losses_again
-from stimkit.batch import Networks
-from stimkit.cells import Plan
-from stimkit.images import decode, to_float
-from stimkit.inputs import PlanInputs
-from stimkit.measures import measure_files
-from stimkit.precision import network_arithmetic
-from stimkit.remeasure import BATCH_PIXELS, Remeasurement
-from stimkit.report import report
-from stimkit.store import RunStore
-from stimkit.verify import verify
+from stimkit.auditing.audit import audit
+from stimkit.auditing.losses import losses_again
+from stimkit.auditing.remeasurement import BATCH_PIXELS, Remeasurement
+from stimkit.auditing.verification import verify
+from stimkit.images.reading import decode, to_float
+from stimkit.images.statistics import measure_files
+from stimkit.planning.cells import Plan
+from stimkit.planning.inputs import PlanInputs
+from stimkit.reporting.report import report
+from stimkit.runfolder.store import RunStore
+from stimkit.stimuli.assembly import Networks
+from stimkit.synthesis.devices import network_arithmetic
 
 SIZE, SET = 224, 1280  # pixels, stimuli of the set that times are projected to
 ROUNDS = 3

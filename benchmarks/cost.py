@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from harness import PAIRS, STYLE_LAYERS, Section, Workshop, plan_of, seconds, spread, table
 
-from stimkit import cost
-from stimkit.batch import Batch
-from stimkit.precision import network_arithmetic
+from stimkit.planning import cost
+from stimkit.stimuli.assembly import Batch
+from stimkit.synthesis.devices import network_arithmetic
 
 ROUNDS = 5
 HEADER = [

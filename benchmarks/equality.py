@@ -11,10 +11,10 @@ import torch
 from arithmetic import quickstart
 from harness import Section, Workshop, table
 
-from stimkit.measures import similarity
-from stimkit.precision import determinism
-from stimkit.stimulus import Stimulus, finish
-from stimkit.synthesis import synthesize_batch
+from stimkit.images.statistics import similarity
+from stimkit.stimuli.stimulus import Stimulus, finish
+from stimkit.synthesis.devices import determinism
+from stimkit.synthesis.synthesis import synthesize_batch
 
 SMALL = 64  # pixels, for what is very slow on CPUs
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 import stimkit
-from stimkit.batch import Assembly, Batch
-from stimkit.cells import Cell, Plan
-from stimkit.environment import device_name
-from stimkit.inputs import PlanInputs
-from stimkit.search import Progress
-from stimkit.synthesis import Synthesis, synthesize_batch
+from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.inputs import PlanInputs
+from stimkit.stimuli.assembly import Assembly, Batch
+from stimkit.synthesis.environment import device_name
+from stimkit.synthesis.minimization import Progress
+from stimkit.synthesis.synthesis import Synthesis, synthesize_batch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

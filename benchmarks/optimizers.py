@@ -14,8 +14,10 @@ import torch
 from harness import PROTOCOLS, ROOT, Section, Workshop, table
 
 import stimkit
-from stimkit import lbfgs, precondition, weights
-from stimkit.layers import CONVOLUTIONS
+from stimkit.network import weights
+from stimkit.network.layers import CONVOLUTIONS
+from stimkit.synthesis import optimizers as lbfgs
+from stimkit.synthesis import preconditioners as precondition
 
 EVALUATIONS, MARKS, CELLS, SIZE = 120, (40, 80, 120), 2, 64
 

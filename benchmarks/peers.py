@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from harness import PAIRS, Curve, Workshop, plan_of
 
-from stimkit import weights
-from stimkit.images import encode_png, fit, read_source
-from stimkit.layers import CONVOLUTIONS
+from stimkit.images.reading import encode_png, fit, read_source
+from stimkit.network import weights
+from stimkit.network.layers import CONVOLUTIONS
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 

@@ -12,11 +12,11 @@ from peers import neural_style
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stimkit import weights
-from stimkit.cells import Cell, Plan
-from stimkit.layers import CONVOLUTIONS, LAYERS
-from stimkit.making import choose_batch_size
-from stimkit.precision import network_arithmetic
+from stimkit.network import weights
+from stimkit.network.layers import CONVOLUTIONS, LAYERS
+from stimkit.planning.cells import Cell, Plan
+from stimkit.running.maker import choose_batch_size
+from stimkit.synthesis.devices import network_arithmetic
 
 RATIOS = (0, 1e-6, 1e-5)
 MARKS = (100, 200, 300)  # evaluations of the plain method whose losses are to be reached

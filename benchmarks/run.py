@@ -25,7 +25,7 @@ import race
 import scale
 from harness import HERE, store
 
-from stimkit.precision import choose_device
+from stimkit.synthesis.devices import choose_device
 
 # The order is that of importance: on a machine that is lent for a time, the first ones are there when it ends.
 PARTS = {

@@ -12,9 +12,9 @@ import torch
 from harness import HERE, PAIRS, PROTOCOLS, ROOT, Section, Workshop, plan_of, table
 
 import stimkit
-from stimkit import cost
-from stimkit.making import choose_batch_size, groups
-from stimkit.search import COMPACT_BELOW
+from stimkit.planning import cost
+from stimkit.running.maker import choose_batch_size, groups
+from stimkit.synthesis.minimization import COMPACT_BELOW
 
 SET, SIZE, EVALUATIONS, MEASURED = 1280, 224, 500, 64
 # Both are run in processes of their own.

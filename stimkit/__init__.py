@@ -16,30 +16,30 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from stimkit.cells import Cell as Cell
-    from stimkit.cells import Plan as Plan
     from stimkit.errors import StimkitError as StimkitError
-    from stimkit.planning import plan as plan
-    from stimkit.protocol import Protocol as Protocol
-    from stimkit.results import Results as Results
-    from stimkit.results import open_run as open_run
-    from stimkit.runner import RunSummary as RunSummary
-    from stimkit.runner import run as run
-    from stimkit.single import synthesize as synthesize
-    from stimkit.synthesis import Synthesis as Synthesis
+    from stimkit.planning.cells import Cell as Cell
+    from stimkit.planning.cells import Plan as Plan
+    from stimkit.planning.crossing import plan as plan
+    from stimkit.protocol.protocol import Protocol as Protocol
+    from stimkit.runfolder.results import Results as Results
+    from stimkit.runfolder.results import open_run as open_run
+    from stimkit.running.runner import RunSummary as RunSummary
+    from stimkit.running.runner import run as run
+    from stimkit.stimuli.single import synthesize as synthesize
+    from stimkit.synthesis.synthesis import Synthesis as Synthesis
 
 _HOME = {
-    "Cell": "cells",
-    "Plan": "cells",
-    "Protocol": "protocol",
-    "Results": "results",
-    "RunSummary": "runner",
+    "Cell": "planning.cells",
+    "Plan": "planning.cells",
+    "Protocol": "protocol.protocol",
+    "Results": "runfolder.results",
+    "RunSummary": "running.runner",
     "StimkitError": "errors",
-    "Synthesis": "synthesis",
-    "open_run": "results",
-    "plan": "planning",
-    "run": "runner",
-    "synthesize": "single",
+    "Synthesis": "synthesis.synthesis",
+    "open_run": "runfolder.results",
+    "plan": "planning.crossing",
+    "run": "running.runner",
+    "synthesize": "stimuli.single",
 }
 __all__ = [*sorted(_HOME), "__version__"]
 

@@ -1,6 +1,6 @@
 """`python -m stimkit` is the command `stimkit`."""
 
-from stimkit.cli import main
+from stimkit.cli.main import main
 
 if __name__ == "__main__":
     main()

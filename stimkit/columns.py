@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stimkit.measures import BASIC, MEASURES, Column
+from stimkit.images.statistics import BASIC, MEASURES, Column
 
 COLUMNS = (
     Column("stimulus_id", "", "identifier of the stimulus: digest of everything that determines its pixels"),

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import stimkit
-from stimkit.cells import Plan
-from stimkit.results import Results
+from stimkit.planning.cells import Plan
+from stimkit.runfolder.results import Results
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +73,7 @@ def photograph(tmp_path: Path) -> Path:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process: exit code, stdout, stderr."""
-    from stimkit.cli import main
+    from stimkit.cli.main import main
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["stimkit", *map(str, arguments)])

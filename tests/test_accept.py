@@ -15,17 +15,17 @@ import pandas as pd
 import pytest
 
 import stimkit
-from stimkit.accept import objections
-from stimkit.audit import audit
-from stimkit.cells import Plan
+from stimkit.auditing.audit import audit
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, StimkitError
-from stimkit.limits import Accept
-from stimkit.methods import methods_paragraph
-from stimkit.record import Record
-from stimkit.regenerate import regenerate
-from stimkit.results import Results
-from stimkit.store import RunStore
-from stimkit.verify import verify
+from stimkit.planning.cells import Plan
+from stimkit.protocol.limits import Accept
+from stimkit.records.acceptance import objections
+from stimkit.records.methods import methods_paragraph
+from stimkit.records.record import Record
+from stimkit.runfolder.results import Results
+from stimkit.runfolder.store import RunStore
 from tests.conftest import document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]

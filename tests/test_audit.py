@@ -17,11 +17,8 @@ import pytest
 import torch
 
 import stimkit
-from stimkit import derived
-from stimkit.atomic import check_writable
-from stimkit.audit import Audit, as_json, audit, save
-from stimkit.errors import ProtocolError, RunFolderError
-from stimkit.findings import (
+from stimkit.auditing.audit import Audit, as_json, audit, save
+from stimkit.auditing.findings import (
     FINDINGS,
     SEVERITIES,
     Finding,
@@ -32,15 +29,18 @@ from stimkit.findings import (
     ranked,
     robust_z,
 )
-from stimkit.images import decode, encode_png, fit, pixel_digest, to_float
-from stimkit.inputs import PlanInputs
-from stimkit.limits import AuditLimits
-from stimkit.lock import plan_of
-from stimkit.record import Record
-from stimkit.remeasure import Remeasurement
-from stimkit.results import Results
-from stimkit.store import RunStore
-from stimkit.verify import KINDS
+from stimkit.auditing.remeasurement import Remeasurement
+from stimkit.auditing.verification import KINDS
+from stimkit.errors import ProtocolError, RunFolderError
+from stimkit.files import check_writable
+from stimkit.images.reading import decode, encode_png, fit, pixel_digest, to_float
+from stimkit.planning.inputs import PlanInputs
+from stimkit.planning.resolved import plan_of
+from stimkit.protocol.limits import AuditLimits
+from stimkit.records.record import Record
+from stimkit.runfolder import derived
+from stimkit.runfolder.results import Results
+from stimkit.runfolder.store import RunStore
 from tests.conftest import small_plan
 
 Command = Callable[..., tuple[int, str, str]]

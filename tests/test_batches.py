@@ -10,10 +10,10 @@ import torch
 
 import stimkit
 from stimkit.errors import DeviceError
-from stimkit.making import groups
-from stimkit.precision import determinism
-from stimkit.results import Results
-from stimkit.runner import Event
+from stimkit.runfolder.results import Results
+from stimkit.running.maker import groups
+from stimkit.running.runner import Event
+from stimkit.synthesis.devices import determinism
 from tests.conftest import small_plan
 
 ALIKE = {"factors": {"style_layers": ["two"], "replicate": 5}, "synthesis": {"max_evaluations": 3}}

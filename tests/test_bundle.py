@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import stimkit
-from stimkit.bundle import bundle
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, RunFolderError, UsageError
-from stimkit.images import encode_png
-from stimkit.methods import archive_readme, methods_paragraph
-from stimkit.regenerate import regenerate
-from stimkit.results import Results
-from stimkit.verify import verify
-from stimkit.weights import load, save_file
+from stimkit.images.reading import encode_png
+from stimkit.network.weights import load, save_file
+from stimkit.records.methods import archive_readme, methods_paragraph
+from stimkit.reporting.archive import bundle
+from stimkit.runfolder.results import Results
 from tests.conftest import document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]

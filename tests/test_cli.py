@@ -16,8 +16,8 @@ import tomli_w
 from PIL import Image
 
 import stimkit
-from stimkit.cli import app
-from stimkit.results import Results
+from stimkit.cli.main import app
+from stimkit.runfolder.results import Results
 from tests.conftest import ROOT, document
 
 Command = Callable[..., tuple[int, str, str]]
@@ -175,13 +175,17 @@ def test_weights_commands(command: Command, tmp_path: Path) -> None:
     assert (code, out.startswith("pca       embedded")) == (0, True)
     code, out, _ = command("weights", "inspect", "pca", "--json")
     assert json.loads(out)["parameters"] == 20_024_384
-    code, out, _ = command("weights", "import", ROOT / "stimkit/pca.safetensors", "--out", tmp_path / "w.safetensors")
+    code, out, _ = command(
+        "weights", "import", ROOT / "stimkit/network/pca.safetensors", "--out", tmp_path / "w.safetensors"
+    )
     assert (code, "torchvision preprocessing" in out) == (0, True)
     first, second = (
         json.loads(command("weights", "inspect", one, "--json")[1]) for one in ("pca", tmp_path / "w.safetensors")
     )
     assert first["sha256"] == second["sha256"]
-    code, _, err = command("weights", "import", ROOT / "stimkit/pca.safetensors", "--out", tmp_path / "w.safetensors")
+    code, _, err = command(
+        "weights", "import", ROOT / "stimkit/network/pca.safetensors", "--out", tmp_path / "w.safetensors"
+    )
     assert (code, "exists already" in err) == (2, True)
     code, _, err = command("weights", "fetch", "resnet")
     assert (code, "only imagenet can" in err) == (2, True)

@@ -20,17 +20,17 @@ from distributed import Client
 from PIL import Image
 
 import stimkit
-from stimkit.audit import audit
-from stimkit.cells import Plan
-from stimkit.cluster import run_on_cluster
+from stimkit.auditing.audit import audit
+from stimkit.auditing.verification import verify
 from stimkit.errors import DeviceError, RunFolderError, StimkitError, UsageError
-from stimkit.export.formats import export
-from stimkit.places import local_workers, scheduler_at, slurm_jobs, visible
-from stimkit.record import Execution, lost_record
-from stimkit.report import report
-from stimkit.runner import Event, collect, run_shard, shard_cells
-from stimkit.store import RunStore
-from stimkit.verify import verify
+from stimkit.experiment.export.formats import export
+from stimkit.planning.cells import Plan
+from stimkit.records.record import Execution, lost_record
+from stimkit.reporting.report import report
+from stimkit.runfolder.store import RunStore
+from stimkit.running.clusters import local_workers, scheduler_at, slurm_jobs, visible
+from stimkit.running.driver import run_on_cluster
+from stimkit.running.runner import Event, collect, run_shard, shard_cells
 from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -144,7 +144,7 @@ def test_who_writes_what(tmp_path: Path) -> None:
 
 
 def started(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stimkit.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "stimkit", *map(str, arguments)]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

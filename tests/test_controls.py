@@ -11,19 +11,19 @@ import pandas as pd
 import pytest
 
 import stimkit
-from stimkit.audit import audit
-from stimkit.bundle import bundle
-from stimkit.cells import Cell, Plan
+from stimkit.auditing.audit import audit
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError
-from stimkit.finishing import Finishings
-from stimkit.images import fit, to_float
-from stimkit.inputs import PlanInputs
-from stimkit.lock import lock_of, plan_of
-from stimkit.photometry import decode
-from stimkit.preparation import initial_image, phase_scrambled
-from stimkit.regenerate import regenerate
-from stimkit.results import Results
-from stimkit.verify import verify
+from stimkit.images.light import decode
+from stimkit.images.reading import fit, to_float
+from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.inputs import PlanInputs
+from stimkit.planning.resolved import lock_of, plan_of
+from stimkit.reporting.archive import bundle
+from stimkit.runfolder.results import Results
+from stimkit.stimuli.finishing import Finishings
+from stimkit.stimuli.preparation import initial_image, phase_scrambled
 from tests.conftest import small_plan
 
 ALL: dict[str, Any] = {

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import stimkit
-from stimkit.cells import Plan
-from stimkit.design import balanced
+from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, RunFolderError, UsageError
-from stimkit.expansion import read_table, series
-from stimkit.lock import lock_of, plan_of
-from stimkit.verify import verify
+from stimkit.planning.cells import Plan
+from stimkit.planning.combinations import balanced
+from stimkit.planning.resolved import lock_of, plan_of
+from stimkit.protocol.shorthand import read_table, series
 from tests.conftest import ROOT, document, small_plan
 
 SAMPLES = {"a": "skimage:chelsea", "b": "skimage:coffee", "c": "skimage:rocket"}

@@ -9,10 +9,18 @@ import pandas as pd
 import pytest
 from skimage.exposure import match_histograms
 
-from stimkit.equalize import Target, equalized, light_of, mean_histogram, mean_spectrum, with_histogram, with_spectrum
-from stimkit.images import Pixels, fit, quantize, to_float
-from stimkit.measures import basic_measures
-from stimkit.photometry import Array, decode, encode, luminance, with_luminance
+from stimkit.images.equalization import (
+    Target,
+    equalized,
+    light_of,
+    mean_histogram,
+    mean_spectrum,
+    with_histogram,
+    with_spectrum,
+)
+from stimkit.images.light import Array, decode, encode, luminance, with_luminance
+from stimkit.images.reading import Pixels, fit, quantize, to_float
+from stimkit.images.statistics import basic_measures
 
 # A quantum of the output: half a step of 8 bits, as luminance, at the brightest.
 QUANTUM = float(decode(np.array(1.0)) - decode(np.array(254.5 / 255)))

@@ -25,14 +25,14 @@ import pytest
 
 import stimkit
 from stimkit.errors import RunFolderError, UsageError
-from stimkit.export.formats import FORMATS, export
-from stimkit.export.jspsych_library import PACKAGES, library, npm_command
-from stimkit.export.psychopy import check
-from stimkit.manifest import table
-from stimkit.responses import join
-from stimkit.results import Results
-from stimkit.trials.design import TrialDesign
-from stimkit.trials.lists import make_lists
+from stimkit.experiment.export.formats import FORMATS, export
+from stimkit.experiment.export.jspsych_library import PACKAGES, library, npm_command
+from stimkit.experiment.export.psychopy import check
+from stimkit.experiment.responses import join
+from stimkit.experiment.trials.design import TrialDesign
+from stimkit.experiment.trials.lists import make_lists
+from stimkit.records.tables import table
+from stimkit.runfolder.results import Results
 from tests.conftest import small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -275,8 +275,8 @@ def tarballs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lists_of_the_page(run: Results, design: TrialDesign, tmp_path: Path) -> None:
     """All of the page but jsPsych itself."""
-    from stimkit.export import jspsych
-    from stimkit.export.stimulus_set import stimulus_set
+    from stimkit.experiment.export import jspsych
+    from stimkit.experiment.export.stimulus_set import stimulus_set
 
     jspsych.write(stimulus_set(run.path, design=design), tmp_path, {"jspsych.js": b"library"})
     trials = make_lists(list(run.records.values()), design).table

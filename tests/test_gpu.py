@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import stimkit
-from stimkit.audit import audit
-from stimkit.batch import Assembly
-from stimkit.inputs import PlanInputs
-from stimkit.losses import gram_matrix
-from stimkit.making import choose_batch_size
-from stimkit.precision import determinism
-from stimkit.results import Results
-from stimkit.synthesis import Synthesis, synthesize_batch
+from stimkit.auditing.audit import audit
+from stimkit.network.losses import gram_matrix
+from stimkit.planning.inputs import PlanInputs
+from stimkit.runfolder.results import Results
+from stimkit.running.maker import choose_batch_size
+from stimkit.stimuli.assembly import Assembly
+from stimkit.synthesis.devices import determinism
+from stimkit.synthesis.synthesis import Synthesis, synthesize_batch
 from tests.conftest import small_plan
 
 pytestmark = [

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stimkit.auditing.image_set import audit_images, parse
 from stimkit.errors import UsageError
-from stimkit.image_set import audit_images, parse
 
 Command = Callable[..., tuple[int, str, str]]
 SHAPES, TEXTURES = ("bear", "knife", "oven"), ("cat", "clock", "dog")

@@ -13,7 +13,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError
-from stimkit.images import (
+from stimkit.images.noise import sloped_noise, white_noise
+from stimkit.images.reading import (
     SKIMAGE_SAMPLES,
     clipped_fractions,
     decode,
@@ -25,7 +26,6 @@ from stimkit.images import (
     read_source,
     to_float,
 )
-from stimkit.noise import sloped_noise, white_noise
 
 RAMP = np.linspace(0, 255, 24 * 20 * 3).astype(np.uint8).reshape(20, 24, 3)
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)

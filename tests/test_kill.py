@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import stimkit
-from stimkit.store import RunStore
-from stimkit.verify import verify
+from stimkit.auditing.verification import verify
+from stimkit.runfolder.store import RunStore
 from tests.conftest import document
 
 RANDOM_KILLS = 50

@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stimkit.layers import CONVOLUTIONS, LAYERS, deepest, explain_unknown, up_to
+from stimkit.network.layers import CONVOLUTIONS, LAYERS, deepest, explain_unknown, up_to
 
 
 def test_table_agrees_with_torchvision() -> None:

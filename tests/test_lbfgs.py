@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stimkit.lbfgs import LBFGS, MAX_REJECTIONS, Adam, BatchOptimizer
+from stimkit.synthesis.optimizers import LBFGS, MAX_REJECTIONS, Adam, BatchOptimizer
 
 N = 40
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -11,9 +11,9 @@ import skimage.color
 import skimage.data
 import skimage.measure
 
-from stimkit.effects import effects
-from stimkit.images import Pixels, fit
-from stimkit.measures import (
+from stimkit.auditing.effects import effects
+from stimkit.images.reading import Pixels, fit
+from stimkit.images.statistics import (
     BASIC,
     LUMA_WEIGHTS,
     MEASURES,

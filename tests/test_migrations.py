@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 import stimkit
-from stimkit import migrations
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError
-from stimkit.limits import Accept
-from stimkit.lock import plan_of
-from stimkit.regenerate import regenerate
-from stimkit.verify import verify
+from stimkit.planning.resolved import plan_of
+from stimkit.protocol.limits import Accept
+from stimkit.records import migrations
 from tests.conftest import ROOT
 
 FROZEN = ROOT / "tests" / "frozen"

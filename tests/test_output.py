@@ -13,24 +13,24 @@ import torch
 from skimage.exposure import match_histograms
 
 import stimkit
-from stimkit.aperture import aperture, seen_through
-from stimkit.audit import audit
-from stimkit.cells import Plan
-from stimkit.equalize import light_of
+from stimkit.auditing.audit import audit
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError
-from stimkit.finishing import Finishings
-from stimkit.hold import Hold
-from stimkit.images import fit, to_float
-from stimkit.inputs import PlanInputs
-from stimkit.photometry import LUMINANCE_WEIGHTS, decode, encode, luminance
-from stimkit.precondition import preconditioner
-from stimkit.preparation import initial_image, prepared
-from stimkit.regenerate import regenerate
-from stimkit.report import report
-from stimkit.results import Results
-from stimkit.settings import Settings
-from stimkit.stimulus_file import decode_values, encode_values, shown_image, values_digest, values_of
-from stimkit.verify import verify
+from stimkit.images.aperture import aperture, seen_through
+from stimkit.images.equalization import light_of
+from stimkit.images.light import LUMINANCE_WEIGHTS, decode, encode, luminance
+from stimkit.images.png import decode_values, encode_values, shown_image, values_digest, values_of
+from stimkit.images.reading import fit, to_float
+from stimkit.planning.cells import Plan
+from stimkit.planning.inputs import PlanInputs
+from stimkit.protocol.settings import Settings
+from stimkit.reporting.report import report
+from stimkit.runfolder.results import Results
+from stimkit.stimuli.finishing import Finishings
+from stimkit.stimuli.preparation import initial_image, prepared
+from stimkit.synthesis.light_penalty import Hold
+from stimkit.synthesis.preconditioners import preconditioner
 from tests.conftest import small_plan
 
 OUTPUT: dict[str, Any] = {

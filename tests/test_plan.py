@@ -15,9 +15,9 @@ from PIL import Image
 
 import stimkit
 from stimkit.errors import ProtocolError
-from stimkit.lock import lock_of, plan_of
-from stimkit.planning import cross, default_layer_weight
-from stimkit.summary import paper_to_mean, summarize
+from stimkit.planning.crossing import cross, default_layer_weight
+from stimkit.planning.resolved import lock_of, plan_of
+from stimkit.planning.summary import paper_to_mean, summarize
 from tests.conftest import document, small_plan
 
 
@@ -224,7 +224,7 @@ def test_estimate_grows_with_cells_and_pixels() -> None:
 
 def test_planning_and_the_command_line_load_no_torch() -> None:
     code = (
-        "import sys, stimkit, stimkit.bundle, stimkit.cli, stimkit.verify;"
+        "import sys, stimkit, stimkit.reporting.archive, stimkit.cli.main, stimkit.auditing.verification;"
         f"stimkit.plan(stimkit.Protocol.from_dict({document()!r}));"
         "sys.exit('torch' in sys.modules)"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stimkit.errors import ProtocolError
-from stimkit.protocol import Protocol, json_schema
-from stimkit.template import protocol_template
+from stimkit.protocol.protocol import Protocol, json_schema
+from stimkit.protocol.template import protocol_template
 from tests.conftest import ROOT, document
 
 GOOD = """\

@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 import stimkit
+from stimkit.auditing.regeneration import TIERS, Comparison, regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
-from stimkit.images import encode_png, pixel_digest
-from stimkit.measures import similarity
-from stimkit.regenerate import TIERS, Comparison, regenerate
-from stimkit.results import Results
-from stimkit.store import RunStore
-from stimkit.verify import verify
-from stimkit.weights import load, save_file
+from stimkit.images.reading import encode_png, pixel_digest
+from stimkit.images.statistics import similarity
+from stimkit.network.weights import load, save_file
+from stimkit.runfolder.results import Results
+from stimkit.runfolder.store import RunStore
 from tests.conftest import ROOT, document
 
 Command = Callable[..., tuple[int, str, str]]

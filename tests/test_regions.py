@@ -12,16 +12,17 @@ import torch
 from PIL import Image
 
 import stimkit
-from stimkit.audit import audit
-from stimkit.batch import Assembly, build_regions
-from stimkit.cells import Plan
+from stimkit.auditing.audit import audit
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError
-from stimkit.inputs import PlanInputs
-from stimkit.losses import gram_matrix, style_loss
-from stimkit.regenerate import regenerate
-from stimkit.regions import bounding_box, count_regions, region_maps, shrunk
-from stimkit.settings import Settings
-from stimkit.verify import verify
+from stimkit.images.reading import read_source
+from stimkit.images.regions import bounding_box, count_regions, region_maps, shrunk
+from stimkit.network.losses import gram_matrix, style_loss
+from stimkit.planning.cells import Plan
+from stimkit.planning.inputs import PlanInputs
+from stimkit.protocol.settings import Settings
+from stimkit.stimuli.assembly import Assembly, build_regions
 from tests.conftest import small_plan
 
 ONE = {"style_layers": ["one"], "ratio": [1e-5]}
@@ -106,7 +107,7 @@ def test_equal_regions_are_the_whole() -> None:
 
 def masked_plan(folder: Path, **sections: Any) -> Plan:
     """A mask that is white on the left half of the content image."""
-    content = stimkit.images.read_source("skimage:chelsea", folder).pixels
+    content = read_source("skimage:chelsea", folder).pixels
     mask = np.zeros_like(content)
     mask[:, : mask.shape[1] // 2] = 255
     Image.fromarray(mask).save(folder / "left.png")

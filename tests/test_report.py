@@ -17,10 +17,10 @@ from PIL import Image
 
 import stimkit
 from stimkit.errors import RunFolderError
-from stimkit.report import report
-from stimkit.report_data import BYTES_PER_PIXEL, MIN_THUMBNAIL, THUMBNAIL_BUDGET, _thumbnail_side
-from stimkit.results import Results
-from stimkit.store import RunStore
+from stimkit.reporting.contents import BYTES_PER_PIXEL, MIN_THUMBNAIL, THUMBNAIL_BUDGET, _thumbnail_side
+from stimkit.reporting.report import report
+from stimkit.runfolder.results import Results
+from stimkit.runfolder.store import RunStore
 from tests.conftest import document
 
 Command = Callable[..., tuple[int, str, str]]
@@ -81,7 +81,7 @@ def test_thumbnails_stay_within_the_budget(count: int, side: int) -> None:
 
 
 def test_large_stimuli_become_small_pictures(small_run: Results, tmp_path: Path) -> None:
-    from stimkit.report_data import _thumbnail
+    from stimkit.reporting.contents import _thumbnail
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     record = {"transfer": "srgb", "gamma": 2.2, "bits": 8}

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from stimkit.errors import UsageError
-from stimkit.responses import join, save
-from stimkit.results import Results
+from stimkit.experiment.responses import join, save
+from stimkit.runfolder.results import Results
 
 Command = Callable[..., tuple[int, str, str]]
 

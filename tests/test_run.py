@@ -26,14 +26,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import stimkit
+from stimkit.auditing.verification import verify
 from stimkit.columns import COLUMNS
 from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderError, StorageError
-from stimkit.manifest import to_grid
-from stimkit.measures import basic_measures
-from stimkit.results import Results
-from stimkit.runner import Event
-from stimkit.store import RunStore
-from stimkit.verify import verify
+from stimkit.images.statistics import basic_measures
+from stimkit.records.tables import to_grid
+from stimkit.runfolder.results import Results
+from stimkit.runfolder.store import RunStore
+from stimkit.running.runner import Event
 from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -58,7 +58,7 @@ def test_folder_holds_what_the_design_says(small_run: Results) -> None:
 
 def numpy_recomputation(run: Path, row: pd.Series[Any]) -> tuple[float, float]:
     """Content and style loss from the PNG, the inputs and the weights, without stimkit's network or losses."""
-    packed = load_file(ROOT / "stimkit" / "pca.safetensors")
+    packed = load_file(ROOT / "stimkit" / "network" / "pca.safetensors")
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
     def squared(array: np.ndarray) -> np.ndarray:
@@ -361,7 +361,7 @@ def test_signals_keep_what_is_complete(number: int, code: int, tmp_path: Path) -
 
 
 def start(protocol: Path, run: Path, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stimkit.cli", "run", protocol, "--out", run, "--device", "cpu", *arguments]
+    command = [sys.executable, "-m", "stimkit", "run", protocol, "--out", run, "--device", "cpu", *arguments]
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
 
 
@@ -425,7 +425,7 @@ def test_luminance_statistics_against_known_answers() -> None:
 
 def overflowing_weights(folder: Path) -> Path:
     """A file of weights with which every loss is not finite."""
-    from stimkit import weights
+    from stimkit.network import weights
 
     source = weights.load("pca")
     huge = {

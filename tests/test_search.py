@@ -12,9 +12,9 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stimkit.lbfgs import MAX_REJECTIONS
-from stimkit.search import STOP_REASONS, Search
-from stimkit.synthesis import measure, synthesize_batch
+from stimkit.synthesis.minimization import STOP_REASONS, Search
+from stimkit.synthesis.optimizers import MAX_REJECTIONS
+from stimkit.synthesis.synthesis import measure, synthesize_batch
 from tests.test_synthesis import Bench
 
 SETTINGS: list[dict[str, Any]] = [

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 import stimkit
-from stimkit.audit import audit
+from stimkit.auditing.audit import audit
+from stimkit.auditing.regeneration import regenerate
+from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError
-from stimkit.images import fit
-from stimkit.inputs import PlanInputs
-from stimkit.measures import image_measures, similarity
-from stimkit.regenerate import regenerate
-from stimkit.results import Results
-from stimkit.summary import summarize
-from stimkit.verify import verify
+from stimkit.images.reading import fit
+from stimkit.images.statistics import image_measures, similarity
+from stimkit.planning.inputs import PlanInputs
+from stimkit.planning.summary import summarize
+from stimkit.runfolder.results import Results
 from tests.conftest import document, small_plan
 
 ONE = {"style_layers": ["two"], "ratio": [1e-5]}

@@ -13,15 +13,15 @@ import torch
 from PIL import Image, ImageCms
 
 import stimkit
-from stimkit.batch import Assembly, Batch
-from stimkit.cells import Cell, Plan
 from stimkit.errors import DeviceError, ImageError, ProtocolError, UsageError
-from stimkit.images import decode, encode_png, fit, quantize, to_float
-from stimkit.inputs import PlanInputs
-from stimkit.noise import white_noise
-from stimkit.precision import check_precision, choose_device, network_arithmetic
-from stimkit.precondition import Fourier, preconditioner
-from stimkit.synthesis import Synthesis, measure, synthesize_batch
+from stimkit.images.noise import white_noise
+from stimkit.images.reading import decode, encode_png, fit, quantize, to_float
+from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.inputs import PlanInputs
+from stimkit.stimuli.assembly import Assembly, Batch
+from stimkit.synthesis.devices import check_precision, choose_device, network_arithmetic
+from stimkit.synthesis.preconditioners import Fourier, preconditioner
+from stimkit.synthesis.synthesis import Synthesis, measure, synthesize_batch
 from tests.conftest import ROOT, small_plan
 
 CPU = torch.device("cpu")

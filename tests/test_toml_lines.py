@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from stimkit.toml_lines import line_map, nearest_line
+from stimkit.documents.lines import line_map, nearest_line
 
 TEXT = '''# a comment with [brackets] and = signs
 schema = 1

@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stimkit.conditions import select
 from stimkit.errors import ProtocolError, UsageError
-from stimkit.record import Record
-from stimkit.results import Results
-from stimkit.trials.balance import balance, longest_run, notes
-from stimkit.trials.design import TrialDesign
-from stimkit.trials.files import save
-from stimkit.trials.lists import TrialLists, make_lists
-from stimkit.trials.sequence import Impossible, arrange, keeps
-from stimkit.trials.squares import latin, williams
+from stimkit.experiment.trials.balance import balance, longest_run, notes
+from stimkit.experiment.trials.design import TrialDesign
+from stimkit.experiment.trials.lists import TrialLists, make_lists
+from stimkit.experiment.trials.saving import save
+from stimkit.experiment.trials.sequence import Impossible, arrange, keeps
+from stimkit.experiment.trials.squares import latin, williams
+from stimkit.records.record import Record
+from stimkit.records.selection import select
+from stimkit.runfolder.results import Results
 from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]

@@ -17,14 +17,14 @@ import pytest
 from PIL import Image
 
 import stimkit
-from stimkit.audit import audit
-from stimkit.bundle import bundle
+from stimkit.auditing.audit import audit
+from stimkit.auditing.verification import KINDS, verify
 from stimkit.errors import RunFolderError, StimkitError
-from stimkit.lock import lock_of, plan_of
-from stimkit.results import Results
-from stimkit.runner import collect
-from stimkit.store import RunStore
-from stimkit.verify import KINDS, verify
+from stimkit.planning.resolved import lock_of, plan_of
+from stimkit.reporting.archive import bundle
+from stimkit.runfolder.results import Results
+from stimkit.runfolder.store import RunStore
+from stimkit.running.runner import collect
 from tests.conftest import ROOT, small_plan
 
 
@@ -229,7 +229,7 @@ def test_the_protocol_and_its_lock(run: Path) -> None:
 
 
 def test_every_kind_of_finding_is_described() -> None:
-    source = (ROOT / "stimkit/verify.py").read_text()
+    source = (ROOT / "stimkit/auditing/verification.py").read_text()
     used = {kind for kind in KINDS if source.count(f'"{kind}"') > 1}
     assert used == KINDS.keys()
 

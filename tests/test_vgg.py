@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stimkit import weights
-from stimkit.layers import CONVOLUTIONS, LAYERS
-from stimkit.vgg import VGG19, calibration_images
-from stimkit.weights import Weights
+from stimkit.network import weights
+from stimkit.network.layers import CONVOLUTIONS, LAYERS
+from stimkit.network.vgg import VGG19, calibration_images
+from stimkit.network.weights import Weights
 
 LAYERS_SEEN = ["conv1_1", "pool1", "conv2_2", "conv3_4", "conv4_2", "pool4", "conv5_1"]
 

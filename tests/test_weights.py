@@ -16,13 +16,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from stimkit import weights
-from stimkit.cli_weights import DownloadBar
+from stimkit.cli.weights import DownloadBar
 from stimkit.errors import WeightsError
-from stimkit.fit import fit_weights, read_images
-from stimkit.layers import CONVOLUTIONS
-from stimkit.vgg import VGG19, calibration_images
-from stimkit.weights import RemoteWeights, Tensors, Weights
+from stimkit.network import weights
+from stimkit.network.fitting import fit_weights, read_images
+from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.vgg import VGG19, calibration_images
+from stimkit.network.weights import RemoteWeights, Tensors, Weights
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stimkit import weights, winograd
-from stimkit.vgg import VGG19
+from stimkit.network import weights, winograd
+from stimkit.network.vgg import VGG19
 
 CASES = [(1, 128, 128, 16, 16), (3, 128, 256, 17, 22), (2, 256, 128, 40, 13), (5, 128, 128, 4, 64)]
 

@@ -1,0 +1,1 @@
+"""Is a run what it claims to be; make it again."""

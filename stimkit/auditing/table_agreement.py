@@ -1,0 +1,51 @@
+"""Whether tables in a run folder are those that its records give."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import netCDF4
+import pandas as pd
+import xarray as xr
+
+from stimkit.records import migrations
+from stimkit.records.tables import LATER_COLUMNS
+
+
+def csv_agrees(data: bytes, expected: bytes) -> bool:
+    """Whether a CSV table holds what is expected; one of an earlier stimkit may lack later columns."""
+    if data == expected:
+        return True
+    table, whole = (pd.read_csv(io.BytesIO(one), dtype=str, keep_default_na=False) for one in (data, expected))
+    later = whole.columns.difference(table.columns)
+    return LATER_COLUMNS.issuperset(later) and table.equals(whole.drop(columns=later))
+
+
+def netcdf_agrees(data: bytes, expected: bytes) -> bool:
+    """Whether a NetCDF manifest holds what is expected; one of an earlier stimkit may lack later variables.
+
+    Attributes are compared but for words about the variables, which may change from version to version.
+    """
+    if data == expected:
+        return True
+    table, whole = _load(data), _load(expected)
+    later = set(whole.variables) - set(table.variables)
+    return (
+        _attributes(table) == _attributes(whole)
+        and LATER_COLUMNS.issuperset(map(str, later))
+        and table.equals(whole.drop_vars(later))
+    )
+
+
+def _attributes(table: xr.Dataset) -> dict[str, Any]:
+    """Attributes of a manifest as they would be written today."""
+    lock = migrations.LOCK.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
+    return {**table.attrs, "protocol_lock": lock, "manifest_schema": None}
+
+
+def _load(data: bytes) -> xr.Dataset:
+    store = xr.backends.NetCDF4DataStore(netCDF4.Dataset("manifest.nc", memory=data))
+    with xr.open_dataset(store) as found:
+        return found.load()

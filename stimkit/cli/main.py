@@ -1,0 +1,189 @@
+"""The commands: parse, call one library function, translate its result. Nothing else happens here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stimkit import __version__
+from stimkit.cli import audit as cli_audit
+from stimkit.cli import experiments as cli_experiments
+from stimkit.cli import run as cli_run
+from stimkit.cli import runs as cli_runs
+from stimkit.cli.run import ProtocolPath
+from stimkit.cli.runs import AsJson
+from stimkit.cli.weights import weights_app
+from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
+from stimkit.json_text import json_text
+
+app = typer.Typer(
+    name="stimkit",
+    help="Make controlled stimulus sets for perception experiments from a protocol file.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+app.add_typer(weights_app, name="weights")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"stimkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make controlled stimulus sets for perception experiments from a protocol file."""
+
+
+@app.command()
+def plan(
+    protocol: ProtocolPath,
+    cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Say what a run folder has done; exit 3 if cells are pending.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Estimate for cpu, cuda or mps.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a protocol would make and what it costs, without making anything."""
+    from stimkit.cli import display
+    from stimkit.planning import cost
+    from stimkit.planning.crossing import plan as make_plan
+    from stimkit.planning.summary import summarize
+    from stimkit.protocol.protocol import Protocol
+
+    if device is not None and device not in cost.TYPICAL_RATE:
+        raise UsageError(f'no estimate for device "{device}"; give one of {", ".join(cost.TYPICAL_RATE)}')
+    made = make_plan(Protocol.load(protocol))
+    state = _progress_of(check, made.by_id.keys()) if check else None
+    listing = (
+        [{"stimulus_id": cell.id, **cell.levels, "filename": cell.filename} for cell in made.cells] if cells else None
+    )
+    if as_json:
+        extra: dict[str, Any] = {"cells_list": listing} if cells else {}
+        extra |= {"run": state} if state else {}
+        typer.echo(json_text({**summarize(made, device), **extra}, ascii_only=True))
+    elif cells:
+        for cell in made.cells:
+            typer.echo("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
+    else:
+        display.show_plan(summarize(made, device))
+    if state and not as_json:
+        typer.echo(f"{check}: {', '.join(f'{len(ids)} {name}' for name, ids in state.items())}")
+    if made.missing:
+        typer.echo(ProtocolError(made.missing, made.protocol.file), err=True)
+        typer.echo("`stimkit run` will refuse until these are there; cell ids are provisional", err=True)
+    if state and state["pending"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of protocol files, for editors."""
+    from stimkit.protocol.protocol import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the stimulus set.", show_default=False)],
+) -> None:
+    """Write NAME.toml, a commented protocol to start from."""
+    from stimkit.protocol.protocol import Protocol
+    from stimkit.protocol.template import protocol_template
+
+    path = Path(name if name.endswith(".toml") else f"{name}.toml")
+    text = protocol_template(path.stem)
+    Protocol.from_toml(text, name=f"the name {path.stem}")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already; give another name") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    typer.echo(f"wrote {path}; next: stimkit plan {path}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what device, precision, weights and versions this machine has."""
+    from stimkit.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps(findings, indent=1))
+        return
+    for topic, lines in findings.items():
+        typer.echo(f"{topic:<10} {lines[0]}")
+        for line in lines[1:]:
+            typer.echo(f"{'':<10} {line}")
+
+
+app.command()(cli_run.run)
+app.command()(cli_run.collect)
+app.command()(cli_runs.status)
+app.command()(cli_runs.verify)
+app.command()(cli_runs.regenerate)
+app.command()(cli_runs.bundle)
+app.command()(cli_audit.audit)
+app.command()(cli_audit.report)
+app.command("audit-images")(cli_audit.audit_images)
+app.command()(cli_experiments.trials)
+app.command()(cli_experiments.export)
+app.command()(cli_experiments.join)
+
+
+def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
+    from stimkit.runfolder.store import RunStore
+
+    store = RunStore.open(run)
+    if not set(planned) & store.planned_ids():
+        raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
+    state = store.state(planned)
+    return {name: list(getattr(state, name)) for name in ("done", "rejected", "failed", "pending")}
+
+
+def main() -> None:
+    """Run the command line; every expected error is one message on stderr and a documented exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where output has few letters, ω becomes a question mark
+    try:
+        app()
+    except StimkitError as error:
+        typer.echo(f"stimkit: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stimkit: stopped on request", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("STIMKIT_DEBUG"):
+            raise
+        kind = type(error).__name__
+        typer.echo(
+            f"stimkit: internal error ({kind}: {error}); STIMKIT_DEBUG=1 shows where, please report it", err=True
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Commands about run folders: their state, and whether they are what they say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stimkit.errors import UsageError
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def status(run: RunPath, as_json: AsJson = False) -> None:
+    """Show what a run folder has done, what is pending or failed, and who is writing it."""
+    from stimkit.cli import display
+    from stimkit.runfolder.store import RunStore
+
+    state = RunStore.open(run).state()
+    if as_json:
+        typer.echo(json.dumps(asdict(state), indent=1))
+    else:
+        display.show_state(run, state)
+
+
+def verify(run: RunPath, as_json: AsJson = False) -> None:
+    """Check every file of a run folder against its digests, records and resolved protocol; exit 5 if any differs."""
+    from stimkit.auditing.verification import verify as check
+    from stimkit.cli import display
+
+    with display.phases() as show:
+        result = check(run, lambda done, total: show("verifying files", done, total))
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=1))
+    else:
+        display.show_verification(run, result)
+    if result.findings:
+        raise typer.Exit(5)
+
+
+def regenerate(
+    run: RunPath,
+    cells: Annotated[list[str] | None, typer.Argument(metavar="[CELL]...", help="Stimulus ids; default all.")] = None,
+    out: Annotated[Path, typer.Option(help="New folder for the stimuli and comparison.csv.")] = Path("regenerated"),
+    where: Annotated[
+        str | None, typer.Option(help="Condition on columns of the manifest, as 'style == \"swirl\"'.")
+    ] = None,
+    inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    alone: Annotated[bool, typer.Option("--alone", help="Each cell by itself, not in its recorded batch.")] = False,
+    require: Annotated[
+        str, typer.Option(help="Exit 5 below: identical_file, identical_pixels, pixels_within or losses_within.")
+    ] = "losses_within",
+    as_json: AsJson = False,
+) -> None:
+    """Make stimuli of a run again from what it saved, and say how equal they are.
+
+    Example: stimkit regenerate runs/quickstart --where 'style == "swirl"' --out again
+    """
+    from stimkit.auditing.regeneration import TIERS
+    from stimkit.auditing.regeneration import regenerate as make_again
+    from stimkit.cli import display
+
+    if require not in TIERS[:-1]:
+        raise UsageError(f'--require: no tier "{require}"; give one of {", ".join(TIERS[:-1])}')
+    comparisons = make_again(
+        run, out, cells=cells or (), where=where, inputs=inputs or (), device=device, alone=alone,
+        on_compared=None if as_json else display.show_comparison,
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in comparisons], indent=1))
+    else:
+        display.show_tiers(out, [one.tier for one in comparisons])
+    if any(TIERS.index(one.tier) > TIERS.index(require) for one in comparisons):
+        raise typer.Exit(5)
+
+
+def bundle(
+    run: RunPath,
+    out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="Archive to write.", show_default=False)],
+    inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
+) -> None:
+    """Write a complete run with its inputs, a README and checksums as one archive."""
+    from stimkit.reporting.archive import bundle as write
+
+    made = write(run, out, inputs=inputs or ())
+    typer.echo(f"{made.path}: {made.files} files, {len(made.inputs)} of them inputs")
+    for one in made.left_out:
+        typer.echo(f"left out: {one}")

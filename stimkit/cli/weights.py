@@ -1,0 +1,141 @@
+"""The `stimkit weights` commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stimkit.errors import UsageError, WeightsError
+from stimkit.images.reading import image_files
+from stimkit.network import weights as library
+
+weights_app = typer.Typer(
+    help="List, fetch, import, fit and inspect network weights.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Source = Annotated[str, typer.Argument(metavar="WEIGHTS", help="pca, imagenet, or a file.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="File to write (.safetensors).", show_default=False)]
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """List the weights that have names, and whether they are on this machine."""
+    found = library.find_remote(library.IMAGENET)
+    size = library.IMAGENET.size / 1e6
+    where = str(found) if found else f"not here; `stimkit weights fetch imagenet` downloads it once ({size:.0f} MB)"
+    typer.echo(f"pca       embedded; {library.load('pca').description}")
+    typer.echo(f"imagenet  {where}; {library.IMAGENET.description}")
+
+
+@weights_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="imagenet")],
+) -> None:
+    """Download weights once into the user's cache, with progress and digest check."""
+    if name != library.IMAGENET.name:
+        raise UsageError(f'"{name}" cannot be fetched; only imagenet can (pca is embedded)')
+    path = library.fetch(library.IMAGENET, progress=DownloadBar())
+    typer.echo(f"{name} is at {path}")
+
+
+@weights_app.command("import")
+def import_weights(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .pt) or .safetensors.")],
+    out: Out,
+    preprocessing: Annotated[str, typer.Option(help="auto, torchvision or caffe.")] = "auto",
+) -> None:
+    """Convert a VGG19 state dict (torchvision's or Gatys' names) to safetensors."""
+    if preprocessing not in ("auto", "torchvision", "caffe"):
+        raise UsageError(f'preprocessing must be auto, torchvision or caffe (got "{preprocessing}")')
+    weights = library.load(str(source), preprocessing=preprocessing)
+    library.save_file(weights, _new_file(out))
+    typer.echo(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
+
+
+@weights_app.command()
+def fit(
+    out: Out,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images to fit to; default: the photographs that pca was fitted to.")
+    ] = None,
+) -> None:
+    """Fit weights of the pca kind to your own images (about a minute on two cores)."""
+    from stimkit.network.fitting import DEFAULT_IMAGES, fit_to_file
+
+    names = DEFAULT_IMAGES if images is None else _image_names(images)
+    weights = fit_to_file(names, images or Path(), _new_file(out), lambda layer: typer.echo(f"  {layer}", err=True))
+    typer.echo(f"wrote {out}: fitted to {len(names)} images, sha256 {weights.digest}")
+
+
+def _image_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    names = [path.relative_to(folder).as_posix() for path in image_files(folder)]
+    if len(names) < 2:
+        raise UsageError(f"{folder} has {len(names)} images; give at least 2, better a dozen or more")
+    return names
+
+
+@weights_app.command()
+def inspect(source: Source, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what weights are: origin, preprocessing, digest, shapes."""
+    weights = library.load(source)
+    facts: dict[str, Any] = {
+        "name": weights.name,
+        "file": str(library.locate(source)),
+        "description": weights.description,
+        "preprocessing": weights.preprocessing,
+        "unit_mean_pooling": weights.unit_mean_pooling,
+        "sha256": weights.digest,
+        "parameters": sum(tensor.size for tensor in weights.tensors.values()),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        typer.echo(f"{key:<18} {value if value not in (None, '') else '-'}")
+
+
+def _new_file(path: Path) -> Path:
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path}: the file must be named .safetensors")
+    if path.exists():
+        raise WeightsError(f"{path} exists already; give another name or delete it")
+    return path
+
+
+class DownloadBar:
+    """A progress bar in the form that pooch asks for."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        from stimkit.cli.display import err
+
+        self._bar = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=err)
+        self._task = self._bar.add_task("download", total=None)
+        self._bar.start()
+
+    @property
+    def total(self) -> float | None:
+        return self._bar.tasks[0].total
+
+    @total.setter
+    def total(self, value: float) -> None:
+        self._bar.update(self._task, total=value)
+
+    @property
+    def done(self) -> float:
+        return self._bar.tasks[0].completed
+
+    def update(self, count: int) -> None:
+        self._bar.advance(self._task, count)
+
+    def reset(self) -> None:
+        self._bar.update(self._task, completed=0)
+
+    def close(self) -> None:
+        self._bar.stop()

@@ -1,0 +1,1 @@
+"""TOML that users write: read, located, told."""

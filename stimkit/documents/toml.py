@@ -1,0 +1,57 @@
+"""TOML files that users write: read and validated, with every broken rule named by its line and key."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from stimkit.documents.lines import line_map, nearest_line
+from stimkit.errors import Problem, ProtocolError
+from stimkit.protocol.rules import Finding, dotted, syntax_problem, translate
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_text(path: Path, otherwise: str) -> str:
+    """Read a file as UTF-8. Raises `ProtocolError`; where there is no such file it says what to do `otherwise`."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ProtocolError([Problem("", f"no such file; {otherwise}")], str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProtocolError([Problem("", f"cannot be read as UTF-8 text: {error}")], str(path)) from error
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """Parse TOML. Raises `ProtocolError` with the line that is wrong."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProtocolError([syntax_problem(error)], name) from None
+
+
+def validated(
+    model: type[Model], document: Mapping[str, Any], text: str, name: str, found: Iterable[Finding] = ()
+) -> Model:
+    """Validate a document, which stands in `text`, against a model.
+
+    Raises `ProtocolError` with every rule that is broken, and with what was `found` wrong otherwise.
+    """
+    lines = line_map(text)
+    problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in found]
+    valid = None
+    try:
+        # Strict validation as JSON: TOML arrays become tuples, yet "3" stays no number.
+        valid = model.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        # A list whose levels are all wrong is also reported as too short; once is enough.
+        wrong = [one for one in error.errors(include_url=False) if one["type"] != "too_short" or not one["input"]]
+        problems += [translate(one, model, lines) for one in wrong]
+    if problems or valid is None:
+        raise ProtocolError(set(problems), name)
+    return valid

@@ -1,0 +1,49 @@
+"""jsPsych: a page that runs the experiment in a browser, from any static server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from stimkit.experiment.export.presentation import write_settings
+from stimkit.experiment.export.stimulus_set import StimulusSet
+from stimkit.json_text import json_text
+
+README = """# {name}: an experiment for the browser
+
+    python -m http.server
+
+in this folder, then open http://localhost:8000/?participant=p001 (without a participant the page asks). Any static
+server will do: the folder is complete.
+
+- `lists/`: the trials of each participant, in their order
+- `stimuli/`: the images
+- `settings.json`: prompt, answers, timing in seconds, grey of the background
+- `experiment.js`, `style.css`: the experiment; `save` is the place for an upload to a server of your own
+- `jspsych/`: jsPsych and its plugins, see ORIGIN.md there
+
+At the end the answers are downloaded as CSV, or JSON with `&save=json`, with all columns of the list.
+
+    stimkit join RUN answers.csv
+
+puts the answers and the manifest together.
+"""
+PAGES = ("index.html", "experiment.js", "style.css")
+
+
+def write(stimuli: StimulusSet, folder: Path, library: Mapping[str, bytes]) -> None:
+    """Write the page, lists, settings and stimuli, and the files of the library that it loads."""
+    stimuli.copy_stimuli(folder / "stimuli")
+    (folder / "lists").mkdir()
+    for participant, rows in stimuli.lists.table.groupby("participant"):
+        listed = json_text(rows.astype(object).where(rows.notna(), None).to_dict("records"), indent=None)
+        (folder / "lists" / f"{participant}.json").write_text(listed, encoding="utf-8")
+    write_settings(stimuli, folder)
+    for name in PAGES:
+        page = files("stimkit.experiment.export").joinpath("templates", name).read_text(encoding="utf-8")
+        (folder / name).write_text(page, encoding="utf-8")
+    (folder / "jspsych").mkdir()
+    for name, data in library.items():
+        (folder / "jspsych" / name).write_bytes(data)
+    (folder / "README.md").write_text(README.format(name=stimuli.name), encoding="utf-8")

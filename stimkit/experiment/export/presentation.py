@@ -1,0 +1,46 @@
+"""What an experiment needs to know beside its trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stimkit.experiment.export.stimulus_set import StimulusSet
+from stimkit.experiment.trials.saving import described_as
+from stimkit.images.light import encode
+from stimkit.json_text import write_json
+from stimkit.records.record import Record
+
+GREY = 0.5  # encoded; the middle of the display's values
+
+
+def settings(stimuli: StimulusSet) -> dict[str, Any]:
+    """The trial lists' own settings, the participants, and the grey around the stimuli (encoded, 0 to 1)."""
+    return {
+        **described_as(stimuli.lists),
+        "lists": list(stimuli.lists.table["participant"].unique()),
+        "background": background(stimuli),
+    }
+
+
+def write_settings(stimuli: StimulusSet, folder: Path) -> None:
+    """Write settings.json, which the experiments read."""
+    write_json(folder / "settings.json", settings(stimuli))
+
+
+def background(stimuli: StimulusSet) -> float:
+    """The value of a file that continues the apertures' background; a middle grey where there is no one such value."""
+    values = {_around(record) for record in stimuli.records.values()}
+    return values.pop() if len(values) == 1 else GREY
+
+
+def _around(record: Record) -> float:
+    if record["aperture"] == "none":
+        return GREY
+    linear = float(record["background"])
+    if record["transfer"] == "srgb":
+        return round(float(encode(np.array(linear))), 6)
+    gamma = 1.0 if record["transfer"] == "linear" else float(record["gamma"])
+    return round(float(linear ** (1 / gamma)), 6)

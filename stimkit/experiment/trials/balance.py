@@ -1,0 +1,136 @@
+"""How balanced trial lists are: counts of what participants see, where, and in which order."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+
+import pandas as pd
+
+from stimkit.experiment.trials.design import SHOWN
+from stimkit.experiment.trials.lists import TrialLists
+from stimkit.experiment.trials.showing import PRACTICE
+
+COLUMNS = ("measure", "of", "level", "total", "lowest", "highest")
+
+
+def balance(lists: TrialLists) -> pd.DataFrame:
+    """Counts in the main trials: one row for each, in all and the lowest and highest of a participant.
+
+    Measures are `trials` (stimuli shown, by level of a factor), `place` (by place in the trial, too), `answer` (right
+    answers), `block` (blocks with a label, by place in the order), `block_after` (by the block before), `stimulus`
+    (uses of a stimulus; lowest and highest are over stimuli), `arrangement` (showings of the same stimuli in the same
+    places, of pairs and triplets; lowest and highest are over these) and `longest_run` (of trials that share a level;
+    total is the longest of all). Rows of `longest_run` count catch trials, too.
+    """
+    main = lists.table[lists.table["kind"] == "main"]
+    rows = [
+        *_levels(lists, main),
+        *_counted("answer", "", _by_participant(main[main["answer"] != ""], "answer")),
+        *_blocks(main),
+        *_stimuli(lists, main),
+        *_arrangements(lists, main),
+        *_runs(lists),
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def notes(lists: TrialLists) -> list[str]:
+    """What keeps the lists from balance, in words."""
+    count, cycle = lists.design.participants, lists.cycle
+    if count % cycle == 0:
+        return []
+    return [
+        f"groups and orders of blocks are balanced after every {cycle} participants, and {count} is no multiple of it"
+    ]
+
+
+Row = tuple[str, str, str, int, int, int]
+Counts = dict[str, Counter[Hashable]]
+
+
+def _counted(measure: str, of: str, counts: Counts) -> Iterator[Row]:
+    levels = sorted({level for one in counts.values() for level in one}, key=str)
+    for level in levels:
+        each = [one[level] for one in counts.values()]
+        yield measure, of, str(level), sum(each), min(each), max(each)
+
+
+def _by_participant(trials: pd.DataFrame, *columns: str) -> Counts:
+    """How often each participant has each value, in any of the columns."""
+    return {
+        str(participant): Counter(value for column in columns for value in rows[column])
+        for participant, rows in trials.groupby("participant")
+    }
+
+
+def _columns(lists: TrialLists, name: str) -> list[str]:
+    shown = SHOWN[lists.design.trial.form]
+    return [name] if shown == 1 else [f"{name}_{place}" for place in range(1, shown + 1)]
+
+
+def _levels(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
+    for name in lists.factors:
+        columns = _columns(lists, name)
+        yield from _counted("trials", name, _by_participant(main, *columns))
+        if name in lists.design.trial.differ:
+            for column in columns:
+                yield from _counted("place", column, _by_participant(main, column))
+
+
+def _blocks(main: pd.DataFrame) -> Iterator[Row]:
+    order = main.drop_duplicates(["participant", "block"])
+    if order["block"].max() == 1:
+        return
+    for place, blocks in order.groupby("block"):
+        for label, count in sorted(Counter(blocks["block_label"]).items()):
+            yield "block", str(place), label, count, count, count
+    pairs: Counter[tuple[str, str]] = Counter()
+    for _, blocks in order.groupby("participant"):
+        pairs.update(itertools.pairwise(blocks["block_label"]))
+    for (before, after), count in sorted(pairs.items()):
+        yield "block_after", before, after, count, count, count
+
+
+def _stimuli(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
+    uses = Counter(one for column in _columns(lists, "stimulus_id") for one in main[column])
+    yield "stimulus", "", "", sum(uses.values()), min(uses.values()), max(uses.values())
+
+
+def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
+    """Of pairs by which is on the left, of triplets by where the odd one is."""
+    shown = SHOWN[lists.design.trial.form]
+    if shown == 1 or lists.design.trial.positions == "fixed":
+        return
+    counts: dict[Hashable, Counter[Hashable]] = defaultdict(Counter)
+    for row in main[[*_columns(lists, "stimulus_id"), "answer_index"]].itertuples(index=False):
+        *ids, answer = row
+        counts[tuple(sorted(ids))][ids[0] if shown == 2 else answer] += 1
+    each = [one[place] for one in counts.values() for place in _all_places(one, shown)]
+    yield "arrangement", "", "", sum(each), min(each), max(each)
+
+
+def _all_places(counts: Counter[Hashable], shown: int) -> list[Hashable]:
+    """Those that were seen, and others in place of those that were not."""
+    return [*counts, *(f"unseen {one}" for one in range(shown - len(counts)))]
+
+
+def _runs(lists: TrialLists) -> Iterator[Row]:
+    shown = lists.table[lists.table["kind"] != PRACTICE]
+    for name in lists.design.sequence.runs:
+        columns = _columns(lists, name)
+        longest = [
+            longest_run([set(levels) for levels in rows[columns].itertuples(index=False)])
+            for _, rows in shown.groupby("participant")
+        ]
+        yield "longest_run", name, "", max(longest), min(longest), max(longest)
+
+
+def longest_run(trials: Sequence[set[Hashable]]) -> int:
+    """The longest run of trials that all share a level."""
+    longest, running = 0, Counter[Hashable]()
+    for levels in trials:
+        running = Counter({level: running[level] + 1 for level in levels})
+        longest = max(longest, *running.values())
+    return longest

@@ -1,0 +1,193 @@
+"""Trial designs: TOML text to a validated, frozen `TrialDesign`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from stimkit.documents.lines import line_map, nearest_line
+from stimkit.documents.toml import parse, read_text, validated
+from stimkit.errors import Problem, ProtocolError
+from stimkit.protocol.rules import Finding, as_list, as_table
+from stimkit.protocol.settings import Frozen
+
+Form = Literal["single", "pair", "triplet"]
+SHOWN: dict[str, int] = {"single": 1, "pair": 2, "triplet": 3}
+"""Stimuli of a trial, by form."""
+Factors = tuple[str, ...]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+KEYS = ("left", "right", "up", "down", "space", "return")
+Key = Annotated[str, Field(pattern=rf"^([a-z0-9]|{'|'.join(KEYS)})$", description="as PsychoPy names it")]
+Condition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
+
+
+class Stimuli(Frozen):
+    """`[stimuli]`: which stimuli of the run the trials are made of."""
+
+    where: Annotated[str, Field(min_length=1, description="condition on columns of the manifest")] = 'role == "main"'
+    status: Annotated[tuple[Literal["accepted", "rejected"], ...], Field(min_length=1)] = ("accepted",)
+
+
+class Trial(Frozen):
+    """`[trial]`: what is shown in a trial."""
+
+    form: Annotated[Form, Field(description="one stimulus, a pair, or a triplet with an odd one")] = "single"
+    differ: Annotated[Factors, Field(description="factors in which the pair, or the odd one, differs")] = ()
+    free: Annotated[Factors, Field(description="factors that may be equal or not; all others are equal")] = ()
+    positions: Annotated[
+        Literal["balanced", "random", "fixed"], Field(description="how the places of a trial's stimuli are chosen")
+    ] = "balanced"
+    count: Annotated[Count | None, Field(description="trials of a participant; default all that are possible")] = None
+    repetitions: Annotated[Count, Field(description="how often a participant gets each trial")] = 1
+
+
+class LatinItems(Frozen):
+    """`[assign] latin`: each participant sees each item in one condition only."""
+
+    items: str
+    conditions: str
+
+
+class Assign(Frozen):
+    """`[assign]`: what differs between participants; all other factors vary within them."""
+
+    between: Annotated[Factors, Field(description="a participant gets one level of each")] = ()
+    latin: Annotated[
+        LatinItems | None, Field(description="a participant gets each item in one condition, by a Latin square")
+    ] = None
+
+
+class Blocks(Frozen):
+    """`[blocks]`: parts of the experiment."""
+
+    by: Annotated[Factors, Field(description="one block for each combination of levels")] = ()
+    count: Annotated[
+        Annotated[int, Field(ge=1, le=1000)] | None,
+        Field(description="so many blocks, each with about equally many of each level"),
+    ] = None
+    order: Literal["williams", "latin", "random", "fixed"] = "random"
+
+
+class Sequence(Frozen):
+    """`[sequence]`: rules about trials that follow each other."""
+
+    no_repeat: Annotated[Factors, Field(description="factors whose level is not the same in two trials in a row")] = ()
+    max_run: Annotated[dict[str, Count], Field(description="longest run of trials that share a level, by factor")] = (
+        Field(default_factory=dict)
+    )
+
+    @property
+    def runs(self) -> dict[str, int]:
+        """Longest run that is allowed, by factor."""
+        return {**self.max_run, **dict.fromkeys(self.no_repeat, 1)}
+
+
+class Practice(Frozen):
+    """`[practice]`: trials before the first block, the same for all participants but for their order."""
+
+    count: Count
+    where: Condition | None = None
+    held_out: Annotated[bool, Field(description="their stimuli are in no other trial")] = False
+
+
+class Catch(Frozen):
+    """`[catch]`: trials with a known answer, spread over the experiment."""
+
+    count: Count
+    where: Condition
+    answer: Annotated[str, Field(description="the right answer; default as in other trials")] = ""
+
+
+class Response(Frozen):
+    """`[response]`: what participants are asked, and can answer."""
+
+    prompt: str = ""
+    choices: Annotated[tuple[str, ...] | str, Field(description="answers, or the factor whose levels they are")] = ()
+    keys: Annotated[tuple[Key, ...], Field(description="keys of the answers; default 1, 2, 3, ...")] = ()
+    correct: Annotated[str | None, Field(description="factor whose level is the right answer")] = None
+
+
+class Timing(Frozen):
+    """`[timing]`: seconds."""
+
+    fixation: Seconds = 0.5
+    stimulus: Annotated[Seconds, Field(description="0: until the answer")] = 0.0
+
+
+class TrialDesign(Frozen):
+    """A request for trial lists."""
+
+    model_config = ConfigDict(title="stimkit trial design")
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    description: str = ""
+    participants: Annotated[int, Field(ge=1, le=100_000)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    stimuli: Stimuli = Stimuli()
+    trial: Trial = Trial()
+    assign: Assign = Assign()
+    blocks: Blocks = Blocks()
+    sequence: Sequence = Sequence()
+    practice: Practice | None = None
+    catch: Catch | None = None
+    response: Response = Response()
+    timing: Timing = Timing()
+
+    _text: str = PrivateAttr("")
+    _file: str = PrivateAttr("")
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrialDesign:
+        """Read a trial design. Raises `ProtocolError` with every broken rule, each with its line, key and value."""
+        path = Path(path)
+        return cls.from_toml(read_text(path, "docs/experiments.md shows one"), name=path.name)
+
+    @classmethod
+    def from_toml(cls, text: str, *, name: str = "trial design") -> TrialDesign:
+        """Validate TOML text."""
+        document = parse(text, name)
+        design = validated(cls, document, text, name, _check(document))
+        design._text, design._file = text, name
+        return design
+
+    @property
+    def text(self) -> str:
+        """The TOML text that the design was read from."""
+        return self._text
+
+    def error(self, message: str, *path: str | int) -> ProtocolError:
+        """The error that the design cannot be carried out, at one of its keys."""
+        key = ".".join(map(str, path))
+        return ProtocolError([Problem(key, message, nearest_line(line_map(self._text), path))], self._file)
+
+
+def _check(document: dict[str, Any]) -> list[Finding]:
+    """What is wrong between the keys of a document."""
+    found: list[Finding] = []
+    trial, blocks = as_table(document, "trial"), as_table(document, "blocks")
+    form = trial.get("form", "single")
+    if form in ("pair", "triplet") and not trial.get("differ"):
+        found.append((("trial", "differ"), f"name the factors in which the stimuli of a {form} differ"))
+    if form == "single":
+        found += [(("trial", key), "is for pairs and triplets") for key in ("differ", "free") if trial.get(key)]
+    both = set(map(str, as_list(trial.get("differ")))) & set(map(str, as_list(trial.get("free"))))
+    found += [(("trial", "free"), f"{name} is in differ") for name in sorted(both)]
+    if blocks.get("by") and blocks.get("count"):
+        found.append((("blocks", "count"), "give either by or count"))
+    response = as_table(document, "response")
+    choices, keys = response.get("choices"), as_list(response.get("keys"))
+    if keys and isinstance(choices, list) and len(keys) != len(choices):
+        found.append((("response", "keys"), f"there are {len(keys)} keys for {len(choices)} choices"))
+    for index, choice in enumerate(as_list(choices)):
+        if isinstance(choice, str) and not (choice and choice.isprintable()):
+            found.append((("response", "choices", index), "must be text that can be read"))
+    for name, given in (("keys", keys), ("choices", as_list(choices))):
+        twice = sorted({str(one) for one in given if given.count(one) > 1})
+        found += [(("response", name), f"{one} is given twice") for one in twice]
+    if response.get("correct") and form == "triplet":
+        found.append((("response", "correct"), "the right answer of a triplet is the place of the odd one"))
+    return found

@@ -1,0 +1,128 @@
+"""Trial lists: a design and the stimuli of a run to the trials of every participant, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stimkit.errors import UsageError
+from stimkit.experiment.trials.answers import Answers, answers
+from stimkit.experiment.trials.assignment import Assignment
+from stimkit.experiment.trials.design import TrialDesign
+from stimkit.experiment.trials.material import Material, material
+from stimkit.experiment.trials.sequence import Impossible
+from stimkit.experiment.trials.showing import PRACTICE, Places, Shown, in_order
+from stimkit.experiment.trials.units import Unit
+from stimkit.records.record import Record
+
+LIST_COLUMNS = (
+    "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
+)  # fmt: skip
+RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
+
+
+@dataclass(frozen=True)
+class TrialLists:
+    """The trials of all participants, in the order in which they are shown."""
+
+    design: TrialDesign
+    table: pd.DataFrame
+    """One row a trial. Columns of a stimulus end in its place where a trial shows several."""
+    factors: tuple[str, ...]
+    """Factors and attributes of the stimuli that the table has columns of."""
+    answers: Answers
+    cycle: int
+    """Participants after which groups and orders of blocks are balanced."""
+
+
+def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
+    """Make trial lists of the stimuli of a run.
+
+    The same design and stimuli give the same lists, and more participants leave those of the first as they are.
+    Raises `ProtocolError`, with the key of the design, for unknown factors, rules that allow no trial, an order that
+    cannot be kept, and answers that do not fit; `UsageError` where factors have names that lists need.
+    """
+    known = material(records, design, np.random.default_rng([design.seed, 0]))
+    for name in known.columns:
+        if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS):
+            raise UsageError(f'the run has a factor or attribute "{name}", which is a column of lists or answers')
+    return _Maker(design, known).lists()
+
+
+class _Maker:
+    def __init__(self, design: TrialDesign, known: Material) -> None:
+        self.design, self.known = design, known
+        self.answers = answers(design, known.main, (*known.practice, *known.catch))
+        self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
+        self.sampler = known.sampler(known.main)
+        self.places = Places(design.trial.positions)
+
+    def lists(self) -> TrialLists:
+        rows: list[dict[str, Any]] = []
+        for participant in range(self.design.participants):
+            generator = np.random.default_rng([self.design.seed, 2, participant])
+            trials = [*self._practice(participant, generator), *self._main(participant, generator)]
+            rows += [self._row(participant, number, trial) for number, trial in enumerate(trials, start=1)]
+        role = () if self.known.stimuli["role"].nunique() == 1 else ("role",)
+        factors = (*role, *(name for name in self.known.columns if name != "role"))
+        table = pd.DataFrame(rows).astype({"answer_index": "Int64"})
+        return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle)
+
+    def _main(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+        """All trials but those of practice, in their order."""
+        among, wanted = self.assignment.group(participant).units, self.design.trial.count
+        drawn = self.sampler.draw(among, wanted, generator) if wanted else among
+        trials = [
+            self._shown(self.known.main[one], "main", participant, generator, repetition + 1)
+            for repetition in range(self.design.trial.repetitions)
+            for one in drawn
+        ]
+        blocks = self.assignment.blocks(participant, [trial.unit for trial in trials], generator)
+        in_blocks = [(label, [trials[one] for one in members]) for label, members in blocks]
+        try:
+            return in_order(in_blocks, self._catch(participant, generator), self.design.sequence.runs, generator)
+        except Impossible as error:
+            key = "no_repeat" if error.factor in self.design.sequence.no_repeat else "max_run"
+            raise self.design.error(str(error), "sequence", key) from None
+
+    def _practice(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+        order = generator.permutation(len(self.known.practice))
+        return [self._shown(self.known.practice[one], PRACTICE, participant, generator) for one in order]
+
+    def _catch(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+        catch = self.design.catch
+        if catch is None:
+            return []
+        units = [self.known.catch[int(generator.integers(len(self.known.catch)))] for _ in range(catch.count)]
+        trials = [self._shown(unit, "catch", participant, generator) for unit in units]
+        return [replace(trial, answer=catch.answer or trial.answer) for trial in trials]
+
+    def _shown(
+        self, unit: Unit, kind: str, participant: int, generator: np.random.Generator, repetition: int = 1
+    ) -> Shown:
+        places = self.places.choose(unit, kind, participant, self.assignment.order(participant), generator)
+        return Shown(unit, kind, places, self.answers.right(unit, places), repetition)
+
+    def _row(self, participant: int, number: int, trial: Shown) -> dict[str, Any]:
+        choices = self.answers.choices
+        row = {
+            "participant": f"p{participant + 1:03}",
+            "group": self.assignment.group(participant).label,
+            "block": trial.block,
+            "block_label": trial.label,
+            "trial": number,
+            "kind": trial.kind,
+            "repetition": trial.repetition,
+            "answer": trial.answer,
+            "answer_index": choices.index(trial.answer) + 1 if trial.answer in choices else None,
+        }
+        for place, index in enumerate(trial.places, start=1):
+            stimulus = self.known.stimuli.loc[index]
+            end = "" if len(trial.places) == 1 else f"_{place}"
+            row |= {f"stimulus_id{end}": stimulus["stimulus_id"], f"stim_file{end}": f"stimuli/{stimulus['filename']}"}
+            row |= {f"{name}{end}": stimulus[name] for name in self.known.columns}
+        return row

@@ -1,0 +1,50 @@
+"""Trial lists as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stimkit import __version__
+from stimkit.experiment.trials.balance import balance, notes
+from stimkit.experiment.trials.lists import TrialLists
+from stimkit.files import whole_folder
+from stimkit.json_text import write_json
+from stimkit.records.tables import csv_bytes
+
+
+def save(lists: TrialLists, out: str | Path) -> None:
+    """Write trial lists into a new folder.
+
+    trials.csv has the trials of all participants, participants/ a file of each, balance.csv what `balance` counts,
+    design.toml the design as given, and trials.json the answers, keys and versions. Raises `UsageError` where the
+    folder is there already, `StorageError` where it cannot be written.
+    """
+    with whole_folder(Path(out)) as folder:
+        (folder / "trials.csv").write_bytes(csv_bytes(lists.table))
+        (folder / "participants").mkdir()
+        for participant, rows in lists.table.groupby("participant"):
+            (folder / "participants" / f"{participant}.csv").write_bytes(csv_bytes(rows))
+        (folder / "balance.csv").write_bytes(csv_bytes(balance(lists)))
+        (folder / "design.toml").write_text(lists.design.text, encoding="utf-8")
+        write_json(folder / "trials.json", described_as(lists))
+
+
+def described_as(lists: TrialLists) -> dict[str, Any]:
+    """What is the same for all trials, as JSON values."""
+    design = lists.design
+    return {
+        "schema": 1,
+        "name": design.name,
+        "form": design.trial.form,
+        "prompt": design.response.prompt,
+        "choices": list(lists.answers.choices),
+        "keys": list(lists.answers.keys),
+        "fixation_s": design.timing.fixation,
+        "stimulus_s": design.timing.stimulus,
+        "factors": list(lists.factors),
+        "participants": design.participants,
+        "balanced_after": lists.cycle,
+        "notes": notes(lists),
+        "stimkit_version": __version__,
+    }

@@ -1,0 +1,221 @@
+"""Images: files and scikit-image samples to pixels, and back to PNG. No torch.
+
+Inside stimkit an image is a float32 array (3, height, width), RGB, values 0 to 1 in the sRGB encoding
+of the files. Resizing works on 8-bit pixels with Pillow's integer arithmetic, which gives the same
+result on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from stimkit.errors import ImageError, did_you_mean
+from stimkit.images import light as photometry
+
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+FloatImage = NDArray[np.float32]  # (3, height, width)
+
+MAX_PIXELS = 64_000_000
+SRGB_GAMMA = 0.05  # relative difference of an exponent from 1 / 2.2 below which it means sRGB
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+_HEIF = {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"}
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"})
+SKIMAGE_SAMPLES = (
+    "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
+    "hubble_deep_field", "immunohistochemistry", "moon", "motorcycle", "page", "retina", "rocket", "text",
+)  # fmt: skip
+"""Samples that scikit-image ships inside its package, so that no download is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An input image as read: 8-bit RGB pixels and digests of them and of the file."""
+
+    spec: str
+    pixels: Pixels
+    pixel_sha256: str
+    file_sha256: str | None  # None for a scikit-image sample
+
+
+def read_source(spec: str, root: Path) -> SourceImage:
+    """Read `skimage:NAME`, or a file given relative to `root`.
+
+    Files are turned upright (EXIF), converted to sRGB (ICC), to 8 bits and to RGB; transparent pixels
+    are laid on white. Raises `ImageError` for a file that is missing, outside `root`, damaged, animated
+    or larger than `MAX_PIXELS`.
+    """
+    if spec.startswith("skimage:"):
+        pixels = _skimage_sample(spec.removeprefix("skimage:"))
+        return SourceImage(spec, pixels, pixel_digest(pixels), None)
+    path = _inside(spec, root)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f'image "{spec}" was not found at {path}') from None
+    except OSError as error:
+        raise ImageError(f'image "{spec}" cannot be read: {error.strerror or error}') from error
+    pixels = decode(data, spec)
+    return SourceImage(spec, pixels, pixel_digest(pixels), hashlib.sha256(data).hexdigest())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files in and below a folder whose names say that they are images, hidden ones aside, sorted."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _SUFFIXES and not is_hidden(path, folder) and path.is_file()
+    ]
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file, or a folder that it is in below `folder`, is hidden."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def decode(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
+    """Decode an image file to 8-bit RGB pixels; `name` is used in messages.
+
+    With `to_srgb`, colours are converted as the file says by an ICC profile, or a PNG by the exponent in its gAMA.
+    Raises `ImageError` where the data are no image, damaged, animated or larger than `MAX_PIXELS`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                return from_pillow(image, name, to_srgb=to_srgb)
+        except UnidentifiedImageError:
+            hint = "; save it as PNG or JPEG" if data[4:12] in _HEIF else ", or it is damaged"
+            raise ImageError(f'image "{name}" is not an image that Pillow can read{hint}') from None
+        except Image.DecompressionBombError as error:
+            raise ImageError(f'image "{name}" is too large: {error}') from None
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(f'image "{name}" is damaged: {error}') from error
+
+
+def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixels:
+    """The pixels of an open Pillow image, as `decode` gives them."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f'image "{name}" has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are'
+            " accepted: make it smaller, stimuli are resized to `size` anyway"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise ImageError(f'image "{name}" has several frames; save the one you mean as PNG')
+    profile = image.info.get("icc_profile") if to_srgb else None
+    is_file = image.format is not None
+    exponent = image.info.get("gamma") if to_srgb and not profile and "srgb" not in image.info else None
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        what = "floating-point" if image.mode == "F" else "32-bit"
+        raise ImageError(f'image "{name}" has {what} pixels; save it as 8-bit or 16-bit PNG')
+    image = ImageOps.exif_transpose(image)
+    is_grey = image.mode[0] in "1LI"
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.int64)
+        image = Image.fromarray(np.clip((wide + 128) // 257, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode == "P":  # a profile is that of the colours in the palette
+        image = image.convert("RGB")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        image = _to_srgb(image, profile, name, is_grey=is_grey, is_file=is_file)
+    pixels = np.asarray(image.convert("RGB")).copy()
+    if exponent is None or not 0.1 <= exponent <= 10 or abs(2.2 * exponent - 1) < SRGB_GAMMA:
+        return pixels
+    return np.asarray(_from_gamma(exponent)[pixels])
+
+
+def _from_gamma(exponent: float) -> NDArray[np.uint8]:
+    """The sRGB encoding of every 8-bit value that is light to the power of `exponent` (PNG specification, gAMA)."""
+    light = (np.arange(256) / 255) ** (1 / exponent)
+    return np.round(255 * photometry.encode(light)).astype(np.uint8)
+
+
+def _to_srgb(image: Image.Image, profile: bytes, name: str, *, is_grey: bool, is_file: bool) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = _MODES.get(source.profile.xcolor_space.strip(), image.mode)
+        if is_grey:  # and may have been given colours, or keep the profile of an image that had some
+            image = image.convert(space)
+        elif space != image.mode and not is_file:
+            return image  # which was converted in memory, where Pillow keeps the profile of what it was
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise ImageError(
+            f'image "{name}" has a colour profile that cannot be used ({error}); save it as sRGB'
+        ) from error
+    assert converted is not None
+    return converted
+
+
+def _skimage_sample(name: str) -> Pixels:
+    if name not in SKIMAGE_SAMPLES:
+        raise ImageError(
+            f'"skimage:{name}" is not a bundled sample{did_you_mean(name, SKIMAGE_SAMPLES)}; '
+            f"there are {', '.join(SKIMAGE_SAMPLES)}"
+        )
+    data = importlib.import_module("skimage.data")
+    array = np.asarray(data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)())
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    return np.ascontiguousarray(array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2))
+
+
+def _inside(spec: str, root: Path) -> Path:
+    path = (root / spec).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ImageError(f'image "{spec}" lies outside the image root {root.resolve()}; change images.root or move it')
+    return path
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """sha256 of the shape and the 8-bit RGB values: the same for any lossless file of the image."""
+    digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]}x3;".encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
+    """Bring 8-bit RGB pixels to (height, width): cut the middle to shape (`crop`) or distort (`stretch`)."""
+    height, width = size
+    image = Image.fromarray(pixels)
+    if how == "stretch":
+        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
+
+
+def to_float(pixels: Pixels) -> FloatImage:
+    """(height, width, 3) 8-bit to (3, height, width) float32 in 0 to 1."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def quantize(image: FloatImage) -> Pixels:
+    """Clip a float image to 0 … 1 and round it to 8 bits."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def clipped_fractions(image: FloatImage) -> tuple[float, float]:
+    """Fraction of channel values below 0 and above 1, which `quantize` clips."""
+    return float((image < 0).mean()), float((image > 1).mean())
+
+
+def encode_png(pixels: Pixels, text: Mapping[str, str] = {}) -> bytes:
+    """Encode 8-bit RGB pixels as PNG, marked as sRGB, with text chunks."""
+    info = PngInfo()
+    info.add(b"sRGB", b"\x00")
+    for key, value in text.items():
+        info.add_text(key, value)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()

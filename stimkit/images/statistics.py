@@ -1,0 +1,223 @@
+"""Image statistics: what an observer may respond to instead of content and style."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stimkit.errors import ImageError
+from stimkit.images.light import LUMINANCE_WEIGHTS, decode
+from stimkit.images.png import Shown, decode_values, shown, values_digest
+from stimkit.images.reading import Pixels, pixel_digest
+from stimkit.images.reading import decode as decode_image
+from stimkit.protocol.settings import Settings
+
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of encoded values
+EDGE_SCALE = 2.0  # pixels: standard deviation of the Gaussian of the edge detector
+MIN_SIDE = 8  # pixels; below this a spectrum and a similarity say nothing
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    name: str
+    units: str
+    long_name: str
+
+
+MEASURES = (
+    Column("mean_luminance", "1", "mean relative luminance (linear light, sRGB, 0 to 1)"),
+    Column("rms_contrast", "1", "standard deviation of luminance / mean luminance"),
+    Column("michelson", "1", "(brightest - darkest) / (brightest + darkest) luminance"),
+    Column("mean_r", "1", "mean of the red channel (sRGB encoding, 0 to 1)"),
+    Column("mean_g", "1", "mean of the green channel (sRGB encoding, 0 to 1)"),
+    Column("mean_b", "1", "mean of the blue channel (sRGB encoding, 0 to 1)"),
+    Column("colourfulness", "1", "colourfulness (Hasler & Suesstrunk 2003, 8-bit values)"),
+    Column("spectral_slope", "1", "slope of log amplitude over log spatial frequency of luminance"),
+    Column("edge_density", "1", "fraction of pixels on an edge (Canny 1986, sigma 2 pixels)"),
+    Column("saturated_frac", "1", "fraction of channel values that are 0 or 255"),
+    Column("entropy", "bit", "entropy of the histogram of 8-bit luma"),
+)
+BASIC = ("mean_luminance", "rms_contrast", "mean_r", "mean_g", "mean_b")
+"""Those that every record holds."""
+SSIM_CONTENT = Column(
+    "ssim_content", "1", "structural similarity to the content image (Wang et al. 2004), mean over channels"
+)
+OUTCOMES = (
+    Column("log_loss_content", "1", "log10 of the content loss of the file"),
+    Column("log_loss_style", "1", "log10 of the style loss of the file"),
+    Column("log_loss_total", "1", "log10 of the total loss of the file"),
+    Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
+    Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
+    Column("evaluations", "1", "evaluations of loss and gradient"),
+    Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
+)
+"""What else of a stimulus may follow a factor."""
+CONFOUNDS = tuple(column.name for column in (*MEASURES, SSIM_CONTENT, *OUTCOMES))
+"""Variables that an audit explains by the factors of the design."""
+
+
+LINEAR = decode(np.arange(256) / 255.0)  # light of every 8-bit value
+
+
+def luminance(image: Shown) -> NDArray[np.float64]:
+    """Relative luminance, 0 to 1 in linear light, of an sRGB-encoded image: (height, width, 3) to (height, width)."""
+    linear = LINEAR[image] if image.dtype == np.uint8 else decode(image)
+    return np.asarray(linear @ LUMINANCE_WEIGHTS)
+
+
+def _in_steps(image: Shown) -> NDArray[np.float64]:
+    """Values on the scale of 8 bits, 0 to 255."""
+    return image.astype(np.float64) if image.dtype == np.uint8 else np.asarray(image * 255.0)
+
+
+def basic_measures(image: Shown) -> dict[str, float]:
+    """Luminance and colour of an sRGB-encoded image (height, width, 3), as every record holds them."""
+    light = luminance(image)
+    mean = float(light.mean())
+    red, green, blue = (_in_steps(image).reshape(-1, 3).mean(0) / 255.0).tolist()
+    return {
+        "mean_luminance": mean,
+        "rms_contrast": float(light.std() / mean) if mean > 0 else 0.0,
+        "mean_r": red,
+        "mean_g": green,
+        "mean_b": blue,
+    }
+
+
+def image_measures(image: Shown) -> dict[str, float]:
+    """All of `MEASURES` for an sRGB-encoded image (height, width, 3); NaN where it is too small for one.
+
+    The image has 8 bits, or values from 0 to 1.
+    """
+    light, steps = luminance(image), _in_steps(image)
+    luma = steps @ LUMA_WEIGHTS
+    found = basic_measures(image) | {
+        "michelson": _michelson(light),
+        "colourfulness": colourfulness(steps),
+        "spectral_slope": spectral_slope(light),
+        "edge_density": edge_density(luma),
+        "saturated_frac": float(((steps == 0) | (steps == 255)).mean()),
+        "entropy": _entropy(luma),
+    }
+    return {measure.name: found[measure.name] for measure in MEASURES}
+
+
+def _michelson(light: NDArray[np.float64]) -> float:
+    darkest, brightest = float(light.min()), float(light.max())
+    return (brightest - darkest) / (brightest + darkest) if brightest > 0 else 0.0
+
+
+def colourfulness(pixels: NDArray[Any]) -> float:
+    """M = σ_rgyb + 0.3 μ_rgyb of values from 0 to 255.
+
+    Hasler & Süsstrunk (2003), Measuring colourfulness in natural images.
+    """
+    red, green, blue = pixels.reshape(-1, 3).astype(float).T
+    opponents = np.stack([red - green, (red + green) / 2 - blue])
+    return float(np.hypot(*opponents.std(1)) + 0.3 * np.hypot(*opponents.mean(1)))
+
+
+def spectral_slope(light: NDArray[np.float64]) -> float:
+    """Slope of log amplitude over log frequency: about -1 for photographs (Field 1987).
+
+    The amplitude is averaged in rings of one cycle per (shorter) side, from 1 to the highest that both axes hold;
+    a Hann window keeps the borders out. NaN for an image without any structure, or of less than 8 pixels.
+    """
+    height, width = light.shape
+    side = min(height, width)
+    if side < MIN_SIDE:
+        return float("nan")
+    window = np.outer(np.hanning(height), np.hanning(width))
+    amplitude = np.abs(np.fft.rfft2((light - np.average(light, weights=window)) * window))
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]) * side
+    ring = np.rint(frequency).astype(int).ravel()
+    sums = np.bincount(ring, amplitude.ravel()) / np.maximum(np.bincount(ring), 1)
+    rings = np.arange(1, side // 2)
+    if not (sums[rings] > 1e-12).all():
+        return float("nan")
+    return float(np.polyfit(np.log(rings), np.log(sums[rings]), 1)[0])
+
+
+def edge_density(luma: NDArray[np.float64]) -> float:
+    """Fraction of the pixels of a luma image (0 to 255) that Canny's detector, as in scikit-image, puts on an edge."""
+    from skimage.feature import canny
+
+    return float(canny(luma / 255.0, sigma=EDGE_SCALE).mean())  # type: ignore[no-untyped-call]
+
+
+def _entropy(luma: NDArray[np.float64]) -> float:
+    counts = np.bincount(np.rint(luma).astype(int).ravel())
+    shares = counts[counts > 0] / luma.size
+    return float(-(shares * np.log2(shares)).sum()) + 0.0  # not -0.0
+
+
+def similarity(first: Shown, second: Shown) -> float | None:
+    """SSIM of two images, the mean over channels; None for less than 11 pixels a side.
+
+    With the Gaussian window and the constants of Wang, Bovik, Sheikh & Simoncelli (2004).
+    """
+    from skimage.metrics import structural_similarity
+
+    if min(first.shape[:2]) < 11:
+        return None
+    return float(
+        structural_similarity(  # type: ignore[no-untyped-call]
+            _in_steps(first), _in_steps(second), channel_axis=2, data_range=255,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )
+    )  # fmt: skip
+
+
+def measure_files(
+    paths: Sequence[Path],
+    references: Sequence[Pixels | None],
+    on_count: Callable[[int, int], None],
+    settings: Sequence[Settings | None] | None = None,
+) -> list[dict[str, Any]]:
+    """Size, digest and statistics of image files, and similarity to a reference of the same size where there is one.
+
+    All cores decode. The row of a file that is missing or damaged has a `problem` instead. Stimuli have settings, which
+    say what their files are for; other images are sRGB.
+    """
+    found = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in pool.map(_measure_file, paths, references, settings or [None] * len(paths)):
+            found.append(row)
+            on_count(len(found), len(paths))
+    return found
+
+
+def _measure_file(path: Path, reference: Pixels | None, settings: Settings | None) -> dict[str, Any]:
+    try:
+        image, digest = _read(path, settings)
+    except ImageError as error:
+        return {"problem": str(error)}
+    height, width = image.shape[:2]
+    ssim = None if reference is None or reference.shape != image.shape else similarity(image, reference)
+    return {
+        "height_px": height,
+        "width_px": width,
+        "pixel_sha256": digest,
+        **image_measures(image),
+        SSIM_CONTENT.name: float("nan") if ssim is None else ssim,
+    }
+
+
+def _read(path: Path, settings: Settings | None) -> tuple[Shown, str]:
+    """An image as it is seen, and the digest of its values."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if settings is None:
+        pixels = decode_image(data, path.name)
+        return pixels, pixel_digest(pixels)
+    values = decode_values(data, path.name)
+    return shown(values, settings), values_digest(values)

@@ -1,0 +1,1 @@
+"""Pixels to feature maps to losses."""

@@ -1,0 +1,169 @@
+"""VGG19: a batch of images to the feature maps of named layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stimkit.errors import StimkitError
+from stimkit.images.reading import fit, read_source, to_float
+from stimkit.network import winograd
+from stimkit.network.layers import CONVOLUTIONS, deepest, up_to
+from stimkit.network.weights import Weights
+
+CALIBRATION_IMAGES = ("astronaut", "chelsea", "coffee", "rocket", "gravel", "brick", "hubble_deep_field", "motorcycle")
+CALIBRATION_SIZE = 128
+
+# Channel means (and deviations) that the networks were trained with.
+_TORCHVISION_MEAN, _TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red, for values 0 to 255
+
+Kernels = dict[str, tuple[Tensor, Tensor]]
+
+
+class VGG19:
+    """The convolutional part of VGG19, up to the deepest layer that is asked for.
+
+    Zero padding; ReLU after every convolution, so that `convX_Y` is the rectified response; pooling
+    `"average"` (Gatys et al. 2015) or `"max"`. With `normalize`, every filter is divided by its mean
+    activation over the calibration images and positions, and the next layer's input weights multiplied
+    by it: the same function with unit mean activations (Gatys et al. 2015, section 2).
+
+    `fast` computes float32 convolutions on a CPU by Winograd's method: nearly twice as fast, with
+    slightly larger rounding errors. It is for optimizing, not for measuring.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        pooling: str = "average",
+        normalize: bool = True,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        fast: bool = False,
+    ) -> None:
+        self.pooling, self.dtype, self.device = pooling, dtype, torch.device(device)
+        self.digest = weights.digest
+        self._preprocessing = weights.preprocessing
+        kernels = _kernels(unit_mean(weights, pooling) if normalize else weights)
+        # Channels last is what matrix units and the fast convolutions want; float64 gains nothing by it.
+        self._layout = torch.contiguous_format if dtype == torch.float64 else torch.channels_last
+        self._kernels = {
+            name: (w.to(self.device, dtype).contiguous(memory_format=self._layout), b.to(self.device, dtype))
+            for name, (w, b) in kernels.items()
+        }
+        self._fast = fast and dtype == torch.float32 and self.device.type == "cpu"
+        self._transformed: dict[str, winograd.Kernel] = {}
+
+    def features(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Return the feature maps (batch, filters, height, width) of the named layers.
+
+        `images` has shape (batch, 3, height, width), RGB, 0 to 1 in sRGB encoding; float32 or float64.
+        """
+        x = preprocess(images, self._preprocessing).to(self.dtype).contiguous(memory_format=self._layout)
+        return _forward(x, self._convolve_relu, self.pooling, set(layers))
+
+    def _convolve_relu(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self._kernels[name]
+        if not (self._fast and winograd.worthwhile(weight, *x.shape[2:])):
+            return _convolve_relu(x, weight, bias)
+        if name not in self._transformed:
+            self._transformed[name] = winograd.Kernel(weight, bias)
+        return winograd.convolve_relu(x, self._transformed[name])
+
+
+def preprocess(images: Tensor, preprocessing: str) -> Tensor:
+    """Turn RGB images in 0 … 1 into what the network was trained on: torchvision's or caffe's input."""
+    if preprocessing == "caffe":
+        return images.flip(1) * 255 - _channels(_CAFFE_MEAN, images)
+    return standardize(images)
+
+
+def standardize(images: Tensor) -> Tensor:
+    """Subtract torchvision's channel means and divide by its deviations."""
+    return (images - _channels(_TORCHVISION_MEAN, images)) / _channels(_TORCHVISION_STD, images)
+
+
+def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return _constant(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=16)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+
+
+def _kernels(weights: Weights) -> Kernels:
+    tensors = weights.tensors
+    return {
+        layer.name: (torch.from_numpy(tensors[f"{layer.name}.weight"]), torch.from_numpy(tensors[f"{layer.name}.bias"]))
+        for layer in CONVOLUTIONS
+    }
+
+
+def _convolve_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.relu(F.conv2d(x, weight, bias, padding=1))
+
+
+def _forward(
+    x: Tensor, convolve_relu: Callable[[Tensor, str], Tensor], pooling: str, wanted: set[str]
+) -> dict[str, Tensor]:
+    pool = F.avg_pool2d if pooling == "average" else F.max_pool2d
+    maps: dict[str, Tensor] = {}
+    for layer in up_to(deepest(wanted).name):
+        if min(x.shape[-2:]) < (2 if layer.is_pool else 1):
+            raise StimkitError(f"an image of this size has no positions left at {layer.name}")
+        x = pool(x, 2) if layer.is_pool else convolve_relu(x, layer.name)
+        if layer.name in wanted:
+            maps[layer.name] = x
+    return maps
+
+
+def unit_mean(weights: Weights, pooling: str) -> Weights:
+    """Rescale filters to unit mean activation over the calibration images, keeping the function.
+
+    A filter that (almost) never responds keeps its scale: dividing by nothing would only amplify noise.
+    The result keeps the digest: it is made from these weights.
+    """
+    if weights.unit_mean_pooling == pooling:
+        return weights
+    kernels = _kernels(weights)
+    means = _mean_activations(kernels, weights.preprocessing, pooling)
+    scaled: dict[str, NDArray[np.float32]] = {}
+    before = torch.ones(3)
+    for layer in CONVOLUTIONS:
+        weight, bias = kernels[layer.name]
+        mean = means[layer.name]
+        mean = torch.where(mean > 1e-6 * mean.mean(), mean, torch.ones(()))
+        scaled[f"{layer.name}.weight"] = (weight / mean[:, None, None, None] * before[None, :, None, None]).numpy()
+        scaled[f"{layer.name}.bias"] = (bias / mean).numpy()
+        before = mean
+    return replace(weights, tensors=scaled, unit_mean_pooling=pooling)
+
+
+@torch.no_grad()
+def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str) -> Mapping[str, Tensor]:
+    sums = {layer.name: torch.zeros(layer.channels) for layer in CONVOLUTIONS}
+    for image in calibration_images():
+        x = preprocess(image[None], preprocessing)
+        maps = _forward(x, lambda x, name: _convolve_relu(x, *kernels[name]), pooling, set(sums))
+        for name, features in maps.items():
+            sums[name] += features.mean((0, 2, 3)) / len(CALIBRATION_IMAGES)
+    return sums
+
+
+@lru_cache(maxsize=1)
+def calibration_images() -> Tensor:
+    """The photographs (from scikit-image) over which mean activations are taken, (images, 3, 128, 128)."""
+    size = (CALIBRATION_SIZE, CALIBRATION_SIZE)
+    pixels = [fit(read_source(f"skimage:{name}", Path()).pixels, size, "crop") for name in CALIBRATION_IMAGES]
+    return torch.from_numpy(np.stack([to_float(one) for one in pixels]))

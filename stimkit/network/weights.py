@@ -1,0 +1,306 @@
+"""VGG19 weights: names and files to arrays with their preprocessing and digest.
+
+Three kinds: `pca` (embedded, fitted to photographs without training, see `fit.py`), `imagenet`
+(torchvision's own file, converted once and kept in the user's cache) and files. Torch is imported only
+to read a `.pth` file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from stimkit.errors import WeightsError, did_you_mean
+from stimkit.files import storage_errors, write_atomically
+from stimkit.network.layers import CONVOLUTIONS
+
+Preprocessing = Literal["torchvision", "caffe"]
+Tensors = dict[str, NDArray[np.float32]]
+SUFFIXES = (".safetensors", ".pth", ".pt")
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The convolutions of a VGG19: `convX_Y.weight` (filters, channels, 3, 3) and `convX_Y.bias`."""
+
+    name: str
+    tensors: Tensors = field(repr=False)
+    preprocessing: Preprocessing
+    digest: str
+    """sha256 over the float32 tensors in the order of the network."""
+    unit_mean_pooling: str | None = None
+    """The pooling under which every filter already has unit mean activation, if any."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class RemoteWeights:
+    """A file of weights on the web, with the digest that it must have."""
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+    preprocessing: Preprocessing
+    description: str
+
+    @property
+    def filename(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+IMAGENET = RemoteWeights(
+    name="imagenet",
+    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    size=574_673_361,
+    preprocessing="torchvision",
+    description="torchvision VGG19_Weights.IMAGENET1K_V1, trained on ImageNet-1k object recognition",
+)
+EMBEDDED = Path(__file__).parent / "pca.safetensors"
+
+
+def cache_folder() -> Path:
+    """Folder of downloaded weights: `STIMKIT_CACHE`, or the user's cache folder."""
+    override = os.environ.get("STIMKIT_CACHE")
+    return Path(override) if override else user_cache_path("stimkit")
+
+
+def known_names() -> tuple[str, ...]:
+    return ("pca", IMAGENET.name)
+
+
+def load(spec: str, *, base: Path = Path(), preprocessing: str = "auto") -> Weights:
+    """Load weights by name (`pca`, `imagenet`) or from a file relative to `base`.
+
+    `preprocessing` overrides what the file says. Raises `WeightsError` where the file is missing,
+    damaged, of other names or shapes, or where `imagenet` has not been fetched.
+    """
+    path, name = locate(spec, base), spec if spec in known_names() else Path(spec).stem
+    status = path.stat()
+    weights = _read_cached(path, status.st_mtime_ns, status.st_size, name)
+    if preprocessing in ("torchvision", "caffe"):
+        return replace(weights, preprocessing=preprocessing)  # type: ignore[arg-type]
+    return weights
+
+
+def locate(spec: str, base: Path = Path()) -> Path:
+    """Return the file that `spec` stands for. Raises `WeightsError` where there is none."""
+    if spec == "pca":
+        return EMBEDDED
+    if spec == IMAGENET.name:
+        found = find_remote(IMAGENET)
+        if found is None:
+            raise WeightsError(
+                f"the imagenet weights are not on this machine; `stimkit weights fetch imagenet` downloads them once"
+                f" ({IMAGENET.size / 1e6:.0f} MB), or put {IMAGENET.filename} into {cache_folder()}"
+            )
+        return found
+    path = base / spec
+    if not path.is_file():
+        raise WeightsError(f'weights "{spec}": no file {path.resolve()}{did_you_mean(spec, known_names())}')
+    return path
+
+
+def find_remote(remote: RemoteWeights) -> Path | None:
+    """Find downloaded weights: converted in the cache, or the original file there or in torch's hub cache."""
+    torch_home = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
+    converted = cache_folder() / f"{remote.name}-{remote.sha256[:8]}.safetensors"
+    if converted.is_file():
+        return converted
+    for folder in (cache_folder(), torch_home / "hub" / "checkpoints"):
+        original = folder / remote.filename
+        if original.is_file():
+            return _convert(remote, original, converted)
+    return None
+
+
+def fetch(remote: RemoteWeights, progress: Any = False) -> Path:
+    """Download weights once into the cache, check their digest, and keep the convolutions as safetensors.
+
+    `progress` is what `pooch.HTTPDownloader` takes. Raises `WeightsError` where the download fails or
+    the digest is wrong; nothing is kept then.
+    """
+    import pooch
+
+    found = find_remote(remote)
+    if found is not None:
+        return found
+    folder = cache_folder()
+    try:
+        original = pooch.retrieve(
+            remote.url,
+            known_hash=f"sha256:{remote.sha256}",
+            fname=remote.filename,
+            path=folder,
+            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=60),
+        )
+    except ValueError as error:
+        raise WeightsError(f"{remote.url} was damaged on its way or has changed: {error}") from error
+    except OSError as error:  # requests' errors are OSErrors, too
+        raise WeightsError(
+            f"{remote.url} could not be downloaded ({error}); on another machine, download it and put it into {folder}"
+        ) from error
+    converted = _convert(remote, Path(original), folder / f"{remote.name}-{remote.sha256[:8]}.safetensors")
+    Path(original).unlink()
+    return converted
+
+
+def _convert(remote: RemoteWeights, original: Path, converted: Path) -> Path:
+    with original.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != remote.sha256:
+        raise WeightsError(
+            f"{original} is not {remote.filename} (sha256 {actual[:12]}… instead of {remote.sha256[:12]}…); delete it"
+        )
+    weights = read(original, name=remote.name)
+    save_file(replace(weights, preprocessing=remote.preprocessing, description=remote.description), converted)
+    return converted
+
+
+@lru_cache(maxsize=2)
+def _read_cached(path: Path, _mtime_ns: int, _size: int, name: str) -> Weights:
+    return read(path, name=name)
+
+
+def read(path: Path, *, name: str | None = None) -> Weights:
+    """Read a weights file: safetensors, or a torch state dict (read without running any code in it).
+
+    Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`; a state dict of the
+    latter kind is taken for Gatys' `vgg_conv.pth`, which wants caffe preprocessing.
+    """
+    metadata: dict[str, str] = {}
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise WeightsError(f"{path}: weights are read from {', '.join(SUFFIXES)} files")
+    if suffix == ".safetensors":
+        raw, metadata = _read_safetensors(path)
+    else:
+        raw = _read_state_dict(path)
+    preprocessing = metadata.get("preprocessing") or ("torchvision" if "features.0.weight" in raw else "caffe")
+    if preprocessing not in ("torchvision", "caffe"):
+        raise WeightsError(f'{path}: unknown preprocessing "{preprocessing}"; it can be torchvision or caffe')
+    tensors = _named(_expanded(raw, path) if metadata.get("layout") == "sign-pairs" else raw, path)
+    digest = tensor_digest(tensors)
+    if "sha256" in metadata and metadata["sha256"] != digest:
+        raise WeightsError(
+            f"{path} is damaged: its tensors have sha256 {digest[:12]}…, it says {metadata['sha256'][:12]}…"
+        )
+    return Weights(
+        name=name or path.stem,
+        tensors=tensors,
+        preprocessing=preprocessing,  # type: ignore[arg-type]
+        digest=digest,
+        unit_mean_pooling=metadata.get("unit_mean_pooling"),
+        description=metadata.get("description", ""),
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler meets
+        raise WeightsError(
+            f"{path} is damaged or no plain state dict; files that hold more than tensors are refused,"
+            f" since reading them could run code ({str(error).splitlines()[0][:200]})"
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict of tensors")
+    wanted = {key: value for key, value in state.items() if key.startswith(("features.", "conv"))}
+    return {key: value.detach().float().numpy() for key, value in wanted.items()}
+
+
+def _expanded(raw: Mapping[str, NDArray[Any]], path: Path) -> Tensors:
+    try:
+        return expand(raw)
+    except (KeyError, ValueError, IndexError) as error:
+        raise WeightsError(f"{path} does not hold a VGG19 in sign pairs, as it says: {error}") from error
+
+
+def _named(raw: Mapping[str, NDArray[Any]], path: Path) -> Tensors:
+    tensors: Tensors = {}
+    complaints: list[str] = []
+    for layer in CONVOLUTIONS:
+        shapes = {"weight": (layer.channels, layer.in_channels, 3, 3), "bias": (layer.channels,)}
+        for part, shape in shapes.items():
+            key = f"{layer.name}.{part}"
+            found = raw.get(key, raw.get(f"features.{layer.torchvision_index}.{part}"))
+            if found is None:
+                complaints.append(f"{key} is missing")
+            elif found.shape != shape:
+                complaints.append(f"{key} has shape {found.shape}, not {shape}")
+            elif not np.isfinite(found).all():
+                complaints.append(f"{key} has values that are not finite")
+            else:
+                tensors[key] = np.ascontiguousarray(found, dtype=np.float32)
+    if complaints:
+        more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise WeightsError(f"{path} does not hold a VGG19: {'; '.join(complaints[:3])}{more}")
+    return tensors
+
+
+def expand(raw: Mapping[str, NDArray[Any]]) -> Tensors:
+    """Undo the sign-pair layout: filters are [B; −B; rest], each times its own scale; B is stored once."""
+    tensors: Tensors = {}
+    for layer in CONVOLUTIONS:
+        pairs, rest = (raw[f"{layer.name}.{part}"].astype(np.float32) for part in ("pairs", "rest"))
+        scale = raw[f"{layer.name}.scale"].astype(np.float32)
+        tensors[f"{layer.name}.weight"] = np.concatenate([pairs, -pairs, rest]) * scale[:, None, None, None]
+        tensors[f"{layer.name}.bias"] = raw[f"{layer.name}.bias"].astype(np.float32)
+    return tensors
+
+
+def tensor_digest(tensors: Tensors) -> str:
+    """sha256 of names, shapes and float32 values, in the order of the network."""
+    digest = hashlib.sha256()
+    for layer in CONVOLUTIONS:
+        for part in ("weight", "bias"):
+            tensor = tensors[f"{layer.name}.{part}"]
+            digest.update(f"{layer.name}.{part}{tensor.shape}".encode())
+            digest.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def to_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+    """Weights as a safetensors file; `packed` gives them in the sign-pair layout instead."""
+    metadata = {
+        "stimkit_format": FORMAT,
+        "preprocessing": weights.preprocessing,
+        "sha256": weights.digest,
+        "description": weights.description,
+    }
+    if weights.unit_mean_pooling is not None:
+        metadata["unit_mean_pooling"] = weights.unit_mean_pooling
+    if packed is not None:
+        metadata["layout"] = "sign-pairs"
+    return save(dict(packed if packed is not None else weights.tensors), metadata)
+
+
+def save_file(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """Write weights as a safetensors file, in the layout that `to_bytes` gives them."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_bytes(weights, packed))

@@ -1,0 +1,1 @@
+"""What will be made: cells with ids."""

@@ -1,0 +1,191 @@
+"""The resolved design: cells, the inputs and weights they need, and the plan that holds them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from stimkit.errors import Problem, ProtocolError
+from stimkit.network.layers import LAYERS
+from stimkit.protocol.labels import label
+from stimkit.protocol.protocol import Protocol
+from stimkit.protocol.rules import DEFAULT_SET
+from stimkit.protocol.settings import Settings
+
+LayerWeights = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A content or style image of the plan, and what identifies it."""
+
+    kind: Literal["content", "style", "mask"]
+    name: str
+    spec: str
+    pixel_sha256: str
+    file_sha256: str | None
+    height: int
+    width: int
+    problem: str | None = None  # why it cannot be used; its digests are placeholders then
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSource:
+    """The weights of a plan, and what identifies them."""
+
+    spec: str
+    digest: str
+    preprocessing: str
+    description: str
+    problem: str | None = None
+
+
+_OWN = "(content)"
+
+
+def own_style(content: str) -> str:
+    """Name of a content image that is used as a style image."""
+    return content + _OWN
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One stimulus to make: a combination of levels, with everything that determines its pixels."""
+
+    id: str
+    levels: Mapping[str, str]
+    """Label of the level of every factor, in the order of the protocol."""
+    attributes: Mapping[str, str]
+    """What follows from the levels: attributes of the images, such as their category, and marks."""
+    content: str | None
+    style: str | None
+    mask: str | None
+    content_layers: LayerWeights
+    style_layers: LayerWeights
+    alpha: float
+    beta: float
+    replicate: int
+    seed: int
+    """Of the initial noise of this attempt."""
+    settings: Settings
+    role: str = "main"
+    """main, or one of the controls of `stimkit.planning.controls`."""
+    control_of: tuple[str, ...] = ()
+    """Ids of the cells that this one is a control of."""
+    attempt: int = 1
+    """How often the cell was tried: a cell that is not accepted may be tried again from other noise."""
+
+    def at_attempt(self, attempt: int) -> Cell:
+        """Return this cell at a later attempt, with the seed that follows from those before."""
+        seed = self.seed
+        for number in range(self.attempt + 1, attempt + 1):
+            seed = int(hashlib.sha256(f"{seed};{number}".encode()).hexdigest()[:12], 16)
+        return replace(self, attempt=attempt, seed=seed)
+
+    def as_recorded(self, record: Mapping[str, Any]) -> Cell:
+        """Return this cell as its record says that it was made: at which attempt and, if titrated, which ratio."""
+        cell = self.at_attempt(record["attempt"])
+        return cell if self.settings.titrate == "none" else replace(cell, alpha=record["alpha"])
+
+    @property
+    def ratio(self) -> float:
+        """alpha / beta; infinite for a content-only cell."""
+        return math.inf if self.beta == 0 else self.alpha / self.beta
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers whose feature maps the cell needs, in the order of the network."""
+        names = {name for name, _ in (*self.content_layers, *self.style_layers)}
+        return tuple(sorted(names, key=lambda name: LAYERS[name].position))
+
+    @property
+    def filename(self) -> str:
+        """Name of the stimulus: readable labels, then the id that makes it unique."""
+        labels = [
+            label for factor, label in self.levels.items() if factor != "replicate" and label not in ("", DEFAULT_SET)
+        ]
+        role = [] if self.role == "main" else [self.role.replace("_", "-")]
+        return "_".join([*role, *labels, f"r{self.replicate}", self.id]) + ".png"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a protocol, in the order of its factors."""
+
+    protocol: Protocol
+    inputs: tuple[Input, ...]
+    weights: Mapping[tuple[str, str], WeightsSource]
+    """By what the settings say: weights and preprocessing."""
+    cells: tuple[Cell, ...] = field(repr=False)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Cell]:
+        return {cell.id: cell for cell in self.cells}
+
+    def input(self, kind: str, name: str) -> Input:
+        """Return the content or style image of that name."""
+        if kind == "style" and name.endswith(_OWN):
+            kind, name = "content", name.removesuffix(_OWN)
+        return self._by_name[kind, name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[tuple[str, str], Input]:
+        return {(one.kind, one.name): one for one in self.inputs}
+
+    @cached_property
+    def design(self) -> tuple[Cell, ...]:
+        """The cells of the design itself, without controls."""
+        return tuple(cell for cell in self.cells if cell.role == "main")
+
+    @cached_property
+    def factors(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of those levels of every factor that the design uses, in the order of the protocol."""
+        used = _values(cell.levels for cell in self.design)
+        levels = {factor: map(label, self.protocol.levels(factor)) for factor in used}
+        return {
+            factor: tuple(one for one in dict.fromkeys(labels) if one in used[factor])
+            for factor, labels in levels.items()
+        }
+
+    @cached_property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """The values of what follows from the factors: attributes of images, and marks."""
+        return {name: tuple(values) for name, values in _values(cell.attributes for cell in self.design).items()}
+
+    @property
+    def missing(self) -> tuple[Problem, ...]:
+        """Inputs and weights that cannot be used; cell ids are provisional while there are any."""
+        protocol = self.protocol
+        images = [
+            Problem(f"images.{one.kind}.{one.name}", one.problem, protocol.line("images", one.kind, one.name))
+            for one in self.inputs
+            if one.problem
+        ]
+        networks = [
+            Problem(
+                "model.weights",
+                source.problem,
+                protocol.line("model", "weights") or protocol.line("factors", "weights"),
+            )
+            for source in self.weights.values()
+            if source.problem
+        ]
+        return (*images, *networks)
+
+    def check_complete(self) -> None:
+        """Raise `ProtocolError` with everything that is missing, if anything is."""
+        if self.missing:
+            raise ProtocolError(self.missing, self.protocol.file)
+
+
+def _values(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[str, None]]:
+    """Distinct values of every key, in the order in which they appear."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, {})[value] = None
+    return found

@@ -1,0 +1,76 @@
+"""Ids and seeds of cells: digests of everything that determines a stimulus's pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
+from stimkit.protocol.protocol import Protocol
+from stimkit.protocol.settings import Settings
+
+ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
+
+
+class Identities:
+    """Ids and seeds of the cells of a protocol with these inputs and weights."""
+
+    def __init__(
+        self, protocol: Protocol, inputs: Sequence[Input], sources: Mapping[tuple[str, str], WeightsSource]
+    ) -> None:
+        self._protocol, self._inputs, self._sources = protocol, inputs, sources
+        self._digests = {(one.kind, one.name): one.pixel_sha256 for one in inputs}
+        self._digests |= {("style", own_style(one.name)): one.pixel_sha256 for one in inputs if one.kind == "content"}
+        self._canonical = lru_cache(maxsize=None)(self._of_settings)
+
+    def of(
+        self,
+        settings: Settings,
+        *,
+        content: str | None,
+        style: str | None,
+        mask: str | None,
+        content_layers: LayerWeights,
+        style_layers: LayerWeights,
+        alpha: float,
+        beta: float,
+        replicate: int,
+    ) -> tuple[str, int]:
+        """Id and seed of a cell."""
+        identity = {
+            **self._canonical(settings),
+            "content": self._digests.get(("content", content or "")),
+            "style": self._digests.get(("style", style or "")),
+            "content_layers": content_layers,
+            "style_layers": style_layers,
+            "alpha": alpha,
+            "beta": beta,
+        }
+        if mask is not None:
+            identity["mask"] = self._digests["mask", mask]
+        shared = self._protocol.seeds == "shared"
+        seed = _seed(self._protocol.seed, None if shared else identity, replicate)
+        return "s" + _sha256({**identity, "seed": seed})[:10], seed
+
+    def _of_settings(self, settings: Settings) -> dict[str, Any]:
+        """Settings at their default are left out, so that a setting added in a later version changes no id."""
+        source = self._sources[settings.weights, settings.preprocessing]
+        unimportant = {"weights", "preprocessing"} | ({"ppd"} if settings.aperture == "none" else set())
+        canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
+        for kind in settings.pools:
+            canonical[f"{kind}_pool"] = sorted(one.pixel_sha256 for one in self._inputs if one.kind == kind)
+        network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}
+        return {**canonical, **network}
+
+
+def _seed(base: int, identity: Mapping[str, Any] | None, replicate: int) -> int:
+    """Derive a seed of 48 bits, which spreadsheets, R and MATLAB read without loss as a double."""
+    return int(_sha256({"seed": base, "cell": identity, "replicate": replicate})[:12], 16)
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

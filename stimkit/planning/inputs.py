@@ -1,0 +1,123 @@
+"""Where a plan's images and weights come from: the original places, or anywhere that has them by digest."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from stimkit.errors import ImageError, StimkitError, WeightsError
+from stimkit.images.reading import Pixels, encode_png, image_files, read_source
+from stimkit.network import weights as weights_module
+from stimkit.network.weights import Weights
+from stimkit.planning.cells import Plan
+from stimkit.protocol.settings import Settings
+
+
+class Inputs(Protocol):
+    """What the cells of a plan are made from."""
+
+    def image(self, kind: str, name: str) -> Pixels:
+        """A content or style image in its own size, (height, width, 3)."""
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Names of all content or style images."""
+
+    def weights(self, settings: Settings) -> Weights:
+        """The weights of cells of these settings."""
+
+
+class PlanInputs:
+    """The inputs of a plan at their original places, as long as they are what was planned with."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def image(self, kind: str, name: str) -> Pixels:
+        """Raises `ImageError` where the image cannot be read or has changed since the plan was made."""
+        known = self._plan.input(kind, name)
+        source = read_source(known.spec, self._plan.protocol.root)
+        if source.pixel_sha256 != known.pixel_sha256:
+            raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
+        return source.pixels
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        return tuple(one.name for one in self._plan.inputs if one.kind == kind)
+
+    def weights(self, settings: Settings) -> Weights:
+        """Raises `WeightsError` where the weights cannot be read or have changed since the plan was made."""
+        base = self._plan.protocol.base
+        found = weights_module.load(settings.weights, base=base, preprocessing=settings.preprocessing)
+        if found.digest != self._plan.weights[settings.weights, settings.preprocessing].digest:
+            raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
+        return found
+
+
+class FoundInputs:
+    """The inputs of a plan wherever they are now: at their original places, or in folders, by their digests."""
+
+    def __init__(self, plan: Plan, folders: Sequence[Path]) -> None:
+        self._plan, self._folders = plan, folders
+        self._original = PlanInputs(plan)
+
+    def image(self, kind: str, name: str) -> Pixels:
+        """Raises `ImageError` where no file has the pixels that the plan was made with."""
+        try:
+            return self._original.image(kind, name)
+        except ImageError as error:
+            known = self._plan.input(kind, name)
+            if found := self._images.get(known.pixel_sha256):
+                return read_source(found.name, found.parent).pixels
+            raise ImageError(
+                f'{kind} image "{name}" ({known.spec}, pixels sha256 {known.pixel_sha256[:12]}…) was not found:'
+                f" {error}; give a folder that has it with --inputs"
+            ) from None
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        return self._original.names(kind)
+
+    def weights(self, settings: Settings) -> Weights:
+        """Raises `WeightsError` where no file has the weights that the plan was made with."""
+        try:
+            return self._original.weights(settings)
+        except WeightsError as error:
+            known = self._plan.weights[settings.weights, settings.preprocessing]
+            files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
+            for path in (path for path in files if path.suffix.lower() in weights_module.SUFFIXES and path.is_file()):
+                try:
+                    found = weights_module.load(str(path.resolve()), preprocessing=settings.preprocessing)
+                except StimkitError:
+                    continue
+                if found.digest == known.digest:
+                    return found
+            raise WeightsError(
+                f'weights "{known.spec}" (sha256 {known.digest[:12]}…) were not found: {error};'
+                " give a folder that has them with --inputs"
+            ) from None
+
+    @cached_property
+    def _images(self) -> dict[str, Path]:
+        """Every readable image of the folders by the digest of its pixels."""
+        images: dict[str, Path] = {}
+        for path in (path for folder in self._folders for path in image_files(folder)):
+            try:
+                images.setdefault(read_source(path.name, path.parent).pixel_sha256, path)
+            except ImageError:
+                continue
+        return images
+
+
+def input_files(plan: Plan, inputs: Inputs, names: Container[str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """The inputs of a plan as files with names of their own: images, or those called `names`, and weights.
+
+    Images are written as PNG, which keeps their pixels and so their digests. Samples of scikit-image and weights
+    with a name need no file.
+    """
+    for one in plan.inputs:
+        if not one.spec.startswith("skimage:") and (names is None or one.name in names):
+            yield f"{one.kind}-{one.name}.png", encode_png(inputs.image(one.kind, one.name))
+    for settings in {cell.settings.weights: cell.settings for cell in plan.cells}.values():
+        if settings.weights not in weights_module.known_names():
+            found = inputs.weights(settings)
+            yield f"weights-{found.digest[:12]}.safetensors", weights_module.to_bytes(found)

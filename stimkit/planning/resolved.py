@@ -1,0 +1,144 @@
+"""The lock of a run: its protocol with every default and every digest, from which the plan can be made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stimkit.errors import ProtocolError, RunFolderError
+from stimkit.planning.cells import Input, Plan, WeightsSource
+from stimkit.planning.crossing import cross
+from stimkit.protocol.protocol import Protocol
+from stimkit.records import migrations
+
+Lock = dict[str, Any]
+
+
+class _Protocol(BaseModel):
+    name: str
+
+
+class _Form(BaseModel):
+    """What every reader of a lock may rely on; `plan_of` looks at the rest."""
+
+    model_config = ConfigDict(strict=True)
+    stimkit_version: str
+    protocol_sha256: str
+    protocol: _Protocol
+    factors: dict[str, list[str]]
+    inputs: list[dict[str, Any]]
+    weights: list[dict[str, Any]]
+    cells: list[str]
+    origin: str | None = None
+
+
+def lock_of(plan: Plan) -> Lock:
+    """Resolve a plan: protocol, settings, digests of inputs and weights, ids of the cells."""
+    from stimkit import __version__
+
+    protocol = plan.protocol
+    return {
+        "schema": migrations.LOCK.current,
+        "stimkit_version": __version__,
+        "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
+        "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes a ratio of inf as "Infinity"
+        "factors": {factor: list(levels) for factor, levels in plan.factors.items()},
+        "inputs": [
+            {"kind": one.kind, "name": one.name, "spec": one.spec, "pixel_sha256": one.pixel_sha256,
+             "file_sha256": one.file_sha256, "height": one.height, "width": one.width}
+            for one in plan.inputs
+        ],
+        "weights": [
+            {"spec": source.spec, "sha256": source.digest, "preprocessing": source.preprocessing,
+             "requested_preprocessing": requested}
+            for (_, requested), source in plan.weights.items()
+        ],
+        "cells": [cell.id for cell in plan.cells],
+    }  # fmt: skip
+
+
+def read_lock(path: Path) -> Lock:
+    """Read a lock file. Raises `RunFolderError` where it is damaged or of a schema that is not known."""
+    try:
+        lock = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}") from error
+    lock = migrations.LOCK.read(lock, str(path))
+    try:
+        _Form.model_validate(lock)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from None
+    return lock
+
+
+def plan_of(lock: Lock, *, base: Path = Path()) -> Plan:
+    """Make the plan of a lock again, without its inputs and weights at hand: their digests are in it.
+
+    `base` is the folder that image and weight files are relative to. Raises `RunFolderError` where the lock
+    does not describe its own cells.
+    """
+    try:
+        protocol = Protocol.from_expanded(_document(lock), base=base)
+        inputs = tuple(Input(**one) for one in lock["inputs"])
+        weights = {
+            (one["spec"], one["requested_preprocessing"]): WeightsSource(
+                one["spec"], one["sha256"], one["preprocessing"], ""
+            )
+            for one in lock["weights"]
+        }
+        plan = cross(protocol, inputs, weights)
+    except (ProtocolError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise RunFolderError(f"the lock does not hold a protocol: {error}") from error
+    if [cell.id for cell in plan.cells] != lock["cells"]:
+        raise RunFolderError("the lock does not describe its own cells: it was altered, or made by another stimkit")
+    return plan
+
+
+def _document(lock: Lock) -> dict[str, Any]:
+    """The protocol of a lock as a file would say it."""
+    document: dict[str, Any] = _without_none(lock["protocol"])
+    document["layers"] = {
+        term: {name: _layer_set(layers) for name, layers in sets.items()}
+        for term, sets in lock["protocol"]["layers"].items()
+    }
+    # The order of the factors is the order of the cells; what a lock crosses without a list has no entry.
+    given = {name: "*" if levels == ["*"] else levels for name, levels in document["factors"].items()}
+    columns = {name for row in document.get("design", {}).get("table", []) for name in row}
+    order = (name for name in (*lock["factors"], *given) if name in given and name not in columns)
+    document["factors"] = {name: given[name] for name in order}
+    conditions = (*document.get("include", []), *document.get("exclude", []))
+    for row in (document["factors"], *document.get("design", {}).get("table", []), *conditions):
+        if "ratio" in row:
+            row["ratio"] = _with_infinity(row["ratio"])
+    for part in ("model", "synthesis", "output"):  # a setting is a factor or has one value, not both
+        document[part] = {name: value for name, value in document.get(part, {}).items() if name not in given}
+    return document
+
+
+def _layer_set(layers: Mapping[str, float | None]) -> list[str] | dict[str, float]:
+    weights = {name: weight for name, weight in layers.items() if weight is not None}
+    return weights or list(layers)
+
+
+def _without_none(value: Any) -> Any:
+    """Drop keys without a value."""
+    if isinstance(value, dict):
+        return {key: _without_none(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_none(one) for one in value]
+    return value
+
+
+def _with_infinity(value: Any) -> Any:
+    """Read back the infinity that JSON writes as text: of a level, or among levels."""
+    if isinstance(value, list):
+        return [_with_infinity(one) for one in value]
+    return math.inf if value == "Infinity" else value

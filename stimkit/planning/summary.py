@@ -1,0 +1,99 @@
+"""What a plan amounts to: factors, cells, estimated time, memory and disk. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stimkit.network.layers import LAYERS, deepest
+from stimkit.planning import cost
+from stimkit.planning.cells import Cell, Plan
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the cells of a plan will need at most: every cell until its last evaluation."""
+
+    device: str
+    rate_measured: bool
+    evaluations: int
+    seconds: float
+    memory_bytes: float
+    disk_bytes: float
+
+
+def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
+    """Estimate the cost of cells on a device (`cpu`, `cuda` or `mps`), from the layer table and a measured rate."""
+    device = device or cost.likely_device()
+    per_kind: dict[Any, tuple[float, float]] = {}
+    seconds = memory = disk = 0.0
+    evaluations = 0
+    measured = True
+    for cell in cells:
+        settings = cell.settings
+        key, last = (settings, cell.layers, cell.style_layers), deepest(cell.layers).name
+        if key not in per_kind:
+            flops = cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
+            rate, known = cost.rate(device, settings.precision)
+            per_kind[key] = (
+                settings.runs * settings.max_evaluations * flops / rate,
+                cost.shared_bytes(device, last) + cost.cell_bytes(last, settings),
+            )
+            measured = measured and known
+        seconds += per_kind[key][0]
+        memory = max(memory, per_kind[key][1])
+        disk += cost.stimulus_bytes(settings)
+        evaluations += settings.runs * settings.max_evaluations
+    return Estimate(device, measured, evaluations, seconds, memory, disk)
+
+
+def summarize(plan: Plan, device: str | None = None) -> dict[str, Any]:
+    """Return a plan's summary as JSON values."""
+    return {
+        "name": plan.protocol.name,
+        "cells": len(plan.cells),
+        "controls": Counter(cell.role for cell in plan.cells if cell.role != "main"),
+        "factors": {name: list(levels) for name, levels in plan.factors.items()},
+        "sizes": sorted({cell.settings.size for cell in plan.cells}),
+        "loss_convention": sorted({cell.settings.loss for cell in plan.cells}),
+        "inputs": [
+            {
+                "kind": one.kind,
+                "name": one.name,
+                "spec": one.spec,
+                "size": [one.height, one.width],
+                "problem": one.problem,
+            }
+            for one in plan.inputs
+        ],
+        "weights": [asdict(source) for source in plan.weights.values()],
+        "estimate": asdict(estimate(plan.cells, device)),
+        "ratios": ratio_table(plan),
+        "ids_are_provisional": bool(plan.missing),
+    }
+
+
+def ratio_table(plan: Plan) -> list[dict[str, Any]]:
+    """Return every ratio of the plan in both loss conventions."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for cell in plan.cells:
+        if not cell.content_layers or not cell.style_layers:
+            continue
+        factor = paper_to_mean(cell)
+        paper = cell.ratio if cell.settings.loss == "paper" else cell.ratio / factor
+        key = (cell.ratio, cell.settings.loss, cell.settings.size, cell.content_layers)
+        rows[key] = {"size": list(cell.settings.size), "paper": paper, "mean": paper * factor}
+    return list(rows.values())
+
+
+def paper_to_mean(cell: Cell) -> float:
+    """Factor from a ratio under `paper` to the same balance under `mean`, with the same layer weights.
+
+    Content: ½ Σ (F − P)² = ½ N M · mean (F − P)². Style: E_l = ¼ · mean (G/M − A/M)². Hence 2 N M, with
+    N filters and M positions of the content layer (their weighted mean where there are several).
+    """
+    weights: Mapping[str, float] = dict(cell.content_layers)
+    sizes = {name: LAYERS[name].channels * LAYERS[name].positions(*cell.settings.size) for name in weights}
+    return 2 * sum(weights[name] * sizes[name] for name in weights) / sum(weights.values())

@@ -1,0 +1,164 @@
+"""Protocol files: TOML text to a validated, frozen `Protocol`. No torch, no reading of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from stimkit.documents.lines import line_map, nearest_line
+from stimkit.documents.toml import parse, read_text, validated
+from stimkit.errors import Problem, ProtocolError
+from stimkit.protocol.design_rules import check_design
+from stimkit.protocol.labels import label, label_of
+from stimkit.protocol.limits import Accept, AuditLimits
+from stimkit.protocol.rules import check
+from stimkit.protocol.sections import Condition, Controls, Design, Display, Factors, Images, Layers, Sample
+from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
+from stimkit.protocol.shorthand import expand
+
+
+class Protocol(Frozen):
+    """A request for a stimulus set: images, layer sets, settings and the factors that are crossed."""
+
+    model_config = ConfigDict(title="stimkit protocol")
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="changes the noise of every cell")] = 0
+    seeds: Annotated[
+        Literal["unique", "shared"],
+        Field(description="shared: cells of the same replicate start from the same noise"),
+    ] = "unique"
+    images: Images = Images()
+    layers: Layers = Layers()
+    model: ModelSettings = ModelSettings()
+    synthesis: SynthesisSettings = SynthesisSettings()
+    display: Display = Display()
+    output: OutputSettings = OutputSettings()
+    accept: Accept = Accept()
+    audit: AuditLimits = AuditLimits()
+    factors: Factors
+    design: Design = Design()
+    include: Annotated[
+        tuple[Condition, ...], Field(description="only combinations that meet one of these become cells")
+    ] = ()
+    exclude: Annotated[tuple[Condition, ...], Field(description="combinations that meet one of these do not")] = ()
+    sample: Sample | None = None
+    controls: Controls = Controls()
+
+    _text: str = PrivateAttr("")
+    _file: str = PrivateAttr("")
+    _base: Path = PrivateAttr(Path())
+    _order: tuple[str, ...] = PrivateAttr(())
+    _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Protocol:
+        """Read and validate a protocol file.
+
+        Raises `ProtocolError` with every broken rule, each with its line, key, rule and value.
+        """
+        path = Path(path)
+        text = read_text(path, "`stimkit init NAME` writes one to start from")
+        return cls.from_toml(text, base=path.parent, name=path.name)
+
+    @classmethod
+    def from_toml(cls, text: str, *, base: str | Path = ".", name: str = "protocol") -> Protocol:
+        """Validate TOML text; files are looked for relative to the folder `base`."""
+        return cls._validated(text, Path(base), name)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
+        """Validate a protocol given as nested dictionaries with the keys of the TOML file."""
+        return cls.from_toml(_as_toml(document), base=base)
+
+    @classmethod
+    def from_expanded(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
+        """Validate a protocol that is written out already, as a lock holds it: no other file is looked at."""
+        return cls._validated(_as_toml(document), Path(base), "protocol", written_out=True)
+
+    @classmethod
+    def _validated(cls, text: str, base: Path, name: str, *, written_out: bool = False) -> Protocol:
+        document, found = expand(parse(text, name), base, files=not written_out)
+        found += [*check(document), *check_design(document)]
+        protocol = validated(cls, document, text, name, found)
+        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
+        protocol._order = tuple(document["factors"])
+        return protocol
+
+    @property
+    def text(self) -> str:
+        """The TOML text that the protocol was read from."""
+        return self._text
+
+    @property
+    def file(self) -> str:
+        """Name of the file that the protocol was read from, for messages."""
+        return self._file
+
+    @property
+    def root(self) -> Path:
+        """Folder that image files are relative to."""
+        return self._base / self.images.root
+
+    @property
+    def base(self) -> Path:
+        """Folder of the protocol file."""
+        return self._base
+
+    def line(self, *path: str | int) -> int | None:
+        """Line of a key path in the file, or of the closest parent that has one."""
+        return nearest_line(self._lines, path)
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """The factors of the design, slowest first, `replicate` last if it is not named.
+
+        They are those that `[factors]` names, in its order; before them, what is a factor without being named:
+        the images, and layer sets where there are several.
+        """
+        images = [kind for kind in ("content", "style", "mask") if self.levels(kind) != (None,)]
+        sets = [name for name in ("content_layers", "style_layers") if len(self.levels(name)) > 1]
+        implied = [name for name in (*images, *sets) if name not in self._order]
+        return tuple(dict.fromkeys((*implied, *self._order, "replicate")))
+
+    @property
+    def table(self) -> tuple[dict[str, Any], ...]:
+        """The rows of the design's table, with levels as those of the factors."""
+        rows = self.design.table
+        known = {name: {label(level): level for level in self.levels(name)} for name in (rows[0] if rows else ())}
+        return tuple({name: known[name][label_of(name, level)] for name, level in row.items()} for row in rows)
+
+    def levels(self, factor: str) -> tuple[Any, ...]:
+        """Return the levels of a factor; one that the file does not name has its one default level."""
+        value = getattr(self.factors, factor)
+        if factor == "replicate":
+            return tuple(range(1, value + 1))
+        if factor in ("content", "style", "mask"):
+            known = tuple(getattr(self.images, factor))
+            return known or (None,) if value in (None, ("*",)) else value
+        if factor in ("content_layers", "style_layers"):
+            known = tuple(getattr(self.layers, factor.removesuffix("_layers")))
+            return known if value in (None, ("*",)) else value
+        if value is not None:
+            return tuple(value)
+        if factor in SECTION_OF:
+            return (getattr(getattr(self, SECTION_OF[factor]), factor),)
+        return (None,)  # ratio, alpha, beta: not given
+
+
+def _as_toml(document: Mapping[str, Any]) -> str:
+    try:
+        return tomli_w.dumps(document)
+    except TypeError as error:
+        raise ProtocolError([Problem("", f"has a value that TOML cannot express: {error}")]) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a protocol file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Protocol.model_json_schema(by_alias=True)}

@@ -1,0 +1,273 @@
+"""What can be wrong with a protocol, and how to say it: rules that relate keys, and messages for users."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from stimkit.documents.lines import nearest_line
+from stimkit.errors import Problem, did_you_mean
+from stimkit.images.statistics import CONFOUNDS
+from stimkit.network.layers import LAYERS, explain_unknown
+from stimkit.protocol.limits import EVERY
+
+SCHEMA = 1
+LEVEL_NAME = re.compile(r"[A-Za-z0-9-]+")
+IMAGE_FACTORS = ("content", "style")
+IMAGE_KINDS = (*IMAGE_FACTORS, "mask")
+DEFAULT_SET = "default"  # the name of a layer set that was given as a plain list
+
+Path = tuple[str | int, ...]
+
+
+def dotted(path: Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def syntax_problem(error: tomllib.TOMLDecodeError) -> Problem:
+    where = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+    message = re.sub(r" \(at .*\)$", "", str(error))
+    return Problem("", f"not valid TOML: {message[:1].lower()}{message[1:]}", int(where[1]) if where else None)
+
+
+_RULES = {
+    "greater_than": "must be > {gt:g}",
+    "greater_than_equal": "must be >= {ge:g}",
+    "less_than": "must be < {lt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list of levels",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must be at most {max_length} characters",
+    "too_short": "must have at least one level",
+    "string_pattern_mismatch": "must consist of letters, digits, dots, hyphens and underscores",
+}
+
+
+def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Problem:
+    """Turn one error of pydantic, met while validating a `model`, into a problem with line, key, rule and value."""
+    path = tuple(part for part in error["loc"] if part != EVERY)  # which a number stands for
+    kind, context = error["type"], error.get("ctx", {})
+    line = nearest_line(lines, path)
+    if kind == "missing":
+        return Problem(dotted(path), "is required", nearest_line(lines, path[:-1]))
+    if kind == "extra_forbidden":
+        return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), known_keys(model, path[:-1]))}", line)
+    if path == ("schema",):
+        message = f"must be {SCHEMA}: this stimkit reads files of schema {SCHEMA}"
+    elif kind == "literal_error":
+        hint = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", context["expected"]))
+        message = "must be " + context["expected"].replace("'", '"') + hint
+    elif kind == "dict_type" and path[:1] == ("layers",):
+        message = "must be a list of layers, or a table of layers with their weights"
+    elif kind in _RULES:
+        message = _RULES[kind].format(**context)
+    else:
+        message = error["msg"]
+    return Problem(dotted(path), f"{message} (got {_show(error['input'])})", line)
+
+
+def known_keys(protocol: type[BaseModel], table: Path) -> list[str]:
+    model: Any = protocol
+    for part in table:
+        model = model.model_fields[part].annotation
+        model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # of an optional table
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- rules that relate keys to each other; they look at the raw document, so that all errors appear at once ----
+
+
+def as_table(document: Any, *path: str) -> dict[str, Any]:
+    for part in path:
+        document = document.get(part, {}) if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def layer_sets(document: Any, kind: str) -> list[str]:
+    """Names of the layer sets of a document."""
+    sets = as_table(document, "layers").get(kind)
+    return list(sets) if isinstance(sets, dict) else [DEFAULT_SET]
+
+
+def image_attributes(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Values of the attributes of all images."""
+    found: dict[str, dict[Any, None]] = {}
+    for kind in IMAGE_FACTORS:
+        for values in as_table(document, "images", "attributes", kind).values():
+            for name, value in as_table(values).items():
+                found.setdefault(name, {})[value] = None
+    return {name: list(values) for name, values in found.items()}
+
+
+Finding = tuple[Path, str]
+
+
+def check(document: dict[str, Any]) -> Iterator[Finding]:
+    """Find what is wrong between the keys of a document, whatever else is wrong with it."""
+    for kind in IMAGE_KINDS:
+        yield from _check_names(("images", kind), as_table(document, "images", kind))
+        yield from _check_references(document, kind)
+    for kind in IMAGE_FACTORS:
+        yield from _check_layer_sets(kind, as_table(document, "layers").get(kind))
+    named = [name for kind in IMAGE_KINDS for name in as_table(document, "images", kind)]
+    for name in as_table(document, "images", "licence"):
+        if name not in named:
+            yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
+    linked = {name for names in as_list(as_table(document, "design").get("zip")) for name in as_list(names)}
+    yield from _check_levels(as_table(document, "factors"), linked)
+    yield from _check_controls(document)
+    yield from _check_weights_of_terms(document)
+    yield from _check_acceptance(document)
+    yield from _check_confounds(document)
+
+
+def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[Finding]:
+    for name in table:
+        if not LEVEL_NAME.fullmatch(name):
+            yield (*path, name), "a name consists of letters, digits and hyphens (it becomes part of file names)"
+
+
+def _check_layer_sets(kind: str, value: Any) -> Iterator[Finding]:
+    path: tuple[str, ...] = ("layers", kind)
+    if value == {}:
+        yield path, "must name at least one layer set"
+    named = as_table(value)
+    sets = {(): value} if isinstance(value, list) else {(name,): one for name, one in named.items()}
+    yield from _check_names(path, named)
+    for name, layers in sets.items():
+        if layers in ([], {}):
+            yield (*path, *name), "must name at least one layer"
+        seen: set[str] = set()
+        for index, layer in enumerate(layers if isinstance(layers, list | dict) else []):
+            where = (*path, *name, layer if isinstance(layers, dict) else index)
+            if isinstance(layer, str) and layer not in LAYERS:
+                yield where, explain_unknown(layer)
+            elif layer in seen:
+                yield where, f'layer "{layer}" is named twice'
+            elif isinstance(layer, str):
+                seen.add(layer)
+
+
+def _check_references(document: dict[str, Any], kind: str) -> Iterator[Finding]:
+    factors = as_table(document, "factors")
+    known = {kind: list(as_table(document, "images", kind)), f"{kind}_layers": layer_sets(document, kind)}
+    where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
+    for factor, names in known.items():
+        for index, level in enumerate(as_list(factors.get(factor))):
+            if isinstance(level, str) and level not in names:
+                yield ("factors", factor, index), f'"{level}" is not in {where[factor]}{did_you_mean(level, names)}'
+
+
+def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[Finding]:
+    for factor, levels in factors.items():
+        if factor in linked:  # where a level may go with several of another factor
+            continue
+        seen = []
+        for index, level in enumerate(as_list(levels)):
+            same = (float(level) if isinstance(level, int | float) else level, isinstance(level, bool))
+            if same in seen:
+                yield ("factors", factor, index), f"level {_show(level)} is given twice"
+            seen.append(same)
+    if "ratio" in factors and ("alpha" in factors or "beta" in factors):
+        yield ("factors", "ratio"), "give either ratio (= alpha / beta) or alpha and beta, not both"
+    if "alpha" in factors and "beta" in factors and 0 in as_list(factors["alpha"]) and 0 in as_list(factors["beta"]):
+        yield ("factors", "beta"), "alpha = 0 and beta = 0 together leave nothing to optimize"
+
+
+def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
+    factors = as_table(document, "factors")
+    given = {
+        name: [x for x in as_list(factors.get(name)) if isinstance(x, int | float)]
+        for name in ("ratio", "alpha", "beta")
+    }
+    has = {kind: bool(as_table(document, "images", kind)) for kind in ("content", "style")}
+    if not any(has.values()):
+        yield ("images",), "name at least one content or style image"
+    titrated = "titrate" in factors or as_table(document, "synthesis").get("titrate", "none") != "none"
+    if titrated and (named := [name for name in given if name in factors]):
+        yield ("factors", named[0]), "is found by titration; leave it out"
+    if "none" in as_list(factors.get("titrate")):
+        yield ("factors", "titrate"), '"none" needs a ratio, which titration finds: make a protocol of its own of it'
+    if not titrated and not any(name in factors for name in given) and all(has.values()):
+        yield ("factors",), "give ratio (= alpha / beta), or alpha and beta"
+    if as_table(document, "images", "mask") and not has["style"]:
+        yield ("images", "mask"), "there is no style image that a mask could limit"
+    if not has["content"] and (any(x > 0 for x in given["ratio"]) or any(x > 0 for x in given["alpha"])):
+        yield ("images", "content"), "there is no content image, so ratio (or alpha) can only be 0"
+    if not has["style"] and (any(x < math.inf for x in given["ratio"]) or any(x > 0 for x in given["beta"])):
+        yield ("images", "style"), "there is no style image, so ratio can only be inf (or beta 0)"
+    inits = [*as_list(factors.get("init")), as_table(document, "synthesis").get("init")]
+    for init, kind in (("content", "content"), ("scrambled", "content"), ("style", "style")):
+        if init in inits and not has[kind]:
+            yield ("synthesis", "init"), f'init = "{init}" needs a {kind} image'
+
+
+def _check_controls(document: dict[str, Any]) -> Iterator[Finding]:
+    controls = as_table(document, "controls")
+    sets = layer_sets(document, "style")
+    for index, name in enumerate(as_list(controls.get("subset"))):
+        if name not in sets:
+            yield ("controls", "subset", index), f'"{name}" is not in layers.style{did_you_mean(str(name), sets)}'
+    for index, layer in enumerate(as_list(controls.get("reconstruction"))):
+        if isinstance(layer, str) and layer not in LAYERS:
+            yield ("controls", "reconstruction", index), explain_unknown(layer)
+    needs = {"texture": "style", "subset": "style", "own_texture": "style"}
+    needs |= {"own_texture": "content", "reconstruction": "content", "scrambled": "content", "untouched": "content"}
+    for role, kind in needs.items():
+        if controls.get(role) and not as_table(document, "images", kind):
+            yield ("controls", role), f"needs {kind} images"
+
+
+def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:
+    inits = [*as_list(as_table(document, "factors").get("init")), as_table(document, "synthesis").get("init", "noise")]
+    other = next((init for init in inits if init in ("content", "style")), None)
+    rules = as_table(document, "accept")
+    if rules.get("retries") and other:
+        yield ("accept", "retries"), f'another try differs in its noise, and init = "{other}" has none'
+    titrated = "titrate" in as_table(document, "factors") or as_table(document, "synthesis").get("titrate")
+    if rules.get("retries") and titrated not in (None, "none", False):
+        yield ("accept", "retries"), "is not possible with titration"
+    if rules.get("retries") and document.get("seeds") == "shared":
+        yield ("accept", "retries"), 'another try has noise of its own, and seeds = "shared" asks for the same'
+    for term in ("content", "style"):
+        if rules.get(f"relative_{term}_loss") and term in inits:
+            message = f'the {term} loss of the initial image is zero with init = "{term}", so nothing is relative to it'
+            yield ("accept", f"relative_{term}_loss"), message
+
+
+def _check_confounds(document: dict[str, Any]) -> Iterator[Finding]:
+    factors = {"content", "style", "content_layers", "style_layers", *as_table(document, "factors")} - {"replicate"}
+    factors |= image_attributes(document).keys() | as_table(document, "design", "marks").keys()
+    for variable, limit in as_table(document, "audit", "confounds").items():
+        path = ("audit", "confounds", variable)
+        if variable not in CONFOUNDS:
+            yield path, f'"{variable}" is not measured{did_you_mean(variable, CONFOUNDS)}'
+        for factor in as_table(limit):
+            if factor not in (EVERY, *factors):
+                hint = did_you_mean(factor, factors)
+                yield (*path, factor), f'"{factor}" is no factor or attribute of this protocol{hint}'

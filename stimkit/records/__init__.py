@@ -1,0 +1,1 @@
+"""What is known of a stimulus, and tables of it."""

@@ -1,0 +1,243 @@
+"""Words about a run: a paragraph for a paper, a README for an archive."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stimkit.planning.cells import Plan
+from stimkit.protocol.settings import Settings
+from stimkit.records.record import Record
+
+IN_WORDS = {
+    "weights", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate", "history",
+    "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope", "precision", "colour",
+    "regions", "region_count", "region_scaling", "titrate", "titrate_value", "equalize_luminance", "equalize_contrast",
+    "equalize_histogram", "equalize_spectrum", "equalize_weight", "aperture", "aperture_diameter", "background",
+}  # fmt: skip
+"""Settings that the sentences of the paragraph name."""
+
+
+def methods_paragraph(
+    plan: Plan,
+    records: Sequence[Record],
+    environments: Mapping[str, Any],
+    *,
+    shown: Container[str] | None = None,
+) -> str:
+    """Describe how the stimuli of a run were made, in a paragraph for a methods section.
+
+    Where only some are `shown`, by id, it is about those; how many were accepted is said of all.
+    """
+    judged = [record for record in records if record["role"] == "main"]
+    whole = [record for record in records if shown is None or record["stimulus_id"] in shown]
+    records = [record for record in whole if record["role"] == "main"]
+    accepted = [record for record in records if record["status"] == "accepted"]
+    cells = [plan.by_id[record["stimulus_id"]] for record in records]
+    settings = [cell.settings for cell in cells or plan.design]
+    sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
+    weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
+    torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
+    devices = _listed(str(one.get("device_name")) for one in environments.values())
+    varied = {name: {cell.levels[name] for cell in cells or plan.design} for name in plan.factors}
+    design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
+    versions = _listed(record["stimkit_version"] for record in records)
+    pooling = _listed(one.pooling for one in settings)
+    rescaled = ", filters rescaled to unit mean activation" if all(one.normalize for one in settings) else ""
+    sentences = [
+        f"{len(accepted)} stimuli ({sizes}) were synthesized with stimkit {versions} (torch {torch}; {devices}) by the"
+        f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
+        f"The network was VGG19 with {pooling} pooling and the weights {weights}{rescaled}.",
+        *_layer_sentences(records),
+        f"The total loss α · content + β · style (convention of losses: {_listed(one.loss for one in settings)};"
+        f" α/β {_listed(_ratio(record) for record in records)}) was minimized by"
+        f" {_listed(_optimizer(record) for record in records)} for at most"
+        f" {_listed(str(one.max_evaluations) for one in settings)} evaluations{_stop(settings)}, from"
+        f" {_listed(_start(record) for record in records)}, in {_listed(one.precision for one in settings)}.",
+        *_control_sentences(settings, records),
+        _further(settings),
+        _outcome(accepted),
+        _acceptance(plan, judged),
+        _controls(whole),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Sequence[str]) -> str:
+    """README of an archive: what it holds, how the stimuli were made, how to make them again."""
+    lines = [
+        f"# {plan.protocol.name}",
+        "",
+        plan.protocol.description or "A stimulus set made with stimkit.",
+        "",
+        f"- `stimuli/`: the stimuli, {_files(plan)}; the end of each name is the stimulus id",
+        "- `manifest.csv`, `losses.csv`, `manifest.nc`: parameters, losses and statistics of every stimulus",
+        "- `protocol.toml`: the request; `protocol.lock.json`: with every default, seed and digest resolved",
+        "- `records/`, `traces/`, `environment.json`: what the tables are made from, and where it was computed",
+        "- `inputs/`: content and style images and weights, found by their digests",
+        "- `SHA256SUMS`: check with `sha256sum -c SHA256SUMS`, or `stimkit verify .`",
+        "",
+        "## Methods",
+        "",
+        methods,
+        "",
+        "## Make them again",
+        "",
+        "    pip install stimkit",
+        f"    stimkit regenerate . --out again{' --inputs FOLDER' if left_out else ''}",
+        "",
+        *(["FOLDER has the images that are not in this archive.", ""] if left_out else []),
+        "## Inputs",
+        "",
+        *(f"- `{name}`" for name in inputs),
+        *(f"- not in this archive: {one}" for one in left_out),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _files(plan: Plan) -> str:
+    words = {"srgb": "sRGB", "linear": "linear light"}
+    return _listed(
+        f"{one.bits}-bit PNG ({words.get(one.transfer, f'gamma {one.gamma:g}')})"
+        for one in dict.fromkeys(cell.settings for cell in plan.cells)
+    )
+
+
+def _listed(values: Iterable[Any]) -> str:
+    """Distinct values in words; the ends of a long list."""
+    distinct = list(dict.fromkeys(str(value) for value in values))
+    shown = distinct if len(distinct) <= 8 else [*distinct[:3], "…", distinct[-1]]
+    return ", ".join(shown)
+
+
+def _layer_sentences(records: Sequence[Record]) -> list[str]:
+    sentences = []
+    for term in ("content", "style"):
+        sets = dict.fromkeys(record[f"{term}_layers_used"].replace(";", ", ") for record in records)
+        named = "; ".join(one for one in sets if one)
+        if named:
+            sentences.append(f"{term.capitalize()} layers: {named}.")
+    return sentences
+
+
+def _stop(settings: Sequence[Settings]) -> str:
+    rules = _listed(f"{one.rtol:g} over {one.window} evaluations" for one in settings if one.rtol)
+    return f", or until it fell by less than a part of {rules}" if rules else ""
+
+
+def _further(settings: Sequence[Settings]) -> str:
+    """Settings that are not at their default and that no other sentence names."""
+    every = [one.model_dump(exclude=IN_WORDS) for one in dict.fromkeys(settings)]
+    default = Settings().model_dump()
+    varied = {name: [one[name] for one in every] for name in every[0]}
+    told = [
+        f"{name} {_listed(values)}"
+        for name, values in varied.items()
+        if any(value != default[name] for value in values)
+    ]
+    return f"Further settings: {'; '.join(told)}." if told else ""
+
+
+def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) -> list[str]:
+    """What was done beside minimizing losses; nothing where everything is at its default."""
+    sentences = []
+    varied: dict[str, list[str]] = {
+        "Colours were treated as": [one.colour for one in settings if one.colour != "free"],
+        "Gram matrices were taken over": [
+            f"{one.region_count} × {one.region_count} regions"
+            if one.regions == "grid"
+            else f"polar windows of width {one.region_scaling:g} × eccentricity"
+            for one in settings
+            if one.regions != "whole"
+        ],
+        "The style was limited by the masks": [record["mask_id"] for record in records if record["mask_id"]],
+        "α/β was titrated to": [f"{one.titrate} = {one.titrate_value:g}" for one in settings if one.titrate != "none"],
+        "In linear light, stimuli were equalized to": [
+            f"{what} of {wanted}"
+            for one in settings
+            for what, wanted in zip(
+                ("mean luminance", "RMS contrast", "histogram", "spectrum"), one.equalize_targets, strict=True
+            )
+            if wanted != "none"
+        ],
+        "They were shown through": [_aperture(one) for one in settings if one.aperture != "none"],
+    }
+    for words, values in varied.items():
+        if values:
+            sentences.append(f"{words} {_listed(values)}.")
+    if held := {one.equalize_weight for one in settings if one.holds_light}:
+        sentences.append(f"Luminance and contrast were held during the optimization (weight {_listed(held)}).")
+    return sentences
+
+
+def _aperture(settings: Settings) -> str:
+    size = f"{settings.aperture_diameter:g}°" if settings.aperture_diameter else "the shorter side"
+    return f"a {settings.aperture} aperture (diameter {size}, background luminance {settings.background:g})"
+
+
+def _controls(records: Sequence[Record]) -> str:
+    counts = Counter(record["role"] for record in records if record["role"] != "main")
+    told = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
+    return f"Controls: {told}." if told else ""
+
+
+def _ratio(record: Record) -> str:
+    ratio = record["alpha_beta_ratio"]
+    return ratio if isinstance(ratio, str) else format(ratio, ".3g")
+
+
+def _optimizer(record: Record) -> str:
+    if record["optimizer"] == "adam":
+        return f"Adam (learning rate {record['learning_rate']:g})"
+    conditioned = "preconditioned " if record["preconditioner"] != "none" else ""
+    return f"{conditioned}L-BFGS (history {record['history']})"
+
+
+def _start(record: Record) -> str:
+    if record["init"] == "noise":
+        slope = record["init_slope"]
+        kind = f"noise with a spectrum of 1/f^{slope:g}" if slope else "white noise"
+        return f"{kind} of contrast {record['init_contrast']:g}"
+    return f"the {record['init']} image"
+
+
+def _outcome(accepted: Sequence[Record]) -> str:
+    """What the optimization reached, from the files as they are shown."""
+    ratios = {
+        term: [
+            record["losses"]["file"][term] / record["losses"]["initial"][term]
+            for record in accepted
+            if record["losses"]["initial"][term]
+        ]
+        for term in ("content", "style")
+    }
+    parts = [
+        f"{term} loss of the files was {np.median(values):.3g} (range {min(values):.3g} – {max(values):.3g}) of the"
+        " initial image's"
+        for term, values in ratios.items()
+        if values
+    ]
+    return f"The median {'; the median '.join(parts)}." if parts else ""
+
+
+def _acceptance(plan: Plan, records: Sequence[Record]) -> str:
+    """Which rules decided about the stimuli, and how many did not meet them."""
+    rules = plan.protocol.accept.model_dump(exclude_none=True, exclude={"retries"})
+    lost = [record for record in records if record["status"] != "accepted"]
+    again = sum(record["attempt"] > 1 for record in records)
+    named = ", ".join(f"{name} {_rule(value)}" for name, value in rules.items())
+    sentences = [f"Stimuli were accepted by the rules: {named}."] if rules else []
+    if lost:
+        sentences.append(f"{len(lost)} of {len(records)} were not accepted.")
+    if again:
+        sentences.append(f"{again} were made from other noise after an attempt that was not accepted.")
+    return " ".join(sentences)
+
+
+def _rule(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(f"{one:g}" for one in value) if isinstance(value[0], float) else " or ".join(value)
+    return f"≤ {value:g}"

@@ -1,0 +1,333 @@
+"""The run folder: one protocol, its stimuli and records, committed one by one.
+
+    RUN/  protocol.toml  protocol.lock.json  environment.json
+          stimuli/<readable name>_<id>.png   traces/<id>.npy   records/<id>.json
+          manifest.csv  losses.csv  manifest.nc  contact_sheet.png  controls.png     (derived; rebuilt from the records)
+
+A record is written last and is the proof that its cell is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stimkit.errors import RunFolderError, StorageError, UsageError
+from stimkit.files import remove, storage_errors, write_atomically
+from stimkit.planning.cells import Plan
+from stimkit.planning.resolved import Lock, lock_of, read_lock
+from stimkit.records import migrations
+from stimkit.records.record import Record
+from stimkit.records.schema import check_form
+from stimkit.runfolder import locks as writer
+
+FOLDERS = ("stimuli", "traces", "records")
+INPUTS = "inputs"  # copies of images and weights, where there are any
+DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
+CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
+# What a folder can hold that was left before its lock file was written.
+BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock.*|\..*\.tmp")
+CLUTTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # that file managers leave
+RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
+
+
+def environment_id(environment: Mapping[str, Any]) -> str:
+    """What records call an environment: a digest of its contents."""
+    return "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is: ids of its cells, in the order of the plan."""
+
+    planned: int
+    done: tuple[str, ...]
+    rejected: tuple[str, ...]
+    failed: tuple[str, ...]
+    pending: tuple[str, ...]
+    writer: str | None
+    """Who is writing the folder now."""
+
+
+class RunStore:
+    """A run folder on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunStore:
+        """Open an existing run folder. Raises `RunFolderError` where it is none."""
+        store = cls(Path(path))
+        if not store.lock_file.is_file():
+            raise RunFolderError(f"{path} is not a run folder (it has no {store.lock_file.name})")
+        return store
+
+    @classmethod
+    def create(cls, path: str | Path, plan: Plan) -> RunStore:
+        """Make a run folder for a plan, or continue one; nothing in it changes yet.
+
+        A folder may be continued with the same protocol, or with one that only adds cells. Raises
+        `RunFolderError` for a folder of another protocol or one with other files in it, `StorageError`
+        where it cannot be written.
+        """
+        store = cls(Path(path))
+        if store.path.exists():
+            store._check_ours(plan)
+        with storage_errors(store.path):
+            for folder in FOLDERS:
+                (store.path / folder).mkdir(parents=True, exist_ok=True)
+        return store
+
+    def _check_ours(self, plan: Plan) -> None:
+        if not self.lock_file.is_file():
+            if not self.path.is_dir() or not all(BEGUN.fullmatch(one.name) for one in self.path.iterdir()):
+                raise RunFolderError(f"{self.path} exists and is not a run folder; give another --out, or an empty one")
+            return
+        known = self.planned_ids()
+        foreign = known - plan.by_id.keys()
+        if foreign:
+            inputs = self.lock_contents()["inputs"]
+            before = {(one.get("kind"), one.get("name")): one.get("pixel_sha256") for one in inputs}
+            changed = [
+                f"the {one.kind} image {one.name} is another one now"
+                for one in plan.inputs
+                if before.get((one.kind, one.name), one.pixel_sha256) != one.pixel_sha256
+            ]
+            raise RunFolderError(
+                f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one"
+                f"{''.join(f'; {one}' for one in changed[:3])};"
+                " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
+            )
+
+    def describe(self, plan: Plan) -> None:
+        """Write the protocol and the resolved protocol, which makes the folder a run folder.
+
+        Raises `RunFolderError` where it has become the folder of another protocol meanwhile.
+        """
+        if self.lock_file.is_file():
+            self._check_ours(plan)
+        self.write("protocol.toml", plan.protocol.text.encode())
+        self.write(self.lock_file.name, _json({**lock_of(plan), "origin": self._relative(plan.protocol.base)}))
+
+    def add_environment(self, environment: Mapping[str, Any]) -> str:
+        """Write an environment beside those of earlier cells; return the id that records give it.
+
+        Several processes may do so at the same time.
+        """
+        env_id = environment_id(environment)
+        with storage_errors(self.path), writer.in_turn(self.path, "environment"):
+            environments = self.environments()
+            if env_id not in environments:
+                self.write("environment.json", _json({**environments, env_id: environment}))
+        return env_id
+
+    def _relative(self, base: Path) -> str | None:
+        """Way from the run folder to a folder, which a move of both keeps; None across drives."""
+        try:
+            return Path(os.path.relpath(base.resolve(), self.path.resolve())).as_posix()
+        except ValueError:
+            return None
+
+    def origin(self) -> Path:
+        """Folder of the protocol file that the run was made from, where it is still there."""
+        return self.path / (self.lock_contents().get("origin") or ".")
+
+    def input_folders(self, given: Iterable[str | Path] = ()) -> list[Path]:
+        """Folders that may hold inputs: that of the run folder itself, where there is one, then those given.
+
+        Raises `UsageError` where one that is given is no folder.
+        """
+        folders = [Path(folder) for folder in given]
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}, where inputs are to be looked for, is not a folder")
+        own = self.path / INPUTS
+        return [own, *folders] if own.is_dir() else folders
+
+    def keep_inputs(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write copies of inputs into the run folder."""
+        with storage_errors(self.path):
+            (self.path / INPUTS).mkdir(exist_ok=True)
+        for name, data in files:
+            self.write(f"{INPUTS}/{name}", data)
+
+    def environments(self) -> dict[str, Any]:
+        """Return every environment that cells were made in, by the id in their records."""
+        try:
+            environments = json.loads((self.path / "environment.json").read_bytes(), parse_constant=_no_number)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
+        if not isinstance(environments, dict):
+            raise RunFolderError(f"{self.path / 'environment.json'} holds no environments")
+        return environments
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "protocol.lock.json"
+
+    def lock_contents(self) -> Lock:
+        """Return the resolved protocol: settings, digests, cell ids."""
+        return read_lock(self.lock_file)
+
+    def state(self, cells: Iterable[str] | None = None) -> RunState:
+        """Say which cells (by default those of the lock) are in which state, and who is writing."""
+        planned = list(self.lock_contents()["cells"] if cells is None else cells)
+        done = self.completed()
+        statuses = {one: self.record(one)["status"] for one in planned if one in done}
+        return RunState(
+            planned=len(planned),
+            done=tuple(one for one, status in statuses.items() if status == "accepted"),
+            rejected=tuple(one for one, status in statuses.items() if status == "rejected"),
+            failed=tuple(one for one, status in statuses.items() if status == "failed"),
+            pending=tuple(one for one in planned if one not in done),
+            writer=writer.current_writers(self.path) or None,
+        )
+
+    def planned_ids(self) -> set[str]:
+        return set(self.lock_contents()["cells"])
+
+    def writing_part(self, part: str) -> AbstractContextManager[None]:
+        """Be the only writer of a part of the cells, while others write theirs.
+
+        Raises `RunFolderError` naming the holder if somebody else writes the part, or the whole folder.
+        """
+        return writer.part_writer(self.path, part)
+
+    def committing(self) -> AbstractContextManager[None]:
+        """Let no other process commit a cell meanwhile."""
+        return writer.committing(self.path)
+
+    def in_turn(self) -> AbstractContextManager[None]:
+        """Wait for a moment in which nobody else begins or writes the whole folder, and let nobody meanwhile."""
+        return writer.in_turn(self.path)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer of this folder. Raises `RunFolderError` naming the holder if there is another."""
+        with writer.only_writer(self.path):
+            with storage_errors(self.path):
+                for folder in (".", *FOLDERS):
+                    for torn in (self.path / folder).glob(".*.tmp"):
+                        torn.unlink(missing_ok=True)
+            yield
+
+    def check_space(self, needed: float) -> None:
+        """Raise `StorageError` if the disk has no room for that many bytes more."""
+        free = shutil.disk_usage(self.path).free
+        if free < needed + RESERVE_BYTES:
+            raise StorageError(
+                f"{self.path} has {free / 1e6:,.0f} MB free, but about"
+                f" {(needed + RESERVE_BYTES) / 1e6:,.0f} MB are needed"
+            )
+
+    def commit(self, record: Record, png: bytes, trace: np.ndarray[Any, Any]) -> None:
+        """Write a cell: stimulus and trace, then the record that makes it complete.
+
+        A cell that was complete before is not until its new record is there.
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, trace, allow_pickle=False)
+        with storage_errors(self.path):
+            remove(self._record_path(record["stimulus_id"]))
+            stimulus = self.path / "stimuli" / record["filename"]
+            if record["status"] == "failed":
+                remove(stimulus)
+            else:
+                write_atomically(stimulus, png)
+            write_atomically(self._trace_path(record["stimulus_id"]), buffer.getvalue())
+            write_atomically(self._record_path(record["stimulus_id"]), _json(record))
+
+    def rewrite(self, record: Record) -> None:
+        """Write the record of a complete cell anew; its trace stays, its stimulus may get another name."""
+        before = self.path / "stimuli" / Path(self.record(record["stimulus_id"])["filename"]).name
+        with storage_errors(self.path):
+            if before.name != record["filename"] and before.is_file():
+                before.replace(self.path / "stimuli" / record["filename"])
+            write_atomically(self._record_path(record["stimulus_id"]), _json(record))
+
+    def _record_path(self, stimulus_id: str) -> Path:
+        return self.path / "records" / f"{stimulus_id}.json"
+
+    def completed(self, among: Iterable[str] | None = None) -> set[str]:
+        """Ids of the cells that have a record; of those `among` which it is asked, without listing the folder."""
+        if among is not None:
+            return {stimulus_id for stimulus_id in among if self._record_path(stimulus_id).is_file()}
+        return {path.stem for path in (self.path / "records").glob("s*.json")}
+
+    def record(self, stimulus_id: str) -> Record:
+        """Read the record of one cell."""
+        path = self._record_path(stimulus_id)
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read: {error}") from error
+        return check_form(migrations.RECORD.read(record, str(path)), str(path))
+
+    def records(self) -> list[Record]:
+        """Read all records, in the order of the plan."""
+        done = self.completed()
+        return [self.record(stimulus_id) for stimulus_id in self.lock_contents()["cells"] if stimulus_id in done]
+
+    def readable(self, planned: Iterable[str]) -> list[Record]:
+        """Those records of planned cells that can be read."""
+        done, found = self.completed(), []
+        for stimulus_id in planned:
+            if stimulus_id in done:
+                with suppress(RunFolderError):
+                    found.append(self.record(stimulus_id))
+        return found
+
+    def lacks_files(self, record: Record) -> bool:
+        """Whether the stimulus or the trace of a complete cell is not there."""
+        there = self._trace_path(record["stimulus_id"]).is_file()
+        return not there or (
+            record["status"] != "failed" and not (self.path / "stimuli" / record["filename"]).is_file()
+        )
+
+    def trace(self, stimulus_id: str) -> np.ndarray[Any, Any]:
+        """Read content, style and total loss over evaluations, (evaluations, 3)."""
+        path = self._trace_path(stimulus_id)
+        try:
+            trace = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RunFolderError(f"{path} cannot be read: {error}") from error
+        if not isinstance(trace, np.ndarray) or trace.dtype != np.float32 or trace.ndim != 2 or trace.shape[1] != 3:
+            raise RunFolderError(f"{path} is no trace: float32 values of shape (evaluations, 3) are expected")
+        return trace
+
+    def _trace_path(self, stimulus_id: str) -> Path:
+        return self.path / "traces" / f"{stimulus_id}.npy"
+
+    def text(self, name: str) -> str:
+        """Read a text file of the run folder."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / name} cannot be read: {error}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the run folder, other than those of a cell."""
+        with storage_errors(self.path):
+            write_atomically(self.path / name, data)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

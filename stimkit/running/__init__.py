@@ -1,0 +1,1 @@
+"""Who makes the cells: this process, shards, clusters."""

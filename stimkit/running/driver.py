@@ -1,0 +1,307 @@
+"""Run a plan on many processes, devices and machines: a driver that gives batches to workers of a Dask cluster.
+
+The run folder, not the cluster, is what knows what is done: workers commit there themselves, and a task that is
+repeated finds what is complete. Few tasks are under way at a time, so that a process that dies takes few with it: Dask
+counts its death against every task that was on its list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from distributed import Client, Future, KilledWorker, wait
+from distributed.client import FuturesCancelledError
+from distributed.comm.core import CommClosedError
+
+from stimkit import __version__, errors
+from stimkit.errors import StimkitError, StorageError
+from stimkit.planning.cells import Cell, Plan
+from stimkit.protocol.settings import Settings
+from stimkit.records.record import Attempt, Execution, Record, lost_record
+from stimkit.runfolder import derived
+from stimkit.runfolder.store import RunStore
+from stimkit.running.maker import Committed, Running, choose_batch_size, groups
+from stimkit.running.pending import pending_cells
+from stimkit.running.runner import Counter, OnEvent, RunSummary, begin, summary
+from stimkit.running.worker import Order, Result, batch_sizes, lock_digest, make_cells
+from stimkit.synthesis.environment import describe_environment
+from stimkit.synthesis.minimization import Progress
+
+WINDOW = 2  # batches that each worker has on its list
+DEVICE_TRIES = 3  # how often a batch is given to a worker after a device failed on it
+POLL = 0.3  # seconds
+LOOK_EVERY = 2.0  # seconds between looks at who works
+RESTART_WITHIN = 60.0
+WORKERS_WITHIN = 120.0  # seconds in which a local cluster has workers (again)
+VISIBLE_WITHIN = 60.0  # seconds in which a slow file system shows records that workers wrote
+TOGETHER, SINGLE, BY_ITSELF = range(3)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells that are given to a worker: a batch; one cell of a batch that ended a process; or that cell by itself."""
+
+    cells: tuple[str, ...]
+    company: int = TOGETHER
+    avoid: tuple[str, ...] = ()
+    """Workers on which a device failed."""
+
+
+def run_on_cluster(
+    plan: Plan,
+    out: str | Path,
+    client: Client,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    retry_failed: bool = False,
+    deterministic: bool = False,
+    keep_inputs: bool = False,
+    workers_come_back: bool = True,
+    on_event: OnEvent | None = None,
+) -> RunSummary:
+    """Make every pending cell of a plan on the workers of a Dask cluster; see `stimkit.run`.
+
+    Workers need stimkit in the same version and the run folder at the same path. A cell that ends its process each
+    time, also by itself, is recorded as failed. `workers_come_back`: wait for as long as there are no workers (a queue
+    of a cluster), else give up after a while. Raises what `run` does, and `StimkitError` where the scheduler or all
+    workers are gone; complete cells are kept, and tables written.
+    """
+    plan.check_complete()
+    store = RunStore.create(out, plan)
+    began = time.perf_counter()
+    with store.writing():
+        pending, attempts = begin(store, plan, plan.cells, retry_failed=retry_failed, keep_inputs=keep_inputs)
+        before = len(plan.cells) - len(pending)
+        order = Order(
+            run=str(store.path.resolve()),
+            lock_sha256=lock_digest(store),
+            device=device,
+            deterministic=deterministic,
+            retry_failed=retry_failed,
+            stimkit_version=__version__,
+            topic=f"stimkit-{uuid.uuid4().hex}",
+        )
+        counter = Counter(len(plan.cells), before, on_event)
+        driver = _Driver(plan, store, client, order, counter, attempts, workers_come_back=workers_come_back)
+        try:
+            if pending:
+                driver.run(pending, batch_size)
+        finally:
+            driver.stop()
+            _await_records(store, driver.committed)
+            records = derived.rebuild(store, plan)
+    return summary(store, plan, records, counter.made, before, began, f"{driver.most_workers} workers")
+
+
+def _await_records(store: RunStore, committed: Iterable[str]) -> None:
+    """Wait until a slow file system shows what workers on other machines have committed."""
+    until = time.monotonic() + VISIBLE_WITHIN
+    missing = set(committed)
+    while (missing := missing - store.completed(missing)) and time.monotonic() < until:
+        time.sleep(POLL)
+
+
+class _Driver:
+    """Gives jobs to workers, few at a time, and deals with what becomes of them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: RunStore,
+        client: Client,
+        order: Order,
+        counter: Counter,
+        attempts: dict[str, list[Attempt]],
+        *,
+        workers_come_back: bool,
+    ) -> None:
+        self._plan, self._store, self._client, self._order = plan, store, client, order
+        self._counter, self._attempts, self._workers_come_back = counter, attempts, workers_come_back
+        self._waiting: tuple[deque[Job], ...] = (deque(), deque(), deque())
+        self._given: dict[Future[Result], Job] = {}
+        self._progress: dict[str, Running] = {}
+        self._last_seen, self._look_again = time.monotonic(), 0.0
+        self._workers: set[str] = set()
+        self._alone = False
+        self.committed: set[str] = set()
+        self.most_workers = 0
+        client.subscribe_topic(order.topic, self._heard)
+
+    def run(self, pending: Sequence[Cell], batch_size: int | None) -> None:
+        """Make cells in batches, as large as a worker's device takes, but such that all workers have some."""
+        try:
+            self._waiting[TOGETHER].extend(self._jobs(pending, batch_size))
+            while self._given or any(self._waiting):
+                workers = self._count_workers()
+                self._give(workers)
+                for future in self._finished():
+                    self._settle(future, self._given.pop(future))
+                self._counter.emit(running=tuple(self._progress.values()))
+        except (CommClosedError, FuturesCancelledError, asyncio.CancelledError) as error:
+            raise self._gone() from error
+
+    def _jobs(self, pending: Sequence[Cell], batch_size: int | None) -> Iterator[Job]:
+        kinds = groups(pending)
+        sizes = [batch_size] * len(kinds) if batch_size else self._sizes([(kind[0], kind[1]) for kind in kinds])
+        workers = max(1, self._count_workers())
+        for group, most in zip(kinds.values(), sizes, strict=True):
+            assert most is not None
+            size = most if batch_size else min(most, -(-len(group) // (WINDOW * workers)))
+            for start in range(0, len(group), size):
+                yield Job(tuple(cell.id for cell in group[start : start + size]))
+
+    def _sizes(self, kinds: Sequence[tuple[Settings, str]]) -> list[int]:
+        """How many cells of each kind a worker's device takes at once, by the word of a worker."""
+        if self._order.device == "cpu":
+            return [choose_batch_size(settings, last, torch.device("cpu")) for settings, last in kinds]
+        asked = self._client.submit(batch_sizes, self._order, kinds, pure=False)
+        while not asked.done():
+            self._count_workers()
+            self._counter.emit()
+            self._wait([asked])
+        if asked.status != "finished":
+            raise StimkitError(f"no worker says how many cells its device takes: {asked.exception()}")
+        sizes: list[int] = asked.result()
+        return sizes
+
+    def _wait(self, futures: list[Future[Any]]) -> None:
+        with suppress(TimeoutError, asyncio.TimeoutError), self._client.as_current():
+            wait(futures, timeout=POLL, return_when="FIRST_COMPLETED")
+
+    def stop(self) -> None:
+        """Take back what has not begun, and listen no more."""
+        with suppress(Exception):  # of a cluster that may be gone
+            self._client.cancel(list(self._given))
+            self._client.unsubscribe_topic(self._order.topic)
+
+    def _count_workers(self) -> int:
+        if self._client.status != "running":
+            raise self._gone()
+        if time.monotonic() > self._look_again:
+            self._workers = set(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._look_again = time.monotonic() + LOOK_EVERY
+            self._progress = {one: running for one, running in [*self._progress.items()] if one in self._workers}
+            if self._workers_come_back and not self._workers and not self._alone:
+                self._counter.emit(note="there are no workers yet, or no more; waiting for some")
+            self._alone = not self._workers
+        workers = len(self._workers)
+        self.most_workers = max(self.most_workers, workers)
+        if workers or self._workers_come_back:
+            self._last_seen = time.monotonic()
+        elif time.monotonic() - self._last_seen > WORKERS_WITHIN:
+            raise StimkitError("all workers are gone; complete cells are kept, run again to go on")
+        return workers
+
+    def _gone(self) -> StimkitError:
+        return StimkitError("the scheduler is gone; complete cells are kept, run again to go on")
+
+    def _give(self, workers: int) -> None:
+        """Give jobs of one kind of company at a time, so that nobody is blamed for the death of another's process."""
+        company = next((one for one in (TOGETHER, SINGLE, BY_ITSELF) if self._waiting[one]), None)
+        if company is None or any(job.company < company for job in self._given.values()):
+            return
+        most = {TOGETHER: WINDOW * workers, SINGLE: workers, BY_ITSELF: 1}[company]
+        while self._waiting[company] and len(self._given) < max(1, most):
+            job = self._waiting[company].popleft()
+            key = f"stimkit-{job.cells[0]}-{uuid.uuid4().hex}"
+            others = sorted(self._workers - set(job.avoid)) if job.avoid else None
+            future = self._client.submit(
+                make_cells, self._order, job.cells, key=key, pure=False, workers=others or None
+            )
+            self._given[future] = job
+
+    def _finished(self) -> list[Future[Result]]:
+        self._wait(list(self._given))
+        return [future for future in self._given if future.done()]
+
+    def _settle(self, future: Future[Result], job: Job) -> None:
+        if future.status in ("cancelled", "lost"):
+            raise self._gone()
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            self._after_death(job)
+        elif isinstance(error, ImportError):
+            raise StimkitError(f"a worker lacks what it needs: {error}") from error
+        elif error is not None:
+            raise error
+        else:
+            self._after_result(future.result(), job)
+        future.release()
+
+    def _after_result(self, result: Result, job: Job) -> None:
+        self._progress.pop(result.worker, None)
+        for record in result.committed:
+            self._count(record)
+        if result.error is None:
+            return
+        kind, message = result.error
+        if kind == "DeviceError" and len(job.avoid) + 1 < DEVICE_TRIES:
+            self._counter.emit(note=f"given to another worker: {message}")
+            self._waiting[job.company].append(replace(job, avoid=(*job.avoid, result.worker)))
+            with suppress(
+                Exception
+            ):  # where workers have no nanny; after some failures a process cannot use its device
+                self._client.restart_workers([result.worker], timeout=RESTART_WITHIN, raise_for_error=False)
+        elif kind == "StorageError":
+            raise StorageError(message)
+        else:
+            known = getattr(errors, kind, StimkitError)
+            raise known(message) if known is not errors.ProtocolError else StimkitError(message)
+
+    def _after_death(self, job: Job) -> None:
+        """Find the cell that ends its process: each cell of the batch apart from the others, then by itself."""
+        cells = [self._plan.by_id[one] for one in job.cells]
+        left = self._left(cells)
+        for one in set(job.cells) - set(left):
+            self._count(self._store.record(one))
+        if job.company == BY_ITSELF:
+            for one in left:
+                self._record_loss(self._plan.by_id[one])
+        elif len(job.cells) > 1:
+            self._counter.emit(note=f"a process died with {len(job.cells)} cells; they are made one by one")
+            self._waiting[SINGLE].extend(Job((one,), SINGLE) for one in left)
+        else:
+            self._waiting[BY_ITSELF].append(replace(job, company=BY_ITSELF))
+
+    def _left(self, cells: Sequence[Cell]) -> list[str]:
+        """Ids of those of some cells that nobody has made yet."""
+        return [
+            cell.id for cell in pending_cells(self._store, self._plan, cells, retry_failed=self._order.retry_failed)[0]
+        ]
+
+    def _record_loss(self, cell: Cell) -> None:
+        earlier = self._attempts.get(cell.id, [])
+        batch_id = "b" + hashlib.sha256(cell.id.encode()).hexdigest()[:8]
+        # What its process ran in is not known: nothing is left of it but the environment of its neighbours.
+        env_id = next(iter(self._store.environments()), "") or self._store.add_environment(
+            describe_environment(torch.device("cpu"), deterministic=self._order.deterministic)
+        )
+        execution = Execution(self._order.device, batch_id, 1, 0, __version__, torch.__version__, env_id)
+        trace = np.empty((0, 3), np.float32)
+        reason = "its process died each time, also when it was the only cell"
+        record = lost_record(cell.at_attempt(len(earlier) + 1), self._plan, execution, trace, reason, earlier)
+        with self._store.committing():
+            if self._left([cell]):  # a worker that seemed to be dead may have committed it meanwhile
+                self._store.commit(record, b"", trace)
+        self._count(self._store.record(cell.id))
+
+    def _count(self, record: Record) -> None:
+        if record["stimulus_id"] not in self.committed:
+            self.committed.add(record["stimulus_id"])
+            self._counter(Committed(record))
+
+    def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
+        _, said = event
+        self._progress[said["worker"]] = Running(Progress(**said["progress"]), said["batch_size"])

@@ -1,0 +1,1 @@
+"""A cell to a batch; an image to a stimulus."""

@@ -1,0 +1,184 @@
+"""What happens to an optimized image before it is a stimulus, in a fixed order.
+
+    colours of the content image   (colour = "luminance")
+    equalization                   of luminance, in linear light
+    aperture                       on a uniform background
+    transfer function, rounding    to 8 or 16 bits
+
+Everything is computed in float64 on the CPU, so that it does not depend on the device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from stimkit.images import light as photometry
+from stimkit.images.aperture import aperture, seen_through
+from stimkit.images.equalization import Light, Target, equalized, light_of, mean_histogram, mean_spectrum
+from stimkit.images.light import Array, luminance, with_luminance
+from stimkit.images.png import Values, shown_image, values_of
+from stimkit.images.reading import FloatImage, fit, to_float
+from stimkit.planning.cells import Cell
+from stimkit.planning.inputs import Inputs
+from stimkit.protocol.settings import POOLS, Settings
+from stimkit.stimuli.preparation import phase_scrambled
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """The way of one cell from an optimized image to pixels."""
+
+    settings: Settings
+    seed: int
+    """Of the dither."""
+    recoloured: Array | None
+    """Linear RGB of the content image, where the stimulus takes its colours."""
+    target: Target
+    aperture: Array | None
+    text: Mapping[str, str]
+    """What the file says of itself."""
+
+    @property
+    def equalizes(self) -> bool:
+        """Whether the image is changed before aperture and rounding."""
+        return self.recoloured is not None or not self.target.empty
+
+    def equalize(self, image: FloatImage) -> FloatImage:
+        """The image with its final colours, luminance and contrast, sRGB encoded, (3, height, width)."""
+        linear = photometry.decode(image)
+        if self.recoloured is not None:
+            wanted, known = luminance(linear), luminance(self.recoloured)
+            gain = np.where(known > 0, wanted / np.where(known > 0, known, 1), 1.0)
+            linear = with_luminance(self.recoloured, wanted, gain=gain)
+        if not self.target.empty:
+            linear = equalized(linear, self.target, self.settings.gamut, self.aperture)
+        return photometry.encode(linear).astype(np.float32)
+
+    def show(self, image: FloatImage) -> Values:
+        """The values of the stimulus's file, from the image as `equalize` returns it."""
+        if self.aperture is not None:
+            image = seen_through(image, self.aperture, self.settings.background).astype(np.float32)
+        return values_of(image, self.settings, self.seed)
+
+    def light(self, image: FloatImage) -> Light:
+        """Mean and contrast of luminance inside the aperture."""
+        return light_of(luminance(photometry.decode(image)), self.aperture)
+
+    def inside(self, image: FloatImage) -> Light | None:
+        """Mean and contrast inside the aperture, of the image as `equalize` returns it, once it is rounded.
+
+        They are those of the image alone, which flanks of the aperture mix with the background. None without an
+        aperture, where they are those of the file.
+        """
+        return None if self.aperture is None else light_of(self._rounded(image), self.aperture)
+
+    def _rounded(self, image: FloatImage) -> Array:
+        """Luminance of an image, rounded as its file is."""
+        return luminance(photometry.decode(shown_image(values_of(image, self.settings, self.seed), self.settings)))
+
+    def error(self, image: FloatImage) -> float | None:
+        """How far the image as `equalize` returns it is from its target, once it is rounded.
+
+        It is the largest difference of luminance or contrast, relative to the target; for a histogram or a spectrum the
+        mean difference of its values, relative to their mean. None without a target.
+        """
+        if self.target.empty:
+            return None
+        values = self._rounded(image)
+        inside = light_of(values, self.aperture)
+        pairs: list[tuple[Array | float, Array | float]] = []
+        if self.target.luminance is not None:
+            pairs.append((inside.mean, self.target.luminance))
+        if self.target.contrast is not None:
+            pairs.append((inside.contrast, self.target.contrast))
+        if self.target.histogram is not None:
+            pairs.append((mean_histogram([values], self.aperture), self.target.histogram))
+        elif self.target.spectrum is not None:
+            pairs.append(self._spectra(values, self.target.spectrum))
+        differences = [
+            float(np.mean(np.abs(found - wanted)) / max(float(np.mean(wanted)), 1e-9)) for found, wanted in pairs
+        ]
+        return max(differences, default=None)
+
+    def _spectra(self, values: Array, wanted: Array) -> tuple[Array, Array]:
+        """Amplitudes of the image before its aperture, and those wanted.
+
+        Where mean or contrast are set as well, which scales all amplitudes, only their proportions are compared.
+        """
+        found = mean_spectrum([values])
+        if self.target.luminance is None and self.target.contrast is None:
+            return found, wanted
+        found, wanted = found.ravel()[1:], wanted.ravel()[1:]
+        return found * (wanted.sum() / max(found.sum(), 1e-12)), wanted
+
+
+def describe(cell: Cell) -> dict[str, str]:
+    """Text chunks of a stimulus's file: its id, and the parameters that are not at their default."""
+    parameters = {
+        **cell.settings.model_dump(mode="json", exclude_defaults=True, exclude={"weights"}),  # which may be a path
+        **{name: getattr(cell, name) for name in ("content", "style", "mask", "alpha", "beta", "seed")},
+        "content_layers": dict(cell.content_layers),
+        "style_layers": dict(cell.style_layers),
+    }
+    return {"stimulus_id": cell.id, "stimkit": json.dumps(parameters, sort_keys=True)}
+
+
+class Finishings:
+    """The finishing of cells; what comes from input images is measured once."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._light = lru_cache(maxsize=None)(self._measured_light)
+        self._shape = lru_cache(maxsize=None)(self._measured_shape)
+
+    def of(self, cell: Cell) -> Finishing:
+        settings = cell.settings
+        recoloured = None
+        if settings.colour == "luminance" and cell.content is not None:
+            image = to_float(fit(self._inputs.image("content", cell.content), settings.size, settings.fit))
+            recoloured = photometry.decode(phase_scrambled(image, cell.seed) if settings.init == "scrambled" else image)
+        return Finishing(settings, cell.seed, recoloured, self._target(cell), aperture(settings), describe(cell))
+
+    def _target(self, cell: Cell) -> Target:
+        settings = cell.settings
+        return Target(
+            luminance=self._number(settings.equalize_luminance, "mean", cell),
+            contrast=self._number(settings.equalize_contrast, "contrast", cell),
+            histogram=self._shape_of(settings.equalize_histogram, "histogram", cell),
+            spectrum=self._shape_of(settings.equalize_spectrum, "spectrum", cell),
+        )
+
+    def _shape_of(self, wanted: str, what: str, cell: Cell) -> Array | None:
+        return None if wanted == "none" else self._shape(what, self._sources(wanted, cell), cell.settings)
+
+    def _number(self, wanted: float | str, what: str, cell: Cell) -> float | None:
+        if wanted == "none":
+            return None
+        if not isinstance(wanted, str):
+            return float(wanted)
+        found = [getattr(self._light(source, cell.settings), what) for source in self._sources(wanted, cell)]
+        return float(np.mean(found))
+
+    def _sources(self, wanted: str, cell: Cell) -> tuple[tuple[str, str], ...]:
+        """The input images that a target is taken from."""
+        if wanted in POOLS:
+            return tuple((POOLS[wanted], name) for name in self._inputs.names(POOLS[wanted]))
+        name = cell.content if wanted == "content" else cell.style
+        assert name is not None
+        return ((wanted, name),)
+
+    def _values(self, source: tuple[str, str], settings: Settings) -> Array:
+        pixels = fit(self._inputs.image(*source), settings.size, settings.fit)
+        return luminance(photometry.decode(to_float(pixels)))
+
+    def _measured_light(self, source: tuple[str, str], settings: Settings) -> Light:
+        return light_of(self._values(source, settings), aperture(settings))
+
+    def _measured_shape(self, what: str, sources: Iterable[tuple[str, str]], settings: Settings) -> Array:
+        images = [self._values(source, settings) for source in sources]
+        return mean_spectrum(images) if what == "spectrum" else mean_histogram(images, aperture(settings))

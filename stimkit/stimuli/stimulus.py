@@ -1,0 +1,80 @@
+"""From optimized images to stimuli: the PNG file, what an observer sees of it, and its losses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stimkit.images.equalization import Light
+from stimkit.images.png import Shown, Values, decode_values, encode_values, shown, shown_image
+from stimkit.images.reading import FloatImage, clipped_fractions
+from stimkit.stimuli.assembly import Batch
+from stimkit.synthesis.synthesis import Measured, Synthesis, measure
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A finished image."""
+
+    image: FloatImage
+    """The optimizer's values, not clipped."""
+    png: bytes
+    values: Values
+    """What the file decodes to."""
+    shown: Shown
+    """What an observer sees of it, sRGB encoded."""
+    equalized: Measured | None
+    """Losses after equalization, before aperture and rounding; None where nothing was equalized."""
+    measured: Measured
+    """Losses of the decoded pixels."""
+    clipped: tuple[float, float]
+    """Fractions of values below 0 and above 1 before clipping."""
+    light: Light
+    """Mean and contrast of luminance before equalization, inside the aperture."""
+    inside: Light | None
+    """Mean and contrast of luminance inside the aperture, of what is shown; None without an aperture."""
+    equalize_error: float | None
+    """How far luminance, contrast, histogram or spectrum are from their target, relative to it."""
+
+    @property
+    def file_sha256(self) -> str:
+        return hashlib.sha256(self.png).hexdigest()
+
+
+def finish(results: Sequence[Synthesis], batch: Batch) -> list[Stimulus]:
+    """Finish each image of a batch, write it as PNG in memory, decode it again, and measure what an observer sees."""
+    images = [np.nan_to_num(one.image) for one in results]
+    equalized = [
+        one.equalize(image) if one.equalizes else image for one, image in zip(batch.finishings, images, strict=True)
+    ]
+    files = [
+        encode_values(one.show(image), one.settings, one.text)
+        for one, image in zip(batch.finishings, equalized, strict=True)
+    ]
+    values = [decode_values(file, "stimulus") for file in files]
+    of_files = _measure(batch, [shown_image(one, batch.settings) for one in values])
+    changed = any(finishing.equalizes for finishing in batch.finishings)
+    of_equalized = _measure(batch, equalized) if changed else [None] * len(files)
+    return [
+        Stimulus(
+            image=result.image,
+            png=files[row],
+            values=values[row],
+            shown=shown(values[row], batch.settings),
+            equalized=of_equalized[row],
+            measured=of_files[row],
+            clipped=clipped_fractions(result.image),
+            light=batch.finishings[row].light(images[row]),
+            inside=batch.finishings[row].inside(equalized[row]),
+            equalize_error=batch.finishings[row].error(equalized[row]),
+        )
+        for row, result in enumerate(results)
+    ]
+
+
+def _measure(batch: Batch, images: Sequence[FloatImage]) -> list[Measured]:
+    return measure(batch.reference, batch.objective, torch.from_numpy(np.stack(images)).to(batch.initial))

@@ -1,0 +1,198 @@
+"""The optimization of one batch: evaluate, step, stop; rows that have stopped leave the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stimkit.network.losses import Losses
+from stimkit.protocol.settings import GREY_COLOURS, Settings, StopReason
+from stimkit.stimuli.assembly import Batch
+from stimkit.synthesis.cuda_graph import Repeated
+from stimkit.synthesis.devices import network_arithmetic
+from stimkit.synthesis.light_penalty import hold_of
+from stimkit.synthesis.optimizers import LBFGS, Adam, BatchOptimizer
+from stimkit.synthesis.preconditioners import preconditioner
+
+SYNC_INTERVAL = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
+COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
+
+STOP_REASONS: tuple[StopReason, ...] = get_args(StopReason)
+"""Why a cell stopped. stalled: no step lowers the loss any more; zero_loss: there was nothing to do."""
+_RUNNING = -1
+_CODE: dict[str, int] = {reason: code for code, reason in enumerate(STOP_REASONS)}
+
+Trace = NDArray[np.float32]  # (evaluations, 3): content, style, total loss at every point that was evaluated
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a batch stands: reported while it is optimized."""
+
+    evaluation: int
+    max_evaluations: int
+    running: int
+    batch: int
+    relative_loss: float
+    """Mean over the running cells of total loss / initial total loss."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Search:
+    """One optimization of a batch, whose initial images have the total losses `totals`.
+
+    After `run`, the attributes hold one row a cell. What changes from evaluation to evaluation is in
+    tensors that are changed in place and not looked at in between, so that an evaluation can be replayed
+    as a CUDA graph; the host looks every `SYNC_INTERVAL` evaluations.
+    """
+
+    images: Tensor  # (batch, 3, height, width)
+    reasons: Tensor  # (batch,): numbers in STOP_REASONS
+    evaluations: Tensor  # (batch,)
+    rollbacks: Tensor  # (batch,)
+
+    def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True) -> None:
+        initial, settings = batch.initial, batch.settings
+        self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
+        self._transform = preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
+        self._hold = hold_of(batch.finishings, initial)
+        self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
+        self._shape, self._device = initial.shape[1:], initial.device
+        self._sync = SYNC_INTERVAL[initial.device.type]
+        # The problem is solved for total loss / initial total loss, so that no tolerance, step, penalty or
+        # rounding depends on the scale of alpha and beta.
+        start = initial.new_tensor(totals)
+        self._scale = torch.where(start.isfinite() & (start > 0), 1 / start, 1)
+        self._rows = torch.arange(len(initial), device=initial.device)  # rows of the batch still at work
+        self._state = torch.full_like(self._rows, _RUNNING)
+        self._state[start == 0] = _CODE["zero_loss"]
+        self._state[~start.isfinite()] = _CODE["non_finite"]
+        self._counts = torch.zeros_like(self._rows)
+        self._first = initial.new_zeros(len(initial), 2)  # content and style loss at the first evaluation
+        self._recent = initial.new_full((settings.window, len(initial)), torch.inf)  # lowest losses, a ring
+        self._log = initial.new_zeros(self._sync, len(initial), 3)  # losses since the host last looked
+        self._evaluation = torch.zeros((1,), dtype=torch.int64, device=initial.device)
+        self._traces: list[Trace] = []
+
+        self.images = initial.clone()
+        self.reasons = torch.zeros_like(self._rows)
+        self.evaluations = torch.zeros_like(self._rows)
+        self.rollbacks = torch.zeros_like(self._rows)
+
+    def run(self, on_progress: OnProgress | None = None) -> None:
+        """Evaluate until every row has stopped."""
+        limit = self._settings.max_evaluations
+        evaluate = self._repeated()
+        seen = 0
+        for evaluation in range(1, limit + 1):
+            evaluate()
+            if evaluation - seen < self._sync and evaluation < limit:
+                continue
+            self._look(evaluation - seen, last=evaluation == limit)
+            seen = evaluation
+            if on_progress is not None:
+                on_progress(self._progress(evaluation))
+            if self._retire():
+                evaluate = self._repeated()
+            if not len(self._rows):
+                return
+
+    def trace(self, row: int) -> Trace:
+        """Losses of one row at its evaluations."""
+        if not self._traces:
+            return np.zeros((0, 3), np.float32)
+        return np.concatenate([part[:, row] for part in self._traces])[: int(self.evaluations[row])]
+
+    def _repeated(self) -> Repeated:
+        return Repeated(self._evaluate, self._device, record=self._graph)
+
+    def _evaluate(self) -> None:
+        """One evaluation and step: everything that is repeated, on the device alone."""
+        optimizer, objective = self._optimizer, self._objective
+        images = self._transform.forward(optimizer.point.view(-1, *self._shape)).detach().requires_grad_()
+        with network_arithmetic(self._settings.precision):
+            losses = objective.losses(self._network.features(images, objective.layers))
+            total = self._scale * objective.total(losses)
+            if self._hold is not None:
+                total = total + self._hold.penalty(images)
+            (grad,) = torch.autograd.grad(total.sum(), images)
+        with torch.no_grad(), network_arithmetic("float32"):
+            running = self._state == _RUNNING
+            optimizer.update(total.detach(), self._transform.adjoint(grad).flatten(1), running)
+            self._counts.add_(running)
+            self._write_log(losses)
+            self._apply_stop_rules(losses, running)
+            self._evaluation.add_(1)
+
+    def _write_log(self, losses: Losses) -> None:
+        terms = [term(losses) for term in (self._objective.content, self._objective.style, self._objective.total)]
+        values = torch.stack(terms, dim=1)
+        self._log.index_copy_(0, self._evaluation % self._sync, values[None])
+        torch.where(self._evaluation == 0, values[:, :2], self._first, out=self._first)
+
+    def _apply_stop_rules(self, losses: Losses, running: Tensor) -> None:
+        settings, optimizer = self._settings, self._optimizer
+        content, style = self._objective.content(losses), self._objective.style(losses)
+        slot = self._evaluation % settings.window
+        oldest = self._recent[slot][0]
+        newest = torch.minimum(self._recent[(slot - 1) % settings.window][0], optimizer.loss)
+        self._recent.index_copy_(0, slot, newest[None])
+        holds = {
+            "target_style": optimizer.took & (style < settings.target_style * self._first[:, 1]),
+            "target_content": optimizer.took & (content < settings.target_content * self._first[:, 0]),
+            "rtol": oldest.isfinite() & (oldest - newest < settings.rtol * oldest),
+            "stalled": optimizer.stuck & optimizer.finite,
+            "non_finite": optimizer.stuck & ~optimizer.finite,
+        }
+        for reason, hold in holds.items():
+            self._state.masked_fill_(running & hold & (self._state == _RUNNING), _CODE[reason])
+
+    def _look(self, evaluations: int, *, last: bool) -> None:
+        """Take over the log; end every row after the last evaluation."""
+        traces = np.full((evaluations, len(self.images), 3), np.nan, np.float32)
+        traces[:, self._rows.cpu().numpy()] = self._log[:evaluations].float().cpu().numpy()
+        self._traces.append(traces)
+        if last:
+            self._state.masked_fill_(self._state == _RUNNING, _CODE["max_evaluations"])
+
+    def _progress(self, evaluation: int) -> Progress:
+        left = self._optimizer.loss[self._state == _RUNNING]
+        mean = float(left.mean()) if len(left) else float("nan")
+        return Progress(evaluation, self._settings.max_evaluations, len(left), len(self.images), mean)
+
+    def _retire(self) -> bool:
+        """Once enough rows have stopped, store them and drop them from the batch."""
+        running = self._state == _RUNNING
+        if int(running.sum()) > COMPACT_BELOW * len(self._rows):
+            return False
+        done = (~running).nonzero()[:, 0]
+        rows = self._rows[done]
+        changed = self._counts[done] > 0
+        final = self._transform.forward(self._optimizer.accepted[done].view(-1, *self._shape))
+        self.images[rows] = torch.where(changed[:, None, None, None], final, self.images[rows])
+        self.reasons[rows], self.evaluations[rows] = self._state[done], self._counts[done]
+        self.rollbacks[rows] = self._optimizer.rollbacks[done]
+        self._keep(running.nonzero()[:, 0])
+        return True
+
+    def _keep(self, index: Tensor) -> None:
+        self._optimizer.keep(index)
+        self._objective = self._objective.select(index)
+        self._hold = self._hold and self._hold.select(index)
+        self._rows, self._state, self._counts = self._rows[index], self._state[index], self._counts[index]
+        self._scale, self._first = self._scale[index], self._first[index]
+        self._recent, self._log = self._recent[:, index], self._log[:, index]
+
+
+def _optimizer(start: Tensor, settings: Settings) -> BatchOptimizer:
+    if settings.optimizer == "adam":
+        return Adam(start, learning_rate=settings.learning_rate)
+    return LBFGS(start, history=settings.history)
