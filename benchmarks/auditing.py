@@ -20,13 +20,14 @@ from stimkit.auditing.audit import audit
 from stimkit.auditing.losses import losses_again
 from stimkit.auditing.remeasurement import BATCH_PIXELS, Remeasurement
 from stimkit.auditing.verification import verify
-from stimkit.images.reading import decode, to_float
+from stimkit.images.pixels import to_float
+from stimkit.images.reading import decode_image
 from stimkit.images.statistics import measure_files
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.reporting.report import report
 from stimkit.runfolder.store import RunStore
-from stimkit.stimuli.assembly import Networks
+from stimkit.stimuli.networks import Networks
 from stimkit.synthesis.devices import network_arithmetic
 
 SIZE, SET = 224, 1280  # pixels, stimuli of the set that times are projected to
@@ -46,7 +47,7 @@ def seconds(work: Callable[[], Any]) -> float:
 def forward(plan: Plan, paths: list[Path], device: torch.device) -> None:
     """The bare network on all files twice, as often as an audit of the losses needs it."""
     network = Networks(PlanInputs(plan), device).reference(plan.cells[0].settings)
-    images = [to_float(decode(path.read_bytes(), path.name)) for path in paths]
+    images = [to_float(decode_image(path.read_bytes(), path.name)) for path in paths]
     step = max(1, BATCH_PIXELS[device.type] // SIZE**2)
     with torch.no_grad(), network_arithmetic("float32"):
         for start in range(0, len(images), step):
@@ -72,7 +73,7 @@ def section(plan: Plan, run: Path, device: torch.device) -> Section:
 
     def decode_all() -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda path: decode(path.read_bytes(), path.name), paths))
+            list(pool.map(lambda path: decode_image(path.read_bytes(), path.name), paths))
 
     def silent(done: int, total: int) -> None: ...
 

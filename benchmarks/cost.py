@@ -6,7 +6,7 @@ import torch
 from harness import PAIRS, STYLE_LAYERS, Section, Workshop, plan_of, seconds, spread, table
 
 from stimkit.planning import cost
-from stimkit.stimuli.assembly import Batch
+from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import network_arithmetic
 
 ROUNDS = 5

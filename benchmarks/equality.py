@@ -12,9 +12,8 @@ from arithmetic import quickstart
 from harness import Section, Workshop, table
 
 from stimkit.images.statistics import similarity
-from stimkit.stimuli.stimulus import Stimulus, finish
+from stimkit.stimuli.stimulus import Stimulus
 from stimkit.synthesis.devices import determinism
-from stimkit.synthesis.synthesis import synthesize_batch
 
 SMALL = 64  # pixels, for what is very slow on CPUs
 
@@ -24,8 +23,7 @@ def stimuli(workshop: Workshop, count: int, size: int) -> list[Stimulus]:
     made: list[Stimulus] = []
     with determinism(True):
         for start in range(0, count, size):
-            batch = workshop.batch(workshop.plan.cells[start : start + size]).batch
-            made += finish(synthesize_batch(batch), batch)
+            made += [one.stimulus for one in workshop.make(workshop.plan.cells[start : start + size])]
     return made
 
 
@@ -39,8 +37,8 @@ def with_threads(count: int, work: Callable[[], Any]) -> Any:
 
 
 def row(name: str, first: list[Stimulus], second: list[Stimulus]) -> list[str]:
-    differences = [np.abs(a.pixels.astype(int) - b.pixels) for a, b in zip(first, second, strict=True)]
-    ssim = [similarity(a.pixels, b.pixels) or 0.0 for a, b in zip(first, second, strict=True)]
+    differences = [np.abs(a.values.astype(int) - b.values) for a, b in zip(first, second, strict=True)]
+    ssim = [similarity(a.shown, b.shown) or 0.0 for a, b in zip(first, second, strict=True)]
     losses = [b.measured.total / a.measured.total for a, b in zip(first, second, strict=True)]
     found = [
         name,

@@ -19,7 +19,9 @@ import torch
 import stimkit
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
-from stimkit.stimuli.assembly import Assembly, Batch
+from stimkit.stimuli.assembly import Assembly
+from stimkit.stimuli.stimulus import Made
+from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.environment import device_name
 from stimkit.synthesis.minimization import Progress
 from stimkit.synthesis.synthesis import Synthesis, synthesize_batch
@@ -88,6 +90,10 @@ class Workshop:
 
     def batch(self, cells: Sequence[Cell]) -> TimedBatch:
         return TimedBatch(self._assembly.batch(cells))
+
+    def make(self, cells: Sequence[Cell]) -> list[Made]:
+        """Optimize cells as one batch, and finish their stimuli."""
+        return self._assembly.make(cells)
 
 
 @dataclass(frozen=True)

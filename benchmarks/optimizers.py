@@ -14,8 +14,12 @@ import torch
 from harness import PROTOCOLS, ROOT, Section, Workshop, table
 
 import stimkit
-from stimkit.network import weights
 from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.weights import (
+    Weights,
+    save_weights,
+    tensor_digest,
+)
 from stimkit.synthesis import optimizers as lbfgs
 from stimkit.synthesis import preconditioners as precondition
 
@@ -59,7 +63,7 @@ def untrained(path: Path) -> None:
         shape = (layer.channels, layer.in_channels, 3, 3)
         tensors[f"{layer.name}.weight"] = rng.normal(0, (2 / (9 * layer.in_channels)) ** 0.5, shape).astype(np.float32)
         tensors[f"{layer.name}.bias"] = np.zeros(layer.channels, np.float32)
-    weights.save_file(weights.Weights("he", tensors, "torchvision", weights.tensor_digest(tensors)), path)
+    save_weights(Weights("he", tensors, "torchvision", tensor_digest(tensors)), path)
 
 
 def curves(

@@ -13,9 +13,13 @@ import numpy as np
 import torch
 from harness import PAIRS, Curve, Workshop, plan_of
 
-from stimkit.images.reading import encode_png, fit, read_source
-from stimkit.network import weights
+from stimkit.images.pixels import resize
+from stimkit.images.png import encode_png
+from stimkit.images.reading import read_source
 from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.sources import (
+    load_weights,
+)
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 
@@ -34,7 +38,7 @@ def neural_style(path: Path, device: torch.device, size: int, evaluations: int) 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for kind, name in (("content", cell.content), ("style", cell.style)):
-            pixels = fit(read_source(plan.input(kind, name).spec, plan.protocol.root).pixels, (size, size), "crop")
+            pixels = resize(read_source(plan.input(kind, name).spec, plan.protocol.root).pixels, (size, size), "crop")
             (place / f"{kind}.png").write_bytes(encode_png(pixels))
         torch.save(caffe_state(), place / "vgg19-embedded.pth")
         command = [
@@ -61,7 +65,7 @@ def neural_style(path: Path, device: torch.device, size: int, evaluations: int) 
 
 def caffe_state() -> dict[str, torch.Tensor]:
     """The embedded weights under torchvision's names, for images in BGR, 0 to 255, minus caffe's mean."""
-    tensors = {name: torch.from_numpy(value) for name, value in weights.load("pca").tensors.items()}
+    tensors = {name: torch.from_numpy(value) for name, value in load_weights("pca").tensors.items()}
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     kernel = tensors["conv1_1.weight"] / (255 * std)[:, None, None]
     shift = (torch.tensor(CAFFE_MEAN).flip(0) / 255 - mean) * 255

@@ -12,10 +12,12 @@ from peers import neural_style
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stimkit.network import weights
 from stimkit.network.layers import CONVOLUTIONS, LAYERS
+from stimkit.network.sources import (
+    load_weights,
+)
 from stimkit.planning.cells import Cell, Plan
-from stimkit.running.maker import choose_batch_size
+from stimkit.running.batching import choose_batch_size
 from stimkit.synthesis.devices import network_arithmetic
 
 RATIOS = (0, 1e-6, 1e-5)
@@ -28,7 +30,7 @@ def plain(workshop: Workshop, cell: Cell, evaluations: int) -> Curve:
     device = workshop.device
     modules = make_layers(cfgs["E"], batch_norm=False)[: LAYERS["conv5_1"].torchvision_index + 2]
     network = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in modules)).to(device)
-    source = weights.load("pca").tensors
+    source = load_weights("pca").tensors
     for layer in CONVOLUTIONS:
         if layer.torchvision_index < len(network):
             network[layer.torchvision_index].weight.data.copy_(torch.from_numpy(source[f"{layer.name}.weight"]))

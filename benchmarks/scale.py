@@ -13,7 +13,7 @@ from harness import HERE, PAIRS, PROTOCOLS, ROOT, Section, Workshop, plan_of, ta
 
 import stimkit
 from stimkit.planning import cost
-from stimkit.running.maker import choose_batch_size, groups
+from stimkit.running.batching import choose_batch_size, groups
 from stimkit.synthesis.minimization import COMPACT_BELOW
 
 SET, SIZE, EVALUATIONS, MEASURED = 1280, 224, 500, 64

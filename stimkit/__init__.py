@@ -13,40 +13,51 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stimkit.version import __version__
 
 if TYPE_CHECKING:
-    from stimkit.errors import StimkitError as StimkitError
-    from stimkit.planning.cells import Cell as Cell
-    from stimkit.planning.cells import Plan as Plan
-    from stimkit.planning.crossing import plan as plan
-    from stimkit.protocol.protocol import Protocol as Protocol
-    from stimkit.runfolder.results import Results as Results
-    from stimkit.runfolder.results import open_run as open_run
-    from stimkit.running.runner import RunSummary as RunSummary
-    from stimkit.running.runner import run as run
-    from stimkit.stimuli.single import synthesize as synthesize
-    from stimkit.synthesis.synthesis import Synthesis as Synthesis
+    from stimkit.errors import StimkitError
+    from stimkit.planning.cells import Cell, Plan
+    from stimkit.planning.crossing import plan
+    from stimkit.protocol.protocol import Protocol
+    from stimkit.runfolder.results import Results, open_run
+    from stimkit.running.events import RunSummary
+    from stimkit.running.runner import run
+    from stimkit.stimuli.single import synthesize
+    from stimkit.synthesis.synthesis import Synthesis
 
-_HOME = {
-    "Cell": "planning.cells",
-    "Plan": "planning.cells",
-    "Protocol": "protocol.protocol",
-    "Results": "runfolder.results",
-    "RunSummary": "running.runner",
-    "StimkitError": "errors",
-    "Synthesis": "synthesis.synthesis",
-    "open_run": "runfolder.results",
-    "plan": "planning.crossing",
-    "run": "running.runner",
-    "synthesize": "stimuli.single",
+__all__ = [
+    "Cell",
+    "Plan",
+    "Protocol",
+    "Results",
+    "RunSummary",
+    "StimkitError",
+    "Synthesis",
+    "__version__",
+    "open_run",
+    "plan",
+    "run",
+    "synthesize",
+]
+
+_HOMES = {
+    "errors": ("StimkitError",),
+    "planning.cells": ("Cell", "Plan"),
+    "planning.crossing": ("plan",),
+    "protocol.protocol": ("Protocol",),
+    "runfolder.results": ("Results", "open_run"),
+    "running.events": ("RunSummary",),
+    "running.runner": ("run",),
+    "stimuli.single": ("synthesize",),
+    "synthesis.synthesis": ("Synthesis",),
 }
-__all__ = [*sorted(_HOME), "__version__"]
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'stimkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"stimkit.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"stimkit.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

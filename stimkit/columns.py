@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
-from stimkit.images.statistics import BASIC, MEASURES, Column
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    name: str
+    units: str
+    long_name: str
+
+
+MEASURES = (
+    Column("mean_luminance", "1", "mean relative luminance (linear light, sRGB, 0 to 1)"),
+    Column("rms_contrast", "1", "standard deviation of luminance / mean luminance"),
+    Column("michelson", "1", "(brightest - darkest) / (brightest + darkest) luminance"),
+    Column("mean_r", "1", "mean of the red channel (sRGB encoding, 0 to 1)"),
+    Column("mean_g", "1", "mean of the green channel (sRGB encoding, 0 to 1)"),
+    Column("mean_b", "1", "mean of the blue channel (sRGB encoding, 0 to 1)"),
+    Column("colourfulness", "1", "colourfulness (Hasler & Suesstrunk 2003, 8-bit values)"),
+    Column("spectral_slope", "1", "slope of log amplitude over log spatial frequency of luminance"),
+    Column("edge_density", "1", "fraction of pixels on an edge (Canny 1986, sigma 2 pixels)"),
+    Column("saturated_frac", "1", "fraction of channel values that are 0 or 255"),
+    Column("entropy", "bit", "entropy of the histogram of 8-bit luma"),
+)
+
+
+BASIC = ("mean_luminance", "rms_contrast", "mean_r", "mean_g", "mean_b")
+"""Those that every record holds."""
+
+
+SSIM_CONTENT = Column(
+    "ssim_content", "1", "structural similarity to the content image (Wang et al. 2004), mean over channels"
+)
+
 
 COLUMNS = (
     Column("stimulus_id", "", "identifier of the stimulus: digest of everything that determines its pixels"),
@@ -115,4 +148,31 @@ COLUMNS = (
     Column("torch_version", "", "version of torch"),
     Column("env_id", "", "environment in environment.json that the cell was made in"),
     Column("created_utc", "", "time of the commit"),
+)
+
+
+OUTCOMES = (
+    Column("log_loss_content", "1", "log10 of the content loss of the file"),
+    Column("log_loss_style", "1", "log10 of the style loss of the file"),
+    Column("log_loss_total", "1", "log10 of the total loss of the file"),
+    Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
+    Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
+    Column("evaluations", "1", "evaluations of loss and gradient"),
+    Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
+)
+"""What else of a stimulus may follow a factor."""
+
+
+CONFOUNDS = tuple(column.name for column in (*MEASURES, SSIM_CONTENT, *OUTCOMES))
+"""Variables that an audit explains by the factors of the design."""
+
+
+FURTHER = (
+    Column("clipped", "1", "fraction of channel values that were clipped"),
+    Column("loss_increase", "1", "relative increase of the total loss after the optimization"),
+    Column("still_falling", "1", "relative decrease of the total loss over the last evaluations"),
+    Column("content_chance_relative", "1", "content loss / that of the median unrelated image"),
+    Column("content_chance_percentile", "%", "unrelated images that are as close to the content target"),
+    Column("style_chance_relative", "1", "style loss / that of the median unrelated image"),
+    Column("style_chance_percentile", "%", "unrelated images that are as close to the style target"),
 )

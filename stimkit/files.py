@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
 
 from stimkit.errors import StorageError, UsageError
 
@@ -92,3 +97,31 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"the disk of {path} is full; complete stimuli are intact: make room and run the same command again"
             ) from error
         raise StorageError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
+
+
+def json_text(value: Any, indent: int | None = 1, *, ascii_only: bool = False) -> str:
+    """Write a value as JSON: infinity as the text "inf", as in tables; NaN as null. NumPy's numbers are numbers."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as a JSON file for people and programs."""
+    path.write_text(json_text(value) + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else format(value, "g")
+    return value
+
+
+def cache_folder() -> Path:
+    """Folder of downloaded weights: `STIMKIT_CACHE`, or the user's cache folder."""
+    override = os.environ.get("STIMKIT_CACHE")
+    return Path(override) if override else user_cache_path("stimkit")

@@ -18,22 +18,15 @@ import torch
 
 import stimkit
 from stimkit.auditing.audit import Audit, as_json, audit, save
-from stimkit.auditing.findings import (
-    FINDINGS,
-    SEVERITIES,
-    Finding,
-    among_replicates,
-    confounds,
-    of_stimuli,
-    outliers,
-    ranked,
-    robust_z,
-)
+from stimkit.auditing.findings import FINDINGS, SEVERITIES, Finding, ranked
 from stimkit.auditing.remeasurement import Remeasurement
+from stimkit.auditing.rules import among_replicates, confounds, of_stimuli, outliers, robust_z
 from stimkit.auditing.verification import KINDS
 from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.files import check_writable
-from stimkit.images.reading import decode, encode_png, fit, pixel_digest, to_float
+from stimkit.images.pixels import pixel_digest, resize, to_float
+from stimkit.images.png import encode_png
+from stimkit.images.reading import decode_image
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.resolved import plan_of
 from stimkit.protocol.limits import AuditLimits
@@ -138,7 +131,7 @@ def test_one_statistic(run: Path) -> None:
 def test_one_pixel(run: Path) -> None:
     one, record = next(iter(stimkit.open_run(run).records.items()))
     path = run / "stimuli" / record["filename"]
-    pixels = decode(path.read_bytes(), "it")
+    pixels = decode_image(path.read_bytes(), "it")
     pixels[3, 4, 1] ^= 1
     path.write_bytes(encode_png(pixels))
     assert errors(audit(run, device="cpu")) == {("stimulus_altered", one)}
@@ -333,7 +326,7 @@ def test_targets_have_no_loss_and_company_changes_nothing() -> None:
         for one, other in zip(together, alone, strict=True):
             assert one.total == pytest.approx(other.total, rel=1e-5)
         for term, name in (("content", "cat"), ("style", "cup")):
-            target = to_float(fit(inputs.image(term, name), (32, 32), "crop"))
+            target = to_float(resize(inputs.image(term, name), (32, 32), "crop"))
             assert getattr(next(again.losses(cells[:1], [target])), term) == pytest.approx(0, abs=1e-9)
 
 
@@ -347,7 +340,7 @@ def test_chance_is_the_loss_of_the_other_pictures() -> None:
     again = Remeasurement(plan, inputs, CPU)
     cell = next(cell for cell in plan.cells if len(cell.style_layers) == 2)
     pictures = {
-        (kind, name): to_float(fit(inputs.image(kind, name), (32, 32), "crop"))
+        (kind, name): to_float(resize(inputs.image(kind, name), (32, 32), "crop"))
         for kind in images
         for name in images[kind]
     }

@@ -11,8 +11,8 @@ import torch
 import stimkit
 from stimkit.errors import DeviceError
 from stimkit.runfolder.results import Results
-from stimkit.running.maker import groups
-from stimkit.running.runner import Event
+from stimkit.running.batching import groups
+from stimkit.running.events import Event
 from stimkit.synthesis.devices import determinism
 from tests.conftest import small_plan
 

@@ -15,8 +15,9 @@ import stimkit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, RunFolderError, UsageError
-from stimkit.images.reading import encode_png
-from stimkit.network.weights import load, save_file
+from stimkit.images.png import encode_png
+from stimkit.network.sources import load_weights
+from stimkit.network.weights import save_weights
 from stimkit.records.methods import archive_readme, methods_paragraph
 from stimkit.reporting.archive import bundle
 from stimkit.runfolder.results import Results
@@ -32,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("content", 0), ("style", 1)):
         pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         (place / f"{name}.png").write_bytes(encode_png(pixels))
-    save_file(load("pca"), place / "w.safetensors")
+    save_weights(load_weights("pca"), place / "w.safetensors")
     images = {"content": {"a": "content.png"}, "style": {"b": "style.png"}, "licence": {"a": "CC0-1.0"}}
     sections = {"images": images, "model": {"weights": "w.safetensors"}, "factors": {"ratio": [1e-5]}}
     plan = stimkit.plan(stimkit.Protocol.from_dict(document(**sections), base=place))

@@ -30,7 +30,8 @@ from stimkit.reporting.report import report
 from stimkit.runfolder.store import RunStore
 from stimkit.running.clusters import local_workers, scheduler_at, slurm_jobs, visible
 from stimkit.running.driver import run_on_cluster
-from stimkit.running.runner import Event, collect, run_shard, shard_cells
+from stimkit.running.events import Event
+from stimkit.running.runner import collect, run_shard, shard_cells
 from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]

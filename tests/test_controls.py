@@ -15,15 +15,16 @@ from stimkit.auditing.audit import audit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError
-from stimkit.images.light import decode
-from stimkit.images.reading import fit, to_float
+from stimkit.images.light import to_linear
+from stimkit.images.noise import phase_scrambled
+from stimkit.images.pixels import resize, to_float
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.resolved import lock_of, plan_of
 from stimkit.reporting.archive import bundle
 from stimkit.runfolder.results import Results
 from stimkit.stimuli.finishing import Finishings
-from stimkit.stimuli.preparation import initial_image, phase_scrambled
+from stimkit.stimuli.preparation import initial_image
 from tests.conftest import small_plan
 
 ALL: dict[str, Any] = {
@@ -48,7 +49,7 @@ def of_role(plan: Plan, role: str) -> list[Cell]:
 
 def test_every_stimulus_has_its_controls_and_they_are_shared() -> None:
     plan = controlled(ALL)
-    mains = [cell.id for cell in plan.design]
+    mains = [cell.id for cell in plan.main_cells]
     assert Counter(cell.role for cell in plan.cells) == {
         "main": 2, "texture": 2, "subset": 2, "own_texture": 1, "reconstruction": 2, "scrambled": 1, "untouched": 1,
     }  # fmt: skip
@@ -124,14 +125,14 @@ def test_the_manifest_links_controls_to_their_stimuli(controls_run: Results) -> 
 def test_the_untouched_image_is_the_photograph_itself(controls_run: Results) -> None:
     plan = controlled(ALL)
     (cell,) = of_role(plan, "untouched")
-    photograph = fit(PlanInputs(plan).image("content", "cat"), (32, 32), "crop")
+    photograph = resize(PlanInputs(plan).image("content", "cat"), (32, 32), "crop")
     assert np.array_equal(controls_run.image(cell.id), photograph)
     record = controls_run.records[cell.id]
     assert record["losses"]["file"]["content"] == 0 and record["evaluations"] == 0
 
 
 def test_scrambling_keeps_amplitudes_and_means() -> None:
-    image = to_float(fit(PlanInputs(controlled({})).image("content", "cat"), (32, 48), "crop"))
+    image = to_float(resize(PlanInputs(controlled({})).image("content", "cat"), (32, 48), "crop"))
     found = phase_scrambled(image, 5)
     assert found.mean((1, 2)) == pytest.approx(image.mean((1, 2)), abs=1e-6)
     before, after = (np.abs(np.fft.fft2(one)) for one in (image, found))
@@ -243,6 +244,6 @@ def test_scrambled_photographs_have_scrambled_colours() -> None:
     source = PlanInputs(plan)
     chroma = []
     for cell in (*of_role(plan, "scrambled"), *of_role(plan, "untouched")):
-        found = decode(Finishings(source).of(cell).equalize(initial_image(cell, source)))
+        found = to_linear(Finishings(source).of(cell).equalize(initial_image(cell, source)))
         chroma.append((found[0] - found[2]).ravel())
     assert abs(np.corrcoef(*chroma[:: len(chroma) - 1])[0, 1]) < 0.4

@@ -18,21 +18,21 @@ from stimkit.images.equalization import (
     with_histogram,
     with_spectrum,
 )
-from stimkit.images.light import Array, decode, encode, luminance, with_luminance
-from stimkit.images.reading import Pixels, fit, quantize, to_float
+from stimkit.images.light import Array, luminance, to_linear, to_srgb, with_luminance
+from stimkit.images.pixels import Pixels, quantize, resize, to_float
 from stimkit.images.statistics import basic_measures
 
 # A quantum of the output: half a step of 8 bits, as luminance, at the brightest.
-QUANTUM = float(decode(np.array(1.0)) - decode(np.array(254.5 / 255)))
+QUANTUM = float(to_linear(np.array(1.0)) - to_linear(np.array(254.5 / 255)))
 
 
 def photograph(name: str, side: int = 48) -> Pixels:
-    return fit(getattr(importlib.import_module("skimage.data"), name)(), (side, side), "crop")
+    return resize(getattr(importlib.import_module("skimage.data"), name)(), (side, side), "crop")
 
 
 def images() -> dict[str, Array]:
     """Linear RGB: photographs, one nearly black, one nearly white, and one of saturated colours."""
-    cat = decode(to_float(photograph("chelsea")))
+    cat = to_linear(to_float(photograph("chelsea")))
     hues = np.zeros((48, 48, 3), np.uint8)
     for index in range(6):
         hues[:, 8 * index : 8 * index + 8] = [255 * (index & 1), 255 * (index >> 1 & 1), 255 * (index >> 2 & 1)]
@@ -40,16 +40,16 @@ def images() -> dict[str, Array]:
     noise = np.random.default_rng(0).uniform(0, 1, (3, 48, 48))
     return {
         "cat": cat,
-        "coffee": decode(to_float(photograph("coffee"))),
+        "coffee": to_linear(to_float(photograph("coffee"))),
         "dark": 0.01 * cat,
         "bright": 1 - 0.02 * noise,
-        "saturated": decode(to_float(hues)),
+        "saturated": to_linear(to_float(hues)),
     }
 
 
 def shown(linear: Array) -> tuple[float, float]:
     """Mean and contrast of luminance of the 8-bit file."""
-    found = basic_measures(quantize(encode(linear).astype(np.float32)))
+    found = basic_measures(quantize(to_srgb(linear).astype(np.float32)))
     return found["mean_luminance"], found["rms_contrast"]
 
 
@@ -208,6 +208,6 @@ def test_iterating_comes_closer_to_a_spectrum_than_clipping() -> None:
 
 def test_encoding_is_the_inverse_of_decoding() -> None:
     values = np.linspace(0, 1, 1001)
-    assert encode(decode(values)) == pytest.approx(values, abs=1e-12)
-    assert float(decode(np.array(0.5))) == pytest.approx(0.21404114)  # IEC 61966-2-1
-    assert decode(np.array([-0.3, 1.7])).tolist() == [0, 1]
+    assert to_srgb(to_linear(values)) == pytest.approx(values, abs=1e-12)
+    assert float(to_linear(np.array(0.5))) == pytest.approx(0.21404114)  # IEC 61966-2-1
+    assert to_linear(np.array([-0.3, 1.7])).tolist() == [0, 1]

@@ -14,7 +14,7 @@ from stimkit.auditing.audit import audit
 from stimkit.network.losses import gram_matrix
 from stimkit.planning.inputs import PlanInputs
 from stimkit.runfolder.results import Results
-from stimkit.running.maker import choose_batch_size
+from stimkit.running.batching import choose_batch_size
 from stimkit.stimuli.assembly import Assembly
 from stimkit.synthesis.devices import determinism
 from stimkit.synthesis.synthesis import Synthesis, synthesize_batch

@@ -14,18 +14,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError
 from stimkit.images.noise import sloped_noise, white_noise
-from stimkit.images.reading import (
-    SKIMAGE_SAMPLES,
-    clipped_fractions,
-    decode,
-    encode_png,
-    fit,
-    image_files,
-    pixel_digest,
-    quantize,
-    read_source,
-    to_float,
-)
+from stimkit.images.pixels import clipped_fractions, pixel_digest, quantize, resize, to_float
+from stimkit.images.png import encode_png
+from stimkit.images.reading import SKIMAGE_SAMPLES, decode_image, image_files, read_source
 
 RAMP = np.linspace(0, 255, 24 * 20 * 3).astype(np.uint8).reshape(20, 24, 3)
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -50,7 +41,7 @@ def test_sample_has_its_own_pixels() -> None:
 
 def test_png_round_trip_is_exact_and_marked_srgb() -> None:
     data = encode_png(RAMP)
-    assert np.array_equal(decode(data, "x"), RAMP)
+    assert np.array_equal(decode_image(data, "x"), RAMP)
     assert b"sRGB" in data
 
 
@@ -65,42 +56,42 @@ def test_quantize_rounds_and_clips() -> None:
 def test_grey_alpha_palette_and_16_bit_become_rgb() -> None:
     grey = RAMP[:, :, 0]
     expected = np.repeat(grey[..., None], 3, axis=2)
-    assert np.array_equal(decode(saved(Image.fromarray(grey)), "x"), expected)
+    assert np.array_equal(decode_image(saved(Image.fromarray(grey)), "x"), expected)
     wide = Image.fromarray(grey.astype(np.uint16) * 257)
-    assert np.array_equal(decode(saved(wide), "x"), expected)
+    assert np.array_equal(decode_image(saved(wide), "x"), expected)
     palette = Image.fromarray(RAMP).quantize(16)
-    assert np.array_equal(decode(saved(palette), "x"), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(decode_image(saved(palette), "x"), np.asarray(palette.convert("RGB")))
     clear = np.dstack([RAMP, np.zeros(RAMP.shape[:2], np.uint8)])
-    assert decode(saved(Image.fromarray(clear)), "x").min() == 255
+    assert decode_image(saved(Image.fromarray(clear)), "x").min() == 255
 
 
 def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees
     data = saved(Image.fromarray(RAMP), exif=exif)
-    assert np.array_equal(decode(data, "x"), np.rot90(RAMP, -1))
+    assert np.array_equal(decode_image(data, "x"), np.rot90(RAMP, -1))
 
 
 def test_colour_profile_is_converted() -> None:
     same = saved(Image.fromarray(RAMP), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    assert np.abs(decode(same, "x").astype(int) - RAMP).max() <= 1
+    assert np.abs(decode_image(same, "x").astype(int) - RAMP).max() <= 1
     broken = saved(Image.fromarray(RAMP), icc_profile=b"no profile at all")
     with pytest.raises(ImageError, match="colour profile"):
-        decode(broken, "broken.png")
+        decode_image(broken, "broken.png")
 
 
 def test_grey_images_keep_the_profile_of_a_colour_image_or_their_own() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     grey = Image.fromarray(RAMP[:, :, 0])
     expected = np.repeat(RAMP[:, :, :1], 3, axis=2)
-    assert np.abs(decode(saved(grey, icc_profile=srgb), "x").astype(int) - expected).max() <= 1
+    assert np.abs(decode_image(saved(grey, icc_profile=srgb), "x").astype(int) - expected).max() <= 1
     clear = Image.fromarray(np.dstack([RAMP[:, :, 0], np.full(RAMP.shape[:2], 255, np.uint8)]), "LA")
-    assert np.abs(decode(saved(clear, icc_profile=srgb), "x").astype(int) - expected).max() <= 1
+    assert np.abs(decode_image(saved(clear, icc_profile=srgb), "x").astype(int) - expected).max() <= 1
     palette = Image.fromarray(RAMP).quantize(16)
-    plain = decode(saved(palette), "x").astype(int)
-    assert np.abs(decode(saved(palette, icc_profile=srgb), "x") - plain).max() <= 1
+    plain = decode_image(saved(palette), "x").astype(int)
+    assert np.abs(decode_image(saved(palette, icc_profile=srgb), "x") - plain).max() <= 1
     with pytest.raises(ImageError, match="save it as PNG or JPEG"):
-        decode(b"\x00\x00\x00\x18ftypheic" + bytes(64), "photo.heic")
+        decode_image(b"\x00\x00\x00\x18ftypheic" + bytes(64), "photo.heic")
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
@@ -117,14 +108,14 @@ def test_the_exponent_of_a_png_is_used() -> None:
         info = PngInfo()
         info.add(b"gAMA", struct.pack(">I", round(1e5 * exponent)))
         data = saved(Image.fromarray(values), pnginfo=info)
-        assert abs(int(decode(data, "x")[0, 0, 0]) - expected) <= 1
-        assert np.array_equal(decode(data, "x", to_srgb=False), values)
+        assert abs(int(decode_image(data, "x")[0, 0, 0]) - expected) <= 1
+        assert np.array_equal(decode_image(data, "x", to_srgb=False), values)
 
 
 def test_wide_integers_are_no_grey_values() -> None:
     wide = Image.fromarray(np.full((4, 4), 200, np.int32))
     with pytest.raises(ImageError, match="has 32-bit pixels"):
-        decode(saved(wide, format="TIFF"), "x")
+        decode_image(saved(wide, format="TIFF"), "x")
 
 
 def bomb() -> bytes:
@@ -150,7 +141,7 @@ def animation() -> bytes:
 )
 def test_unusable_images_are_named_and_explained(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=f'image "bad".*({message})'):
-        decode(data, "bad")
+        decode_image(data, "bad")
 
 
 @pytest.mark.parametrize("spec", ["../secret.png", "/etc/hostname", "a/../../b.png", "link.png"])
@@ -176,10 +167,10 @@ def test_missing_files_folders_and_samples(tmp_path: Path) -> None:
 def test_fit_crops_the_middle_or_stretches() -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200
-    assert (fit(wide, (10, 10), "crop") == 200).all()
-    stretched = fit(wide, (10, 10), "stretch")
+    assert (resize(wide, (10, 10), "crop") == 200).all()
+    stretched = resize(wide, (10, 10), "stretch")
     assert stretched[:, 0].max() < 20 < 180 < stretched[:, 5].min()
-    assert fit(wide, (7, 5), "crop").shape == (7, 5, 3)
+    assert resize(wide, (7, 5), "crop").shape == (7, 5, 3)
 
 
 def test_pixel_digest_knows_shape_and_values() -> None:

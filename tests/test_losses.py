@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from stimkit.network.layers import Convention
 from stimkit.network.losses import Objective, content_loss, gram_matrix, style_loss
-from stimkit.protocol.settings import Convention
 
 N, SIDE, OTHER = 7, 6, 9
 CONVENTIONS: list[Convention] = ["paper", "mean"]

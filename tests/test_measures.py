@@ -12,16 +12,15 @@ import skimage.data
 import skimage.measure
 
 from stimkit.auditing.effects import effects
-from stimkit.images.reading import Pixels, fit
+from stimkit.columns import BASIC, MEASURES
+from stimkit.images.pixels import Pixels, resize
 from stimkit.images.statistics import (
-    BASIC,
     LUMA_WEIGHTS,
-    MEASURES,
     basic_measures,
     colourfulness,
     edge_density,
     image_measures,
-    luminance,
+    luminance_of_pixels,
     similarity,
     spectral_slope,
 )
@@ -29,7 +28,7 @@ from stimkit.images.statistics import (
 
 @pytest.fixture(scope="module")
 def photograph() -> Pixels:
-    return fit(skimage.data.astronaut(), (64, 48), "crop")
+    return resize(skimage.data.astronaut(), (64, 48), "crop")
 
 
 def grey(values: np.ndarray) -> Pixels:
@@ -66,7 +65,7 @@ def test_every_measure_is_given_and_described(photograph: Pixels) -> None:
 
 def test_luminance_is_y_of_xyz(photograph: Pixels) -> None:
     expected = skimage.color.rgb2xyz(photograph)[..., 1]
-    assert np.allclose(luminance(photograph), expected, atol=3e-4)  # whose matrix is rounded otherwise
+    assert np.allclose(luminance_of_pixels(photograph), expected, atol=3e-4)  # whose matrix is rounded otherwise
     found = basic_measures(photograph)
     assert found["mean_luminance"] == pytest.approx(expected.mean(), abs=3e-4)
     assert found["rms_contrast"] == pytest.approx(expected.std() / expected.mean(), rel=1e-3)
@@ -106,7 +105,7 @@ def test_spectral_slope_of_noise_with_a_known_spectrum(exponent: float, shape: t
 
 
 def test_spectral_slope_does_not_depend_on_contrast_or_mean(photograph: Pixels) -> None:
-    light = luminance(photograph)
+    light = luminance_of_pixels(photograph)
     assert spectral_slope(0.25 * light + 0.3) == pytest.approx(spectral_slope(light), abs=1e-9)
 
 

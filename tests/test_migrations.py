@@ -14,7 +14,7 @@ import stimkit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError
-from stimkit.planning.resolved import plan_of
+from stimkit.planning.resolved import LOCK, plan_of
 from stimkit.protocol.limits import Accept
 from stimkit.records import migrations
 from tests.conftest import ROOT
@@ -45,8 +45,8 @@ def raw_record(run: Path) -> dict[str, object]:
 def test_every_older_schema_has_a_frozen_example(tmp_path: Path) -> None:
     kept = {number: thawed(number, tmp_path / str(number)) for number in OLDER}
     assert [raw_record(run)["schema"] for run in kept.values()] == list(migrations.RECORD.steps)
-    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(migrations.LOCK.steps)
-    for schema in (migrations.RECORD, migrations.LOCK):
+    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(LOCK.steps)
+    for schema in (migrations.RECORD, LOCK):
         assert list(schema.steps) == list(range(1, schema.current))
 
 
@@ -58,7 +58,7 @@ def raw_lock(run: Path) -> dict[str, object]:
 def test_a_lock_of_schema_1_has_no_rules(tmp_path: Path) -> None:
     before = raw_lock(thawed(1, tmp_path))
     frozen = json.dumps(before)
-    plan = plan_of(migrations.LOCK.read(before, "it"))
+    plan = plan_of(LOCK.read(before, "it"))
     assert json.dumps(before) == frozen and plan.protocol.accept == Accept()
     assert list(plan.by_id) == before["cells"]
 

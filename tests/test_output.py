@@ -17,11 +17,11 @@ from stimkit.auditing.audit import audit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError
-from stimkit.images.aperture import aperture, seen_through
+from stimkit.images.aperture import aperture_weights, lay_on_background
 from stimkit.images.equalization import light_of
-from stimkit.images.light import LUMINANCE_WEIGHTS, decode, encode, luminance
-from stimkit.images.png import decode_values, encode_values, shown_image, values_digest, values_of
-from stimkit.images.reading import fit, to_float
+from stimkit.images.light import LUMINANCE_WEIGHTS, luminance, to_linear, to_srgb
+from stimkit.images.pixels import resize, to_float
+from stimkit.images.png import decode_values, encode_values, to_file_values, to_network_image, values_digest
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.protocol.settings import Settings
@@ -29,7 +29,7 @@ from stimkit.reporting.report import report
 from stimkit.runfolder.results import Results
 from stimkit.stimuli.finishing import Finishings
 from stimkit.stimuli.preparation import initial_image, prepared
-from stimkit.synthesis.light_penalty import Hold
+from stimkit.synthesis.light_penalty import LightPenalty
 from stimkit.synthesis.preconditioners import preconditioner
 from tests.conftest import small_plan
 
@@ -48,7 +48,7 @@ ONE = {"style_layers": ["two"], "ratio": [1e-5]}
 
 def test_a_circle_has_a_raised_cosine_ramp() -> None:
     settings = Settings(size=(40, 60), aperture="circle", aperture_diameter=3.0, aperture_ramp=0.5, ppd=10.0)
-    found = aperture(settings)
+    found = aperture_weights(settings.aperture_shape)
     assert found is not None and found.shape == (40, 60)
     for row, column in ((20, 30), (20, 43), (5, 30), (29, 41), (0, 0), (20, 44), (20, 45), (33, 36)):
         r = np.hypot(row + 0.5 - 20, column + 0.5 - 30)
@@ -59,17 +59,17 @@ def test_a_circle_has_a_raised_cosine_ramp() -> None:
 
 def test_a_gaussian_ends_at_its_diameter() -> None:
     settings = Settings(size=(32, 32), aperture="gaussian", aperture_sigma=0.4, aperture_diameter=2.0, ppd=15.0)
-    found = aperture(settings)
+    found = aperture_weights(settings.aperture_shape)
     assert found is not None
     assert found[16, 20] == pytest.approx(np.exp(-((0.5**2 + 4.5**2) / (2 * 6.0**2))))
     assert found[16, 31] == 0 and found[0, 0] == 0
-    assert aperture(Settings(size=(8, 8))) is None
+    assert aperture_weights(Settings(size=(8, 8)).aperture_shape) is None
 
 
 def test_the_background_is_mixed_in_linear_light() -> None:
     image = np.full((3, 2, 2), 1.0)
     weights = np.array([[0.0, 0.25], [0.5, 1.0]])
-    found = decode(seen_through(image, weights, 0.2))
+    found = to_linear(lay_on_background(image, weights, 0.2))
     assert found[0] == pytest.approx(np.array([[0.2, 0.4], [0.6, 1.0]]))
 
 
@@ -88,7 +88,7 @@ def inputs_of(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 def test_grey_images_keep_their_luminance() -> None:
     free, grey = inputs_of(colour_plan("free"))[1], inputs_of(colour_plan("grey"))[1]
     assert (grey == grey[..., :1]).all() and not (free == free[..., :1]).all()
-    before, after = (luminance(decode(to_float(one))) for one in (free, grey))
+    before, after = (luminance(to_linear(to_float(one))) for one in (free, grey))
     assert after == pytest.approx(before, abs=0.005)
     plan = colour_plan("grey")
     noise = initial_image(plan.cells[0], PlanInputs(plan))
@@ -137,9 +137,9 @@ def test_luminance_transfer_has_the_colours_of_the_content() -> None:
     plan = colour_plan("luminance")
     cell, source = plan.cells[0], PlanInputs(plan)
     finishing = Finishings(source).of(cell)
-    content = decode(to_float(fit(source.image("content", "cat"), (32, 32), "crop")))
+    content = to_linear(to_float(resize(source.image("content", "cat"), (32, 32), "crop")))
     wanted = np.clip(0.5 * luminance(content), 0, 1)
-    found = decode(finishing.equalize(np.repeat(encode(wanted)[None], 3, axis=0).astype(np.float32)))
+    found = to_linear(finishing.equalize(np.repeat(to_srgb(wanted)[None], 3, axis=0).astype(np.float32)))
     assert luminance(found) == pytest.approx(wanted, abs=1e-6)
     assert found == pytest.approx(0.5 * content, abs=1e-6)
 
@@ -173,7 +173,7 @@ def test_the_files_have_the_light_that_was_asked_for(output_run: Results) -> Non
     middle, outside = np.hypot(x, y) <= 12, np.hypot(x, y) > 16
     for one, record in output_run.records.items():
         pixels = output_run.image(one)
-        values = luminance(decode(to_float(pixels)))
+        values = luminance(to_linear(to_float(pixels)))
         weights = np.clip((np.hypot(x, y) - 12) / 4, 0, 1)
         weights = np.where(outside, 0, (1 + np.cos(np.pi * weights)) / 2)
         assert values[outside] == pytest.approx(0.2159, abs=0.006)
@@ -207,18 +207,18 @@ def test_the_penalty_is_that_of_numpy_and_has_its_gradient() -> None:
     generator = np.random.default_rng(0)
     images = generator.uniform(0.02, 0.98, (2, 3, 6, 5))
     weights = generator.uniform(0, 1, (6, 5))
-    hold = Hold(
+    hold = LightPenalty(
         2.0, torch.tensor([0.3, 0.2]).double(), torch.tensor([0.5, 0.4]).double(),
         torch.from_numpy(LUMINANCE_WEIGHTS), torch.from_numpy((weights / weights.sum()).ravel()),
     )  # fmt: skip
     values = torch.from_numpy(images).requires_grad_()
-    found = hold.penalty(values)
+    found = hold(values)
     for row, (mean, contrast) in enumerate(((0.3, 0.5), (0.2, 0.4))):
-        light = light_of(luminance(decode(images[row])), weights)
+        light = light_of(luminance(to_linear(images[row])), weights)
         expected = 2 * ((light.mean / mean - 1) ** 2 + (light.contrast / contrast - 1) ** 2)
         assert float(found[row].detach()) == pytest.approx(expected, rel=1e-4)
-    assert torch.autograd.gradcheck(hold.penalty, (values,))
-    assert torch.equal(hold.select(torch.tensor([1])).penalty(values[1:]), found[1:])
+    assert torch.autograd.gradcheck(hold, (values,))
+    assert torch.equal(hold.select(torch.tensor([1]))(values[1:]), found[1:])
 
 
 def test_what_is_inside_an_aperture_is_recorded_and_judged(tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_what_is_inside_an_aperture_is_recorded_and_judged(tmp_path: Path) -> No
         assert record["mean_luminance_inside"] == pytest.approx(0.2, rel=0.02)
         assert record["rms_contrast_inside"] == pytest.approx(0.4, rel=0.02)
         assert record["mean_luminance"] > 0.23, "the background is part of the whole file"
-        values = luminance(decode(to_float(stimkit.open_run(tmp_path / "run").image(record["stimulus_id"]))))
-        seen = values[aperture(plan.cells[0].settings) == 1]
+        values = luminance(to_linear(to_float(stimkit.open_run(tmp_path / "run").image(record["stimulus_id"]))))
+        seen = values[aperture_weights(plan.cells[0].settings.aperture_shape) == 1]
         assert record["mean_luminance_inside"] == pytest.approx(seen.mean(), rel=0.05)
     assert verify(tmp_path / "run").findings == ()
 
@@ -246,8 +246,8 @@ def test_targets_are_taken_from_images() -> None:
     )
     finishings = [Finishings(PlanInputs(plan)).of(cell) for cell in plan.cells]
     source = PlanInputs(plan)
-    pixels = [fit(source.image("content", name), (32, 32), "crop") for name in images["content"]]
-    lights = [light_of(luminance(decode(to_float(one))), None) for one in pixels]
+    pixels = [resize(source.image("content", name), (32, 32), "crop") for name in images["content"]]
+    lights = [light_of(luminance(to_linear(to_float(one))), None) for one in pixels]
     assert [one.target.luminance for one in finishings] == pytest.approx(
         [np.mean([light.mean for light in lights])] * 2
     )
@@ -346,16 +346,16 @@ def test_what_cannot_be_is_refused_before_anything_is_made(sections: Any, messag
 def test_files_for_other_displays_show_the_same(bits: int, transfer: str, exponent: float | None) -> None:
     settings = Settings(size=(12, 10), bits=bits, transfer=transfer, gamma=exponent if transfer == "gamma" else 2.2)
     image = np.random.default_rng(0).uniform(0, 1, (3, 12, 10)).astype(np.float32)
-    values = values_of(image, settings, 0)
+    values = to_file_values(image, settings.encoding, 0)
     assert values.dtype == (np.uint8 if bits == 8 else np.uint16)
-    light = decode(image)
-    expected = encode(light) if exponent is None else light ** (1 / exponent)
+    light = to_linear(image)
+    expected = to_srgb(light) if exponent is None else light ** (1 / exponent)
     assert values.transpose(2, 0, 1) / (2**bits - 1) == pytest.approx(expected, abs=0.5001 / (2**bits - 1))
-    data = encode_values(values, settings, {"stimulus_id": "s1"})
+    data = encode_values(values, settings.encoding, {"stimulus_id": "s1"})
     again = decode_values(data, "it")
     assert np.array_equal(again, values) and values_digest(again) == values_digest(values)
     # Half a step in the dark is most where light is coded linearly.
-    error = np.abs(decode(shown_image(again, settings)) - light).max()
+    error = np.abs(to_linear(to_network_image(again, settings.encoding)) - light).max()
     assert error < {8: 0.006, 16: 3e-5}[bits]
     chunk = b"sRGB" if exponent is None else b"gAMA" + round(100_000 / exponent).to_bytes(4, "big")
     assert chunk in data and b"tEXt" + b"stimulus_id\0s1" in data
@@ -363,17 +363,17 @@ def test_files_for_other_displays_show_the_same(bits: int, transfer: str, expone
 
 def test_sixteen_bits_are_read_by_another_program_too() -> None:
     settings = Settings(size=(4, 5), bits=16)
-    values = values_of(np.random.default_rng(0).uniform(0, 1, (3, 4, 5)).astype(np.float32), settings, 0)
+    values = to_file_values(np.random.default_rng(0).uniform(0, 1, (3, 4, 5)).astype(np.float32), settings.encoding, 0)
     from PIL import Image
 
-    with Image.open(io.BytesIO(encode_values(values, settings, {}))) as image:
+    with Image.open(io.BytesIO(encode_values(values, settings.encoding, {}))) as image:
         assert image.mode == "RGB"
         assert np.asarray(image) == pytest.approx(values / 257, abs=1), "Pillow keeps the upper eight bits"
 
 
 def test_damaged_files_of_sixteen_bits_are_told() -> None:
     settings = Settings(size=(8, 8), bits=16)
-    data = encode_values(np.zeros((8, 8, 3), np.uint16), settings, {})
+    data = encode_values(np.zeros((8, 8, 3), np.uint16), settings.encoding, {})
     for wrong in (data[:60], data[:-30], data[:40] + b"\xff" * 20 + data[60:]):
         with pytest.raises(ImageError, match="is damaged"):
             decode_values(wrong, "it")
@@ -384,10 +384,10 @@ def test_damaged_files_of_sixteen_bits_are_told() -> None:
 
 def test_the_dither_keeps_the_mean() -> None:
     image = np.full((3, 64, 64), 100.3 / 255, np.float32)
-    assert values_of(image, Settings(size=(64, 64)), 1).mean() == 100
-    dithered = values_of(image, Settings(size=(64, 64), rounding="dither"), 1)
+    assert to_file_values(image, Settings(size=(64, 64)).encoding, 1).mean() == 100
+    dithered = to_file_values(image, Settings(size=(64, 64), rounding="dither").encoding, 1)
     assert set(np.unique(dithered)) == {100, 101} and dithered.mean() == pytest.approx(100.3, abs=0.02)
-    assert not np.array_equal(dithered, values_of(image, Settings(size=(64, 64), rounding="dither"), 2))
+    assert not np.array_equal(dithered, to_file_values(image, Settings(size=(64, 64), rounding="dither").encoding, 2))
 
 
 def test_a_run_for_a_linearized_display(tmp_path: Path) -> None:

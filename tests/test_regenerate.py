@@ -18,9 +18,11 @@ import stimkit
 from stimkit.auditing.regeneration import TIERS, Comparison, regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
-from stimkit.images.reading import encode_png, pixel_digest
+from stimkit.images.pixels import pixel_digest
+from stimkit.images.png import encode_png
 from stimkit.images.statistics import similarity
-from stimkit.network.weights import load, save_file
+from stimkit.network.sources import load_weights
+from stimkit.network.weights import save_weights
 from stimkit.runfolder.results import Results
 from stimkit.runfolder.store import RunStore
 from tests.conftest import ROOT, document
@@ -35,7 +37,7 @@ def run_of_files(folder: Path) -> Path:
     for name, seed in (("content", 0), ("style", 1)):
         pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         (place / f"{name}.png").write_bytes(encode_png(pixels))
-    save_file(load("pca"), place / "w.safetensors")
+    save_weights(load_weights("pca"), place / "w.safetensors")
     stimkit.run(stimkit.plan(protocol_of_files(folder)), folder / "run", device="cpu")
     return folder / "run"
 

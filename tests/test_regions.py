@@ -17,28 +17,29 @@ from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError
 from stimkit.images.reading import read_source
-from stimkit.images.regions import bounding_box, count_regions, region_maps, shrunk
+from stimkit.images.regions import bounding_box, count_regions, region_maps, weights_of_positions
 from stimkit.network.losses import gram_matrix, style_loss
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.protocol.settings import Settings
-from stimkit.stimuli.assembly import Assembly, build_regions
+from stimkit.stimuli.assembly import Assembly
+from stimkit.stimuli.targets import build_regions
 from tests.conftest import small_plan
 
 ONE = {"style_layers": ["one"], "ratio": [1e-5]}
 
 
 def test_a_grid_divides_the_image() -> None:
-    maps = region_maps(Settings(size=(9, 12), regions="grid", region_count=3))
+    maps = region_maps(Settings(size=(9, 12), regions="grid", region_count=3).region_shape)
     assert maps is not None and maps.shape == (9, 9, 12)
     assert (maps.sum(0) == 1).all() and set(maps.sum((1, 2))) == {12.0}
     assert maps[5, 3:6, 8:12].all() and maps[5].sum() == 12
-    assert region_maps(Settings()) is None
+    assert region_maps(Settings().region_shape) is None
 
 
 @pytest.mark.parametrize(("size", "scaling"), [((64, 64), 0.5), ((48, 80), 0.3)])
 def test_polar_windows_cover_the_image_and_grow_with_eccentricity(size: tuple[int, int], scaling: float) -> None:
-    maps = region_maps(Settings(size=size, regions="polar", region_scaling=scaling))
+    maps = region_maps(Settings(size=size, regions="polar", region_scaling=scaling).region_shape)
     assert maps is not None and (maps >= -1e-12).all()
     assert maps.sum(0) == pytest.approx(1, abs=0.1), "but for windows that only touch a corner"
     y, x = (np.arange(side) + 0.5 - side / 2 for side in size)
@@ -57,7 +58,7 @@ def test_polar_windows_cover_the_image_and_grow_with_eccentricity(size: tuple[in
 
 def test_weights_of_a_layer_are_means_over_its_pixels() -> None:
     maps = np.random.default_rng(0).uniform(0, 1, (2, 11, 8))
-    found = shrunk(maps, 4)
+    found = weights_of_positions(maps, 4)
     assert found.shape == (2, 2, 2)
     expected = maps[1, 4:8, 0:4].mean()
     assert found[1, 1, 0] / found[1].sum() == pytest.approx(
@@ -75,7 +76,7 @@ def test_the_loss_of_regions_is_that_of_numpy(regions: str) -> None:
     found = build_regions(plan.cells, ["conv2_1"], PlanInputs(plan), like)["conv2_1"]
     generator = np.random.default_rng(1)
     maps, others = (generator.normal(size=(2, 5, 16, 16)) for _ in range(2))
-    weights = shrunk(np.asarray(region_maps(plan.cells[0].settings)), 2)
+    weights = weights_of_positions(np.asarray(region_maps(plan.cells[0].settings.region_shape)), 2)
     grams, targets = (found.grams(torch.from_numpy(one)) for one in (maps, others))
     for row in range(2):
         squares = []
@@ -208,5 +209,5 @@ def test_more_regions_than_positions_are_refused() -> None:
 def test_regions_are_counted_without_their_maps() -> None:
     for size, changes in (((64, 64), {"regions": "grid", "region_count": 5}), ((96, 64), {"regions": "polar"})):
         settings = Settings(size=size, **changes)
-        maps = region_maps(settings)
-        assert maps is not None and len(maps) <= count_regions(settings) <= 1.2 * len(maps) + 15
+        maps = region_maps(settings.region_shape)
+        assert maps is not None and len(maps) <= count_regions(settings.region_shape) <= 1.2 * len(maps) + 15

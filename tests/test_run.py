@@ -33,7 +33,7 @@ from stimkit.images.statistics import basic_measures
 from stimkit.records.tables import to_grid
 from stimkit.runfolder.results import Results
 from stimkit.runfolder.store import RunStore
-from stimkit.running.runner import Event
+from stimkit.running.events import Event
 from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -425,14 +425,21 @@ def test_luminance_statistics_against_known_answers() -> None:
 
 def overflowing_weights(folder: Path) -> Path:
     """A file of weights with which every loss is not finite."""
-    from stimkit.network import weights
+    from stimkit.network.sources import (
+        load_weights,
+    )
+    from stimkit.network.weights import (
+        Weights,
+        save_weights,
+        tensor_digest,
+    )
 
-    source = weights.load("pca")
+    source = load_weights("pca")
     huge = {
         key: value * np.float32(1e30) if key == "conv1_1.weight" else value for key, value in source.tensors.items()
     }
     path = folder / "huge.safetensors"
-    weights.save_file(weights.Weights("huge", huge, "torchvision", weights.tensor_digest(huge)), path)
+    save_weights(Weights("huge", huge, "torchvision", tensor_digest(huge)), path)
     return path
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stimkit.synthesis.minimization import STOP_REASONS, Search
+from stimkit.synthesis.minimization import STOP_REASONS, Minimization
 from stimkit.synthesis.optimizers import MAX_REJECTIONS
 from stimkit.synthesis.synthesis import measure, synthesize_batch
 from tests.test_synthesis import Bench
@@ -43,9 +43,9 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def search(*, output: dict[str, Any] | None = None, **synthesis: Any) -> Search:
+def search(*, output: dict[str, Any] | None = None, **synthesis: Any) -> Minimization:
     batch = Bench(synthesis={"max_evaluations": LIMIT, **synthesis}, output=output or {}).batch()
-    return Search(batch, [one.total for one in measure(batch.reference, batch.objective, batch.initial)])
+    return Minimization(batch, [one.total for one in measure(batch.reference, batch.objective, batch.initial)])
 
 
 def tensors(found: object) -> dict[str, torch.Tensor]:

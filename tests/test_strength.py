@@ -16,7 +16,7 @@ from stimkit.auditing.audit import audit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError
-from stimkit.images.reading import fit
+from stimkit.images.pixels import resize
 from stimkit.images.statistics import image_measures, similarity
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.summary import summarize
@@ -80,7 +80,7 @@ def test_titration_finds_the_ratio_of_each_cell(titrated_run: Results) -> None:
     assert (table["titrate_error"].abs() <= 0.03).all()
     source = PlanInputs(small_plan(images={"content": {"cat": "skimage:chelsea", "rocket": "skimage:rocket"}}))
     for row in table.to_dict("records"):
-        content = fit(source.image("content", row["content_id"]), (32, 32), "crop")
+        content = resize(source.image("content", row["content_id"]), (32, 32), "crop")
         found = similarity(titrated_run.image(row["stimulus_id"]), content)
         assert found == pytest.approx(row["titrate_value"] + row["titrate_error"], abs=1e-9)
     for _, group in table.groupby("content"):

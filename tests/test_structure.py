@@ -5,119 +5,68 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import stimkit
+from stimkit.documents.messages import known_keys
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.protocol.protocol import Protocol
-from stimkit.protocol.rules import known_keys
 from tests.conftest import ROOT
 
-# From the bottom up: a module imports only from rows above its own.
-ORDER = [
-    ["errors", "synthesis.cuda_graph", "protocol.labels", "json_text"],
-    ["records.migrations", "files", "protocol.patterns", "records.selection", "experiment.response_files"],
-    ["runfolder.locks"],
-    ["network.layers"],
-    ["protocol.settings", "documents.lines", "images.light"],
-    ["images.reading", "network.weights", "protocol.template"],
-    ["images.aperture", "images.equalization", "images.regions", "images.png"],
-    ["planning.checks"],
-    ["images.statistics", "auditing.effects", "protocol.limits", "protocol.shorthand"],
-    ["columns", "protocol.rules"],
-    ["protocol.design_rules", "protocol.sections", "documents.toml"],
-    ["protocol.protocol", "images.noise", "planning.cost"],
-    ["planning.combinations"],
-    ["network.winograd"],
-    ["network.vgg"],
-    ["planning.cells"],
-    ["planning.identity"],
-    ["planning.controls"],
-    ["planning.crossing"],
-    ["planning.resolved"],
-    [
-        "planning.summary",
-        "network.fitting",
-        "network.losses",
-        "synthesis.optimizers",
-        "synthesis.preconditioners",
-        "synthesis.devices",
-    ],
-    ["synthesis.environment", "planning.inputs"],
-    ["stimuli.preparation"],
-    ["stimuli.finishing"],
-    ["stimuli.assembly"],
-    ["synthesis.light_penalty"],
-    ["synthesis.minimization"],
-    ["synthesis.synthesis"],
-    ["stimuli.stimulus", "stimuli.single", "auditing.remeasurement"],
-    ["stimuli.titration"],
-    ["records.acceptance"],
-    ["records.record"],
-    ["records.schema"],
-    ["runfolder.store", "runfolder.contact_sheet", "cli.doctor"],
-    ["records.tables"],
-    ["auditing.table_agreement"],
-    ["runfolder.derived", "runfolder.results", "auditing.verification", "auditing.regeneration", "records.methods"],
-    ["auditing.findings"],
-    ["auditing.losses"],
-    ["auditing.audit"],
-    ["auditing.image_set", "reporting.contents"],
-    ["reporting.report"],
-    ["reporting.archive", "experiment.trials.design", "experiment.trials.squares", "experiment.trials.sequence"],
-    ["experiment.trials.units", "experiment.responses"],
-    ["experiment.trials.sampling", "experiment.trials.answers"],
-    ["experiment.trials.material", "experiment.trials.showing"],
-    ["experiment.trials.assignment"],
-    ["experiment.trials.lists"],
-    ["experiment.trials.balance"],
-    ["experiment.trials.saving"],
-    ["experiment.export.stimulus_set", "experiment.export.jspsych_library"],
-    ["experiment.export.data_dictionary", "experiment.export.presentation"],
-    ["experiment.export.tables", "experiment.export.jspsych"],
-    ["experiment.export.bids", "experiment.export.brainio", "experiment.export.psychopy"],
-    ["experiment.export.formats"],
-    ["running.maker", "running.pending", "running.clusters"],
-    ["running.runner", "running.worker"],
-    ["running.driver"],
-    ["cli.display"],
-    ["cli.weights", "cli.runs"],
-    ["cli.audit", "cli.experiments", "cli.run"],
-    ["cli.main"],
-    ["__main__"],
-]
-LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}
-MODULES = sorted(path for path in (ROOT / "stimkit").rglob("*.py") if path.parent.name != "templates")
+ROOMS = (
+    "errors", "version", "files", "columns", "documents", "images", "network", "protocol", "planning", "synthesis",
+    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "cli", "__init__", "__main__",
+)  # fmt: skip
+"""In the order of imports: a module imports from its own room and from those before it."""
+MODULES = {
+    ".".join(path.relative_to(ROOT / "stimkit").with_suffix("").parts): path
+    for path in sorted((ROOT / "stimkit").rglob("*.py"))
+    if path.parent.name != "templates"
+}
+KNOWN = {*MODULES, *(name.removesuffix(".__init__") for name in MODULES)}
 
 
-def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT / "stimkit").with_suffix("").parts)
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """The modules of stimkit that a module imports, also for type checks only, and the names that it takes of each."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "stimkit":
+            module = (node.module or "").removeprefix("stimkit").removeprefix(".")
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".removeprefix(".")
+                yield (inner, "") if inner in KNOWN else (module or "__init__", alias.name)
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of stimkit that a module imports when it runs (not only for type checks)."""
-    tree = ast.parse(path.read_text())
-    guarded = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in guarded and (node.module or "").startswith("stimkit"):
-            below = (node.module or "").removeprefix("stimkit").removeprefix(".")
-            is_package = (ROOT / "stimkit" / below.replace(".", "/")).is_dir()
-            names |= {f"{below}.{alias.name}".strip(".") for alias in node.names} if is_package else {below}
-    return names - {"__version__"}
+def room_of(module: str) -> int:
+    return ROOMS.index(module.partition(".")[0])
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=name_of)
-def test_imports_go_one_way(path: Path) -> None:
-    wrong = {name for name in imported(path) if LEVEL[name] >= LEVEL[name_of(path)]}
-    assert not wrong, f"{name_of(path)} imports {wrong}"
+def test_rooms_import_from_rooms_before_them() -> None:
+    wrong = [
+        (module, imported)
+        for module, path in MODULES.items()
+        for imported, _ in imports(path)
+        if room_of(imported) > room_of(module)
+    ]
+    assert wrong == [("records.tables", "runfolder.store")]
+
+
+def test_modules_import_each_other_in_one_direction() -> None:
+    graph = {module: {imported for imported, _ in imports(path)} - {module} for module, path in MODULES.items()}
+    assert list(TopologicalSorter(graph).static_order())  # which raises CycleError
+
+
+def test_no_module_takes_private_names_of_another() -> None:
+    taken = [
+        (module, imported, name)
+        for module, path in MODULES.items()
+        for imported, name in imports(path)
+        if (name or imported.rpartition(".")[2]).startswith("_") and not name.startswith("__")
+    ]
+    assert taken == []
 
 
 @pytest.mark.parametrize("name", stimkit.__all__)

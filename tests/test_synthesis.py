@@ -15,10 +15,13 @@ from PIL import Image, ImageCms
 import stimkit
 from stimkit.errors import DeviceError, ImageError, ProtocolError, UsageError
 from stimkit.images.noise import white_noise
-from stimkit.images.reading import decode, encode_png, fit, quantize, to_float
+from stimkit.images.pixels import quantize, resize, to_float
+from stimkit.images.png import encode_png
+from stimkit.images.reading import decode_image
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
-from stimkit.stimuli.assembly import Assembly, Batch
+from stimkit.stimuli.assembly import Assembly
+from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import check_precision, choose_device, network_arithmetic
 from stimkit.synthesis.preconditioners import Fourier, preconditioner
 from stimkit.synthesis.synthesis import Synthesis, measure, synthesize_batch
@@ -102,8 +105,8 @@ def test_initial_images() -> None:
     noise, content, style = (bench.batch(cell).initial[0].numpy() for cell in bench.plan.cells)
     assert np.array_equal(noise, white_noise(bench.plan.cells[0].seed, 32, 32, 0.1))
     inputs = PlanInputs(bench.plan)
-    assert np.array_equal(content, to_float(fit(inputs.image("content", "cat"), (32, 32), "crop")))
-    assert np.array_equal(style, to_float(fit(inputs.image("style", "cup"), (32, 32), "crop")))
+    assert np.array_equal(content, to_float(resize(inputs.image("content", "cat"), (32, 32), "crop")))
+    assert np.array_equal(style, to_float(resize(inputs.image("style", "cup"), (32, 32), "crop")))
 
 
 def test_nothing_to_do_is_said() -> None:
@@ -187,7 +190,7 @@ def test_measure_agrees_with_the_png_as_read_again() -> None:
     bench = Bench()
     batch = bench.batch(bench.plan.cells[0])
     result = synthesize_batch(batch)[0]
-    pixels = decode(encode_png(quantize(result.image)), "x")
+    pixels = decode_image(encode_png(quantize(result.image)), "x")
     again = measure(batch.reference, batch.objective, torch.from_numpy(to_float(pixels))[None])[0]
     assert again.total == pytest.approx(result.optimized.total, rel=0.2)
     assert again.total != result.optimized.total

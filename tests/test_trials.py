@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from stimkit.errors import ProtocolError, UsageError
+from stimkit.experiment.trials.assignment import latin, williams
 from stimkit.experiment.trials.balance import balance, longest_run, notes
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
 from stimkit.experiment.trials.saving import save
 from stimkit.experiment.trials.sequence import Impossible, arrange, keeps
-from stimkit.experiment.trials.squares import latin, williams
 from stimkit.records.record import Record
 from stimkit.records.selection import select
 from stimkit.runfolder.results import Results

@@ -18,11 +18,24 @@ from safetensors.numpy import load_file, save_file
 
 from stimkit.cli.weights import DownloadBar
 from stimkit.errors import WeightsError
-from stimkit.network import weights
 from stimkit.network.fitting import fit_weights, read_images
 from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.sources import (
+    EMBEDDED,
+    RemoteWeights,
+    fetch_weights,
+    find_remote,
+    load_weights,
+)
 from stimkit.network.vgg import VGG19, calibration_images
-from stimkit.network.weights import RemoteWeights, Tensors, Weights
+from stimkit.network.weights import (
+    Tensors,
+    Weights,
+    _read_safetensors,
+    read_weights,
+    save_weights,
+    tensor_digest,
+)
 
 
 @pytest.fixture(scope="session")
@@ -53,29 +66,29 @@ def torchvision_file(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_embedded_weights_are_intact_and_known() -> None:
-    found = weights.load("pca")
+    found = load_weights("pca")
     assert found.preprocessing == "torchvision"
-    assert found.digest == weights.tensor_digest(found.tensors)
-    assert weights.EMBEDDED.stat().st_size < 21_000_000
+    assert found.digest == tensor_digest(found.tensors)
+    assert EMBEDDED.stat().st_size < 21_000_000
 
 
 def test_torchvision_names(torchvision_file: Path, tensors: Tensors) -> None:
-    found = weights.load(str(torchvision_file))
+    found = load_weights(str(torchvision_file))
     assert found.preprocessing == "torchvision"
-    assert found.digest == weights.tensor_digest(tensors)
+    assert found.digest == tensor_digest(tensors)
     assert all(np.array_equal(found.tensors[key], tensors[key]) for key in tensors)
 
 
 def test_gatys_names_mean_caffe_unless_told_otherwise(tensors: Tensors, tmp_path: Path) -> None:
     torch.save({key: torch.from_numpy(value) for key, value in tensors.items()}, tmp_path / "vgg_conv.pth")
-    assert weights.load("vgg_conv.pth", base=tmp_path).preprocessing == "caffe"
-    assert weights.load("vgg_conv.pth", base=tmp_path, preprocessing="torchvision").preprocessing == "torchvision"
+    assert load_weights("vgg_conv.pth", base=tmp_path).preprocessing == "caffe"
+    assert load_weights("vgg_conv.pth", base=tmp_path, preprocessing="torchvision").preprocessing == "torchvision"
 
 
 def test_import_round_trip_keeps_digest_and_preprocessing(torchvision_file: Path, tmp_path: Path) -> None:
-    first = replace(weights.read(torchvision_file), preprocessing="caffe")
-    weights.save_file(first, tmp_path / "w.safetensors")
-    second = weights.read(tmp_path / "w.safetensors")
+    first = replace(read_weights(torchvision_file), preprocessing="caffe")
+    save_weights(first, tmp_path / "w.safetensors")
+    second = read_weights(tmp_path / "w.safetensors")
     assert (second.digest, second.preprocessing) == (first.digest, "caffe")
 
 
@@ -97,16 +110,16 @@ def test_wrong_tensors_are_named(
     changes: dict[str, np.ndarray | None], message: str, tensors: Tensors, tmp_path: Path
 ) -> None:
     with pytest.raises(WeightsError, match=message):
-        weights.read(broken(tensors, tmp_path, **changes))
+        read_weights(broken(tensors, tmp_path, **changes))
 
 
 def test_altered_file_is_noticed(tmp_path: Path) -> None:
-    raw = load_file(weights.EMBEDDED)
+    raw = load_file(EMBEDDED)
     raw["conv4_2.bias"] = raw["conv4_2.bias"] + np.float32(1e-3)
-    _, metadata = weights._read_safetensors(weights.EMBEDDED)
+    _, metadata = _read_safetensors(EMBEDDED)
     save_file(raw, tmp_path / "altered.safetensors", metadata)
     with pytest.raises(WeightsError, match="is damaged: its tensors have sha256"):
-        weights.read(tmp_path / "altered.safetensors")
+        read_weights(tmp_path / "altered.safetensors")
 
 
 class Hostile:
@@ -122,7 +135,7 @@ def test_a_pickle_runs_no_code(tmp_path: Path) -> None:
     torch.save({"conv1_1.weight": Hostile(tmp_path / "harm")}, tmp_path / "zipped.pth")
     for name in ("plain.pth", "zipped.pth"):
         with pytest.raises(WeightsError, match="could run code"):
-            weights.read(tmp_path / name)
+            read_weights(tmp_path / name)
     assert not (tmp_path / "harm").exists()
 
 
@@ -130,14 +143,14 @@ def test_a_pickle_runs_no_code(tmp_path: Path) -> None:
 def test_files_that_are_no_weights(name: str, data: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(WeightsError, match=name):
-        weights.read(tmp_path / name)
+        read_weights(tmp_path / name)
 
 
 def test_names_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match='did you mean "imagenet"'):
-        weights.load("imagnet", base=tmp_path)
+        load_weights("imagnet", base=tmp_path)
     with pytest.raises(WeightsError, match="`stimkit weights fetch imagenet` downloads them once"):
-        weights.load("imagenet")
+        load_weights("imagenet")
 
 
 # --- download ------------------------------------------------------------------------------------------------
@@ -175,30 +188,30 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_download_is_checked_converted_and_kept(remote: RemoteWeights, tensors: Tensors, empty_cache: Path) -> None:
-    assert weights.find_remote(remote) is None
-    path = weights.fetch(remote)
-    assert weights.read(path).digest == weights.tensor_digest(tensors)
+    assert find_remote(remote) is None
+    path = fetch_weights(remote)
+    assert read_weights(path).digest == tensor_digest(tensors)
     assert [one.name for one in empty_cache.iterdir()] == [path.name]
     offline = replace(remote, url="http://127.0.0.1:9/" + remote.filename)
-    assert weights.fetch(offline) == path
+    assert fetch_weights(offline) == path
 
 
 def test_download_shows_its_progress(remote: RemoteWeights, empty_cache: Path) -> None:
     bar = DownloadBar()
-    weights.fetch(remote, progress=bar)
+    fetch_weights(remote, progress=bar)
     assert bar.total == remote.size
     assert bar.done == remote.size
 
 
 def test_wrong_digest_keeps_nothing(remote: RemoteWeights, empty_cache: Path) -> None:
     with pytest.raises(WeightsError, match="was damaged on its way or has changed"):
-        weights.fetch(replace(remote, sha256="0" * 64))
+        fetch_weights(replace(remote, sha256="0" * 64))
     assert list(empty_cache.iterdir()) == []
 
 
 def test_no_network_says_what_to_do(remote: RemoteWeights, empty_cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"could not be downloaded .* put it into"):
-        weights.fetch(replace(remote, url="http://127.0.0.1:9/" + remote.filename))
+        fetch_weights(replace(remote, url="http://127.0.0.1:9/" + remote.filename))
 
 
 @pytest.mark.parametrize("place", ["cache", "torch/hub/checkpoints"])
@@ -208,12 +221,12 @@ def test_a_file_put_there_by_hand_is_found(
     folder = empty_cache.parent / place
     folder.mkdir(parents=True)
     (folder / remote.filename).write_bytes(torchvision_file.read_bytes())
-    found = weights.find_remote(remote)
+    found = find_remote(remote)
     assert found is not None and found.suffix == ".safetensors"
     (folder / remote.filename).write_bytes(b"something else")
     found.unlink()
     with pytest.raises(WeightsError, match=r"is not vgg19-small\.pth"):
-        weights.find_remote(remote)
+        find_remote(remote)
 
 
 # --- fitting -------------------------------------------------------------------------------------------------
@@ -227,13 +240,13 @@ def fitted() -> list[tuple[Weights, dict[str, np.ndarray]]]:
 
 def test_fit_gives_the_same_digest_again(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
     assert fitted[0][0].digest == fitted[1][0].digest
-    assert fitted[0][0].digest != weights.load("pca").digest
+    assert fitted[0][0].digest != load_weights("pca").digest
 
 
 def test_fitted_weights_survive_their_file(fitted: list[tuple[Weights, dict[str, np.ndarray]]], tmp_path: Path) -> None:
     made, packed = fitted[0]
-    weights.save_file(made, tmp_path / "mine.safetensors", packed)
-    again = weights.read(tmp_path / "mine.safetensors")
+    save_weights(made, tmp_path / "mine.safetensors", packed)
+    again = read_weights(tmp_path / "mine.safetensors")
     assert (again.digest, again.unit_mean_pooling) == (made.digest, "average")
 
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stimkit.network import weights, winograd
+from stimkit.network import winograd
+from stimkit.network.sources import (
+    load_weights,
+)
 from stimkit.network.vgg import VGG19
 
 CASES = [(1, 128, 128, 16, 16), (3, 128, 256, 17, 22), (2, 256, 128, 40, 13), (5, 128, 128, 4, 64)]
@@ -43,7 +46,7 @@ def test_a_row_is_the_same_in_any_company() -> None:
 
 
 def test_the_fast_network_agrees_with_the_direct_one_and_is_used_where_it_pays() -> None:
-    source = weights.load("pca")
+    source = load_weights("pca")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     layers = ["conv2_2", "conv3_4"]
     exact = VGG19(source, dtype=torch.float64).features(image.double(), layers)

@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 
 from stimkit.auditing.effects import effects
-from stimkit.auditing.findings import Finding, confounds, of_stimuli, outliers, ranked
+from stimkit.auditing.findings import Finding, ranked
 from stimkit.auditing.losses import inconsistent, losses_again
 from stimkit.auditing.remeasurement import Remeasurement
+from stimkit.auditing.rules import confounds, of_stimuli, outliers
 from stimkit.auditing.verification import verify
+from stimkit.columns import BASIC, CONFOUNDS
 from stimkit.errors import ImageError, RunFolderError, WeightsError
 from stimkit.files import storage_errors, write_atomically
-from stimkit.images.reading import Pixels, fit
-from stimkit.images.statistics import BASIC, CONFOUNDS, measure_files
+from stimkit.images.pixels import Pixels, resize
+from stimkit.images.statistics import measure_files
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import FoundInputs, Inputs
 from stimkit.planning.resolved import plan_of
@@ -125,8 +127,8 @@ def _statistics(
     made: Mapping[Path, Record], plan: Plan, inputs: Inputs, on_count: OnCount
 ) -> tuple[Rows, list[Finding]]:
     """Statistics of the stimuli by id, and those that are not what their records say."""
-    settings = [plan.by_id[record["stimulus_id"]].settings for record in made.values()]
-    measured = measure_files(list(made), _references(plan, list(made.values()), inputs), on_count, settings)
+    encodings = [plan.by_id[record["stimulus_id"]].settings.encoding for record in made.values()]
+    measured = measure_files(list(made), _references(plan, list(made.values()), inputs), on_count, encodings)
     rows = {record["stimulus_id"]: row for record, row in zip(made.values(), measured, strict=True)}
     wrong = [one for record in made.values() for one in _statistic_mismatch(record, rows[record["stimulus_id"]])]
     return rows, wrong
@@ -184,7 +186,7 @@ def _references(plan: Plan, records: Sequence[Record], inputs: Inputs) -> list[P
         key = (name, size, how)
         if name is not None and key not in known:
             try:
-                known[key] = fit(inputs.image("content", name), size, how)
+                known[key] = resize(inputs.image("content", name), size, how)
             except ImageError:  # the audit of the losses says so
                 known[key] = None
         return known.get(key)

@@ -9,11 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from stimkit.auditing.audit import Audit, explain
-from stimkit.auditing.findings import OUTLYING, Finding, confounds, outliers, ranked
+from stimkit.auditing.findings import Finding, ranked
+from stimkit.auditing.rules import OUTLYING, confounds, outliers
+from stimkit.columns import MEASURES, SSIM_CONTENT
+from stimkit.documents.messages import EVERY
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.images.reading import image_files
-from stimkit.images.statistics import MEASURES, SSIM_CONTENT, measure_files
-from stimkit.protocol.limits import EVERY, AuditLimits
+from stimkit.images.statistics import measure_files
+from stimkit.protocol.limits import AuditLimits
 from stimkit.protocol.patterns import matching, placeholders
 
 SIZE_AND_DIGEST = ("height_px", "width_px", "pixel_sha256")

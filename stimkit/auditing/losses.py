@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stimkit.auditing.findings import Finding
 from stimkit.auditing.remeasurement import Remeasurement
-from stimkit.images.png import decode_values, shown_image
+from stimkit.images.png import decode_values, to_network_image
 from stimkit.planning.cells import Cell
 from stimkit.records.record import Record
 from stimkit.stimuli.preparation import initial_image
@@ -43,7 +43,8 @@ def losses_again(
     done = 0
     for batch in _batches(cells):
         files = [
-            shown_image(decode_values(known[cell.id][1].read_bytes(), cell.filename), cell.settings) for cell in batch
+            to_network_image(decode_values(known[cell.id][1].read_bytes(), cell.filename), cell.settings.encoding)
+            for cell in batch
         ]
         starts = [initial_image(cell, again.inputs) for cell in batch]
         measured = zip(again.losses(batch, files), again.losses(batch, starts), strict=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.files import check_new, storage_errors, write_atomically
-from stimkit.images.png import Values, decode_values, shown, values_digest
+from stimkit.images.png import Values, decode_values, to_shown, values_digest
 from stimkit.images.statistics import similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import FoundInputs
@@ -24,10 +24,9 @@ from stimkit.records.selection import select
 from stimkit.records.tables import csv_bytes, table
 from stimkit.runfolder.store import RunStore
 from stimkit.stimuli.assembly import Assembly
-from stimkit.stimuli.stimulus import Stimulus, finish
+from stimkit.stimuli.stimulus import Stimulus
 from stimkit.synthesis.devices import check_precision, choose_device, determinism
 from stimkit.synthesis.environment import describe_environment
-from stimkit.synthesis.synthesis import synthesize_batch
 
 TIERS = ("identical_file", "identical_pixels", "pixels_within", "losses_within", "differs")
 """From most to least equal: the same bytes, the same pixels, pixels within tolerance, losses within tolerance."""
@@ -105,8 +104,8 @@ def regenerate(
         (target / "stimuli").mkdir(parents=True, exist_ok=True)
     with storage_errors(target), determinism(True):
         for batch, kind in _batches(wanted, records, plan.by_id, alone=alone):
-            assembled = assembly.batch(batch)
-            for cell, stimulus in zip(batch, finish(synthesize_batch(assembled), assembled), strict=True):
+            for made in assembly.make(batch):
+                cell, stimulus = made.cell, made.stimulus
                 record = records[cell.id]
                 if cell.id not in wanted or cell.attempt != record["attempt"]:
                     continue
@@ -194,7 +193,7 @@ def _compare(
         tier=next(tier for tier in TIERS if reached[tier]),
         max_difference=None if difference is None else int(difference.max()),
         changed_fraction=None if difference is None else float((difference > 0).mean()),
-        ssim=None if before is None else similarity(shown(before, settings), stimulus.shown),
+        ssim=None if before is None else similarity(to_shown(before, settings.encoding), stimulus.shown),
         loss_recorded=recorded,
         loss_again=stimulus.measured.total,
         batch=kind,

@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stimkit.images import reading as images
 from stimkit.images.light import Array
-from stimkit.images.reading import Pixels
-from stimkit.images.regions import region_maps, shrunk
-from stimkit.network.layers import LAYERS
+from stimkit.images.pixels import Pixels, resize, to_float
+from stimkit.images.regions import region_maps, weights_of_positions
+from stimkit.network.layers import LAYERS, Convention
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
 from stimkit.planning.inputs import Inputs
-from stimkit.protocol.settings import Convention, Settings
-from stimkit.stimuli.assembly import Networks
+from stimkit.protocol.settings import Settings
+from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import mask_of, plain, preparation_key, prepared
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.synthesis import Measured
@@ -117,7 +116,9 @@ class Remeasurement:
 
     def _regions(self, cell: Cell, layer: str) -> Array | None:
         """Weights of the positions of a layer in each region of a stimulus."""
-        return _shares(mask_of(cell, self.inputs)[None] if cell.mask else region_maps(cell.settings), layer)
+        return _shares(
+            mask_of(cell, self.inputs)[None] if cell.mask else region_maps(cell.settings.region_shape), layer
+        )
 
     @staticmethod
     def _summed(cell: Cell, content: dict[str, float], style: dict[str, float]) -> Measured:
@@ -186,11 +187,11 @@ class Remeasurement:
             sources: list[Input] = []
             features: list[Layered] = []
             matrices: list[Layered] = []
-            regions = region_maps(settings)
+            regions = region_maps(settings.region_shape)
             room = POOL_BYTES
             for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), POOL_IMAGES)).astype(int)):
                 one = every[index]
-                pixels = plain(images.fit(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings)
+                pixels = plain(resize(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings)
                 maps = self._features_of(pixels, settings, [*content, *style])
                 features.append({name: maps[name] for name in content})
                 matrices.append({name: grams(maps[name], _shares(regions, name)) for name in style})
@@ -217,11 +218,11 @@ class Remeasurement:
 
     def _style_target(self, cell: Cell, maps: Layered) -> Layered:
         """Gram matrices of a style image: of the stimulus's regions, of the whole image where there is a mask."""
-        regions = None if cell.mask else region_maps(cell.settings)
+        regions = None if cell.mask else region_maps(cell.settings.region_shape)
         return {name: grams(one, _shares(regions, name)) for name, one in maps.items()}
 
     def _features_of(self, pixels: Pixels, settings: Settings, layers: Sequence[str]) -> Layered:
-        maps = self._features(settings, images.to_float(pixels)[None], layers)
+        maps = self._features(settings, to_float(pixels)[None], layers)
         return {layer: features[0].clone() for layer, features in maps.items()}
 
     @torch.no_grad()
@@ -241,4 +242,4 @@ class Remeasurement:
 
 
 def _shares(maps: Array | None, layer: str) -> Array | None:
-    return None if maps is None else shrunk(maps, LAYERS[layer].stride)
+    return None if maps is None else weights_of_positions(maps, LAYERS[layer].stride)

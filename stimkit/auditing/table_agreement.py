@@ -10,7 +10,7 @@ import netCDF4
 import pandas as pd
 import xarray as xr
 
-from stimkit.records import migrations
+from stimkit.planning.resolved import LOCK
 from stimkit.records.tables import LATER_COLUMNS
 
 
@@ -41,7 +41,7 @@ def netcdf_agrees(data: bytes, expected: bytes) -> bool:
 
 def _attributes(table: xr.Dataset) -> dict[str, Any]:
     """Attributes of a manifest as they would be written today."""
-    lock = migrations.LOCK.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
+    lock = LOCK.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
     return {**table.attrs, "protocol_lock": lock, "manifest_schema": None}
 
 

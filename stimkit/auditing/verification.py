@@ -13,9 +13,10 @@ from typing import Any
 
 from stimkit.auditing.table_agreement import csv_agrees, netcdf_agrees
 from stimkit.errors import ImageError, RunFolderError, UsageError
+from stimkit.images.pixels import pixel_digest
 from stimkit.images.png import decode_values, values_digest
-from stimkit.images.reading import decode, pixel_digest
-from stimkit.network import weights
+from stimkit.images.reading import decode_image
+from stimkit.network.weights import read_weights
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.resolved import plan_of
 from stimkit.records import migrations
@@ -227,7 +228,11 @@ class _Check:
             if not path.is_file():
                 continue
             try:
-                found = weights.read(path).digest if name in networks else pixel_digest(decode(path.read_bytes(), name))
+                found = (
+                    read_weights(path).digest
+                    if name in networks
+                    else pixel_digest(decode_image(path.read_bytes(), name))
+                )
                 detail = "" if found == digest else "its digest is another one"
             except (OSError, UsageError) as error:
                 detail = str(error)
@@ -269,7 +274,7 @@ class _Check:
                 return csv_agrees(data, losses_csv(records))
             if name == "manifest.nc":
                 return netcdf_agrees(data, netcdf_bytes(dataset(self._store, records)))
-            decode(data, name)  # a sheet is a picture; whether it is that of the stimuli, a look tells
+            decode_image(data, name)  # a sheet is a picture; whether it is that of the stimuli, a look tells
         except (OSError, ImageError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
             return False
         return True

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from stimkit.cli.runs import AsJson, RunPath
+from stimkit.documents.messages import EVERY
 from stimkit.errors import UsageError
 from stimkit.files import check_writable
-from stimkit.protocol.limits import EVERY
 
 
 def audit(

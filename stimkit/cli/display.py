@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stimkit.auditing.verification import Verification
     from stimkit.experiment.trials.lists import TrialLists
     from stimkit.runfolder.store import RunState
-    from stimkit.running.runner import Event, OnEvent, RunSummary
+    from stimkit.running.events import Event, OnEvent, RunSummary
 
 SHOWN = 5  # findings of a kind
 MAX_RUNNING = 2  # batches whose state is shown

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from stimkit.errors import WeightsError
-from stimkit.network import weights as weights_module
+from stimkit.files import cache_folder
+from stimkit.network.sources import load_weights, locate_weights
 from stimkit.stimuli import single
 from stimkit.synthesis.devices import choose_device
 from stimkit.synthesis.environment import describe_environment, device_name
@@ -55,14 +56,14 @@ def _precisions(device: torch.device) -> list[str]:
 
 def _weights(name: str) -> str:
     try:
-        found = weights_module.load(name)
+        found = load_weights(name)
     except WeightsError as error:
         return f"{name}: {error}"
-    return f"{name}: {weights_module.locate(name)}, sha256 {found.digest[:12]}…, intact"
+    return f"{name}: {locate_weights(name)}, sha256 {found.digest[:12]}…, intact"
 
 
 def _cache() -> str:
-    folder = weights_module.cache_folder()
+    folder = cache_folder()
     nearest = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     state = (
         "writable"

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from stimkit import __version__
 from stimkit.cli import audit as cli_audit
 from stimkit.cli import experiments as cli_experiments
 from stimkit.cli import run as cli_run
@@ -20,7 +19,8 @@ from stimkit.cli.run import ProtocolPath
 from stimkit.cli.runs import AsJson
 from stimkit.cli.weights import weights_app
 from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
-from stimkit.json_text import json_text
+from stimkit.files import json_text
+from stimkit.version import __version__
 
 app = typer.Typer(
     name="stimkit",

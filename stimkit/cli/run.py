@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from stimkit.planning.cells import Plan
-    from stimkit.running.runner import Event, OnEvent, RunSummary
+    from stimkit.running.events import Event, OnEvent, RunSummary
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
 

@@ -10,7 +10,8 @@ import typer
 
 from stimkit.errors import UsageError, WeightsError
 from stimkit.images.reading import image_files
-from stimkit.network import weights as library
+from stimkit.network.sources import IMAGENET, fetch_weights, find_remote, load_weights, locate_weights
+from stimkit.network.weights import save_weights
 
 weights_app = typer.Typer(
     help="List, fetch, import, fit and inspect network weights.", no_args_is_help=True, rich_markup_mode=None
@@ -23,11 +24,11 @@ Out = Annotated[Path, typer.Option(help="File to write (.safetensors).", show_de
 @weights_app.command("list")
 def list_weights() -> None:
     """List the weights that have names, and whether they are on this machine."""
-    found = library.find_remote(library.IMAGENET)
-    size = library.IMAGENET.size / 1e6
+    found = find_remote(IMAGENET)
+    size = IMAGENET.size / 1e6
     where = str(found) if found else f"not here; `stimkit weights fetch imagenet` downloads it once ({size:.0f} MB)"
-    typer.echo(f"pca       embedded; {library.load('pca').description}")
-    typer.echo(f"imagenet  {where}; {library.IMAGENET.description}")
+    typer.echo(f"pca       embedded; {load_weights('pca').description}")
+    typer.echo(f"imagenet  {where}; {IMAGENET.description}")
 
 
 @weights_app.command()
@@ -35,9 +36,9 @@ def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="imagenet")],
 ) -> None:
     """Download weights once into the user's cache, with progress and digest check."""
-    if name != library.IMAGENET.name:
+    if name != IMAGENET.name:
         raise UsageError(f'"{name}" cannot be fetched; only imagenet can (pca is embedded)')
-    path = library.fetch(library.IMAGENET, progress=DownloadBar())
+    path = fetch_weights(IMAGENET, progress=DownloadBar())
     typer.echo(f"{name} is at {path}")
 
 
@@ -50,8 +51,8 @@ def import_weights(
     """Convert a VGG19 state dict (torchvision's or Gatys' names) to safetensors."""
     if preprocessing not in ("auto", "torchvision", "caffe"):
         raise UsageError(f'preprocessing must be auto, torchvision or caffe (got "{preprocessing}")')
-    weights = library.load(str(source), preprocessing=preprocessing)
-    library.save_file(weights, _new_file(out))
+    weights = load_weights(str(source), preprocessing=preprocessing)
+    save_weights(weights, _new_file(out))
     typer.echo(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
 
 
@@ -82,10 +83,10 @@ def _image_names(folder: Path) -> list[str]:
 @weights_app.command()
 def inspect(source: Source, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what weights are: origin, preprocessing, digest, shapes."""
-    weights = library.load(source)
+    weights = load_weights(source)
     facts: dict[str, Any] = {
         "name": weights.name,
-        "file": str(library.locate(source)),
+        "file": str(locate_weights(source)),
         "description": weights.description,
         "preprocessing": weights.preprocessing,
         "unit_mean_pooling": weights.unit_mean_pooling,

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from stimkit.documents.lines import line_map, nearest_line
+from stimkit.documents.messages import BrokenRule, dotted, syntax_problem, translate
 from stimkit.errors import Problem, ProtocolError
-from stimkit.protocol.rules import Finding, dotted, syntax_problem, translate
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,7 +36,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
 
 
 def validated(
-    model: type[Model], document: Mapping[str, Any], text: str, name: str, found: Iterable[Finding] = ()
+    model: type[Model], document: Mapping[str, Any], text: str, name: str, found: Iterable[BrokenRule] = ()
 ) -> Model:
     """Validate a document, which stands in `text`, against a model.
 

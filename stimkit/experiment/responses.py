@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stimkit import __version__
-from stimkit.columns import COLUMNS
+from stimkit.columns import BASIC, COLUMNS
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.response_files import ID_COLUMN, read_all
 from stimkit.files import whole_folder, write_atomically
-from stimkit.images.statistics import BASIC
 from stimkit.records.tables import attribute_names, csv_bytes, factor_names, netcdf_bytes, table
 from stimkit.runfolder.store import RunStore
+from stimkit.version import __version__
 
 JOINED = (
     "role", "control_of", "status", "alpha_beta_ratio", "loss_content_file", "loss_style_file", "loss_total_file",

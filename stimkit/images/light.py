@@ -11,13 +11,13 @@ Array = NDArray[np.float64]
 LUMINANCE_WEIGHTS = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
 
 
-def decode(encoded: NDArray[Any]) -> Array:
+def to_linear(encoded: NDArray[Any]) -> Array:
     """Linear light, 0 to 1, of sRGB-encoded values; what lies outside of 0 to 1 is clipped."""
     values = np.clip(np.asarray(encoded, np.float64), 0, 1)
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def encode(linear: NDArray[Any]) -> Array:
+def to_srgb(linear: NDArray[Any]) -> Array:
     """sRGB encoding, 0 to 1, of values in linear light; what lies outside of 0 to 1 is clipped."""
     values = np.clip(np.asarray(linear, np.float64), 0, 1)
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)

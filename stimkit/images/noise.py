@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stimkit.images.reading import FloatImage
+from stimkit.images.pixels import FloatImage
 
 
 def white_noise(seed: int, height: int, width: int, contrast: float = 1.0) -> FloatImage:
@@ -31,3 +31,16 @@ def sloped_noise(seed: int, height: int, width: int, contrast: float, slope: flo
     sloped = np.fft.irfft2(np.fft.rfft2(noise) * frequency**-slope, s=(height, width))
     sloped *= (noise.std((1, 2)) / sloped.std((1, 2)))[:, None, None]
     return (0.5 + np.round(sloped * 2.0**20) * 2.0**-20).astype(np.float32)
+
+
+def phase_scrambled(image: FloatImage, seed: int) -> FloatImage:
+    """The amplitude spectrum of an image (3, height, width) with random phases, the same added to all channels.
+
+    Phases are those of white noise of the seed, so that the result is real; their sum with the image's own keeps how
+    the channels go together. Means are kept. Values may leave 0 to 1, and are clipped in the file.
+    """
+    noise = white_noise(seed, *image.shape[1:])[0].astype(np.float64)
+    spectrum = np.fft.fft2(noise)
+    turned = np.where(np.abs(spectrum) > 0, spectrum / np.maximum(np.abs(spectrum), 1e-300), 1.0)
+    turned[0, 0] = 1.0
+    return np.fft.ifft2(np.fft.fft2(image.astype(np.float64)) * turned).real.astype(np.float32)

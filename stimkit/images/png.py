@@ -11,8 +11,9 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import png
@@ -21,53 +22,73 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError
-from stimkit.images import light as photometry
-from stimkit.images.reading import MAX_PIXELS, FloatImage, Pixels, decode, encode_png, pixel_digest, quantize, to_float
-from stimkit.protocol.settings import Settings
+from stimkit.images.light import to_linear, to_srgb
+from stimkit.images.pixels import MAX_PIXELS, FloatImage, Pixels, pixel_digest, quantize, to_float
+from stimkit.images.reading import decode_image
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width, 3), as the file holds them
 Shown = Pixels | NDArray[np.float64]  # (height, width, 3), sRGB encoded: 8 bits, or 0 to 1
 
 
-def values_of(image: FloatImage, settings: Settings, seed: int) -> Values:
+@dataclass(frozen=True)
+class Encoding:
+    """How a file holds an image, and for which display."""
+
+    transfer: Literal["srgb", "gamma", "linear"] = "srgb"
+    """Transfer function of the display."""
+    gamma: float = 2.2
+    """Exponent of a display with transfer gamma."""
+    bits: int = 8
+    rounding: Literal["nearest", "dither"] = "nearest"
+
+    @property
+    def exponent(self) -> float:
+        """The exponent with which a display that is not sRGB turns values into light."""
+        return 1.0 if self.transfer == "linear" else self.gamma
+
+
+def to_file_values(image: FloatImage, encoding: Encoding, seed: int) -> Values:
     """The values of a file from an sRGB-encoded image (3, height, width); `seed` is that of the dither."""
-    if settings.transfer == "srgb" and settings.bits == 8 and settings.rounding == "nearest":
+    if encoding.transfer == "srgb" and encoding.bits == 8 and encoding.rounding == "nearest":
         return quantize(image)
     encoded = np.clip(image, 0, 1).astype(np.float64)
-    if settings.transfer != "srgb":
-        encoded = photometry.decode(encoded) ** (1 / _gamma(settings))
-    steps = 2**settings.bits - 1
-    rounded = np.floor(encoded * steps + _offsets(image.shape, settings, seed)).transpose(1, 2, 0)
-    return np.asarray(rounded, np.uint8) if settings.bits == 8 else np.asarray(rounded, np.uint16)
+    if encoding.transfer != "srgb":
+        encoded = to_linear(encoded) ** (1 / encoding.exponent)
+    steps = 2**encoding.bits - 1
+    rounded = np.floor(encoded * steps + _offsets(image.shape, encoding, seed)).transpose(1, 2, 0)
+    return np.asarray(rounded, np.uint8) if encoding.bits == 8 else np.asarray(rounded, np.uint16)
 
 
-def _offsets(shape: tuple[int, ...], settings: Settings, seed: int) -> Any:
+def _offsets(shape: tuple[int, ...], encoding: Encoding, seed: int) -> Any:
     """0.5 rounds to the nearest; a random offset rounds up or down so that the mean is the value before rounding."""
-    if settings.rounding == "nearest":
+    if encoding.rounding == "nearest":
         return 0.5
     words = np.random.Philox(key=seed + 1).random_raw(int(np.prod(shape))) >> np.uint64(40)
     return words.astype(np.float64).reshape(shape) * 2.0**-24
 
 
-def _gamma(settings: Settings) -> float:
-    return 1.0 if settings.transfer == "linear" else settings.gamma
+def encode_png(pixels: Pixels, text: Mapping[str, str] = {}) -> bytes:
+    """Encode 8-bit RGB pixels as PNG, marked as sRGB, with text chunks."""
+    return _encode_8(pixels, (b"sRGB", b"\x00"), text)
 
 
-def encode_values(values: Values, settings: Settings, text: Mapping[str, str]) -> bytes:
+def _encode_8(values: NDArray[np.uint8], marked: tuple[bytes, bytes], text: Mapping[str, str]) -> bytes:
+    info = PngInfo()
+    info.add(*marked)
+    for key, value in text.items():
+        info.add_text(key, value)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(values)).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def encode_values(values: Values, encoding: Encoding, text: Mapping[str, str]) -> bytes:
     """Encode the values of a file as PNG that says which transfer function they are for, with text chunks."""
-    if values.dtype == np.uint8 and settings.transfer == "srgb":
-        return encode_png(values.astype(np.uint8), text)
     marked = (b"sRGB", b"\x00")
-    if settings.transfer != "srgb":
-        marked = (b"gAMA", struct.pack(">I", round(100_000 / _gamma(settings))))
+    if encoding.transfer != "srgb":
+        marked = (b"gAMA", struct.pack(">I", round(100_000 / encoding.exponent)))
     if values.dtype == np.uint8:
-        info = PngInfo()
-        info.add(*marked)
-        for key, value in text.items():
-            info.add_text(key, value)
-        buffer = io.BytesIO()
-        Image.fromarray(values).save(buffer, format="PNG", pnginfo=info)
-        return buffer.getvalue()
+        return _encode_8(values.astype(np.uint8), marked, text)
     return _encode_16(
         values, [marked, *((b"tEXt", f"{key}\0{value}".encode("latin-1")) for key, value in text.items())]
     )
@@ -90,7 +111,7 @@ def decode_values(data: bytes, name: str) -> Values:
     """
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26]) if len(data) > 26 else (0, 0, 0, 0)
     if not data.startswith(b"\x89PNG") or (depth, colour) != (16, 2):
-        return decode(data, name, to_srgb=False)
+        return decode_image(data, name, to_srgb=False)
     if width * height > MAX_PIXELS:
         raise ImageError(f'image "{name}" has {width} × {height} pixels; at most {MAX_PIXELS:,} are accepted')
     try:
@@ -109,28 +130,27 @@ def values_digest(values: Values) -> str:
     return digest.hexdigest()
 
 
-def shown(values: Values, settings: Settings) -> Shown:
+def to_shown(values: Values, encoding: Encoding) -> Shown:
     """What an observer sees of the values of a file."""
-    if values.dtype == np.uint8 and settings.transfer == "srgb":
+    if values.dtype == np.uint8 and encoding.transfer == "srgb":
         return values.astype(np.uint8)
     encoded = values / np.float64(np.iinfo(values.dtype).max)
-    if settings.transfer != "srgb":
-        encoded = photometry.encode(encoded ** _gamma(settings))
+    if encoding.transfer != "srgb":
+        encoded = to_srgb(encoded**encoding.exponent)
     return np.asarray(encoded)
 
 
-def shown_image(values: Values, settings: Settings) -> FloatImage:
+def to_network_image(values: Values, encoding: Encoding) -> FloatImage:
     """What an observer sees, as the network takes it: (3, height, width) float32, sRGB encoded."""
-    seen = shown(values, settings)
+    seen = to_shown(values, encoding)
     if seen.dtype == np.uint8:
         return to_float(seen.astype(np.uint8))
     return np.ascontiguousarray(seen.transpose(2, 0, 1), dtype=np.float32)
 
 
-def picture(path: Path, record: Mapping[str, Any]) -> Image.Image:
-    """What an observer sees of the stimulus of a record, in 8 bits, for contact sheets and reports.
+def read_picture(path: Path, encoding: Encoding) -> Image.Image:
+    """Read what an observer sees of a stimulus file, in 8 bits, for contact sheets and reports.
 
     Raises `OSError` or `ImageError` where the file cannot be read.
     """
-    settings = Settings(transfer=record["transfer"], gamma=record["gamma"])
-    return Image.fromarray(quantize(shown_image(decode_values(path.read_bytes(), path.name), settings)))
+    return Image.fromarray(quantize(to_network_image(decode_values(path.read_bytes(), path.name), encoding)))

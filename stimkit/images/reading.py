@@ -11,22 +11,17 @@ import hashlib
 import importlib
 import io
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError, did_you_mean
-from stimkit.images import light as photometry
+from stimkit.images.light import to_srgb
+from stimkit.images.pixels import MAX_PIXELS, Pixels, pixel_digest
 
-Pixels = NDArray[np.uint8]  # (height, width, 3)
-FloatImage = NDArray[np.float32]  # (3, height, width)
-
-MAX_PIXELS = 64_000_000
 SRGB_GAMMA = 0.05  # relative difference of an exponent from 1 / 2.2 below which it means sRGB
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _HEIF = {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"}
@@ -65,7 +60,7 @@ def read_source(spec: str, root: Path) -> SourceImage:
         raise ImageError(f'image "{spec}" was not found at {path}') from None
     except OSError as error:
         raise ImageError(f'image "{spec}" cannot be read: {error.strerror or error}') from error
-    pixels = decode(data, spec)
+    pixels = decode_image(data, spec)
     return SourceImage(spec, pixels, pixel_digest(pixels), hashlib.sha256(data).hexdigest())
 
 
@@ -83,7 +78,7 @@ def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def decode(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
+def decode_image(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
     """Decode an image file to 8-bit RGB pixels; `name` is used in messages.
 
     With `to_srgb`, colours are converted as the file says by an ICC profile, or a PNG by the exponent in its gAMA.
@@ -139,7 +134,7 @@ def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixel
 def _from_gamma(exponent: float) -> NDArray[np.uint8]:
     """The sRGB encoding of every 8-bit value that is light to the power of `exponent` (PNG specification, gAMA)."""
     light = (np.arange(256) / 255) ** (1 / exponent)
-    return np.round(255 * photometry.encode(light)).astype(np.uint8)
+    return np.round(255 * to_srgb(light)).astype(np.uint8)
 
 
 def _to_srgb(image: Image.Image, profile: bytes, name: str, *, is_grey: bool, is_file: bool) -> Image.Image:
@@ -177,45 +172,3 @@ def _inside(spec: str, root: Path) -> Path:
     if not path.is_relative_to(root.resolve()):
         raise ImageError(f'image "{spec}" lies outside the image root {root.resolve()}; change images.root or move it')
     return path
-
-
-def pixel_digest(pixels: Pixels) -> str:
-    """sha256 of the shape and the 8-bit RGB values: the same for any lossless file of the image."""
-    digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]}x3;".encode())
-    digest.update(np.ascontiguousarray(pixels).tobytes())
-    return digest.hexdigest()
-
-
-def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
-    """Bring 8-bit RGB pixels to (height, width): cut the middle to shape (`crop`) or distort (`stretch`)."""
-    height, width = size
-    image = Image.fromarray(pixels)
-    if how == "stretch":
-        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
-    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
-
-
-def to_float(pixels: Pixels) -> FloatImage:
-    """(height, width, 3) 8-bit to (3, height, width) float32 in 0 to 1."""
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
-
-
-def quantize(image: FloatImage) -> Pixels:
-    """Clip a float image to 0 … 1 and round it to 8 bits."""
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-
-
-def clipped_fractions(image: FloatImage) -> tuple[float, float]:
-    """Fraction of channel values below 0 and above 1, which `quantize` clips."""
-    return float((image < 0).mean()), float((image > 1).mean())
-
-
-def encode_png(pixels: Pixels, text: Mapping[str, str] = {}) -> bytes:
-    """Encode 8-bit RGB pixels as PNG, marked as sRGB, with text chunks."""
-    info = PngInfo()
-    info.add(b"sRGB", b"\x00")
-    for key, value in text.items():
-        info.add_text(key, value)
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()

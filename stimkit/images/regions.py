@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from stimkit.images.light import Array
-from stimkit.protocol.settings import Settings
 
 FOVEA = 0.1  # radius of the central region, of half of the shorter side
 SMALLEST = 2.0  # pixels: radial width of the smallest window, for which the central region grows
 
 
-def region_maps(settings: Settings) -> Array | None:
+@dataclass(frozen=True)
+class RegionShape:
+    """Regions of an image of a size (height, width)."""
+
+    kind: Literal["whole", "grid", "polar"]
+    size: tuple[int, int]
+    count: int
+    """n of the n × n rectangles of a grid."""
+    scaling: float
+    """Radial width of a polar window / its eccentricity."""
+
+
+def region_maps(shape: RegionShape) -> Array | None:
     """Weights of the pixels in each region, (regions, height, width), of sum 1 over regions; None for one region.
 
-    grid: n × n rectangles. polar: windows about the middle of the image, whose radial width is `region_scaling` times
+    grid: n × n rectangles. polar: windows about the middle of the image, whose radial width is `scaling` times
     their eccentricity, as wide as long, with raised-cosine flanks on a logarithmic scale (Freeman & Simoncelli 2011,
     Metamers of the ventral stream); one disc in the middle.
     """
-    if settings.regions == "whole":
+    if shape.kind == "whole":
         return None
-    if settings.regions == "grid":
-        return _grid(settings.size, settings.region_count)
-    return _polar(settings.size, settings.region_scaling)
+    if shape.kind == "grid":
+        return _grid(shape.size, shape.count)
+    return _polar(shape.size, shape.scaling)
 
 
-def count_regions(settings: Settings) -> int:
-    """How many regions there are at most, without making their maps."""
-    if settings.regions == "whole":
+def count_regions(shape: RegionShape) -> int:
+    """Count the regions that there are at most, without making their maps."""
+    if shape.kind == "whole":
         return 1
-    if settings.regions == "grid":
-        return settings.region_count**2
-    fovea, step, around = _spacing(settings.size, settings.region_scaling)
-    return 1 + around * int(np.ceil(np.log(np.hypot(*settings.size) / 2 / fovea) / step))
+    if shape.kind == "grid":
+        return shape.count**2
+    fovea, step, around = _spacing(shape.size, shape.scaling)
+    return 1 + around * int(np.ceil(np.log(np.hypot(*shape.size) / 2 / fovea) / step))
 
 
 def _spacing(size: tuple[int, int], scaling: float) -> tuple[float, float, int]:
@@ -67,7 +80,7 @@ def _window(distance: Array) -> Array:
     return np.where(np.abs(distance) < 1, (1 + np.cos(np.pi * np.clip(distance, -1, 1))) / 2, 0.0)
 
 
-def shrunk(maps: Array, stride: int) -> Array:
+def weights_of_positions(maps: Array, stride: int) -> Array:
     """Weights at the positions of a layer's feature map: means over the pixels of each, of sum 1 in every region.
 
     (regions, height, width) to (regions, height // stride, width // stride).

@@ -6,69 +6,29 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stimkit.columns import MEASURES, SSIM_CONTENT
 from stimkit.errors import ImageError
-from stimkit.images.light import LUMINANCE_WEIGHTS, decode
-from stimkit.images.png import Shown, decode_values, shown, values_digest
-from stimkit.images.reading import Pixels, pixel_digest
-from stimkit.images.reading import decode as decode_image
-from stimkit.protocol.settings import Settings
+from stimkit.images.light import LUMINANCE_WEIGHTS, to_linear
+from stimkit.images.pixels import Pixels, pixel_digest
+from stimkit.images.png import Encoding, Shown, decode_values, to_shown, values_digest
+from stimkit.images.reading import decode_image
 
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of encoded values
 EDGE_SCALE = 2.0  # pixels: standard deviation of the Gaussian of the edge detector
 MIN_SIDE = 8  # pixels; below this a spectrum and a similarity say nothing
 
 
-class Column(NamedTuple):
-    """One column of a table."""
-
-    name: str
-    units: str
-    long_name: str
+LINEAR = to_linear(np.arange(256) / 255.0)  # light of every 8-bit value
 
 
-MEASURES = (
-    Column("mean_luminance", "1", "mean relative luminance (linear light, sRGB, 0 to 1)"),
-    Column("rms_contrast", "1", "standard deviation of luminance / mean luminance"),
-    Column("michelson", "1", "(brightest - darkest) / (brightest + darkest) luminance"),
-    Column("mean_r", "1", "mean of the red channel (sRGB encoding, 0 to 1)"),
-    Column("mean_g", "1", "mean of the green channel (sRGB encoding, 0 to 1)"),
-    Column("mean_b", "1", "mean of the blue channel (sRGB encoding, 0 to 1)"),
-    Column("colourfulness", "1", "colourfulness (Hasler & Suesstrunk 2003, 8-bit values)"),
-    Column("spectral_slope", "1", "slope of log amplitude over log spatial frequency of luminance"),
-    Column("edge_density", "1", "fraction of pixels on an edge (Canny 1986, sigma 2 pixels)"),
-    Column("saturated_frac", "1", "fraction of channel values that are 0 or 255"),
-    Column("entropy", "bit", "entropy of the histogram of 8-bit luma"),
-)
-BASIC = ("mean_luminance", "rms_contrast", "mean_r", "mean_g", "mean_b")
-"""Those that every record holds."""
-SSIM_CONTENT = Column(
-    "ssim_content", "1", "structural similarity to the content image (Wang et al. 2004), mean over channels"
-)
-OUTCOMES = (
-    Column("log_loss_content", "1", "log10 of the content loss of the file"),
-    Column("log_loss_style", "1", "log10 of the style loss of the file"),
-    Column("log_loss_total", "1", "log10 of the total loss of the file"),
-    Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
-    Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
-    Column("evaluations", "1", "evaluations of loss and gradient"),
-    Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
-)
-"""What else of a stimulus may follow a factor."""
-CONFOUNDS = tuple(column.name for column in (*MEASURES, SSIM_CONTENT, *OUTCOMES))
-"""Variables that an audit explains by the factors of the design."""
-
-
-LINEAR = decode(np.arange(256) / 255.0)  # light of every 8-bit value
-
-
-def luminance(image: Shown) -> NDArray[np.float64]:
+def luminance_of_pixels(image: Shown) -> NDArray[np.float64]:
     """Relative luminance, 0 to 1 in linear light, of an sRGB-encoded image: (height, width, 3) to (height, width)."""
-    linear = LINEAR[image] if image.dtype == np.uint8 else decode(image)
+    linear = LINEAR[image] if image.dtype == np.uint8 else to_linear(image)
     return np.asarray(linear @ LUMINANCE_WEIGHTS)
 
 
@@ -79,7 +39,7 @@ def _in_steps(image: Shown) -> NDArray[np.float64]:
 
 def basic_measures(image: Shown) -> dict[str, float]:
     """Luminance and colour of an sRGB-encoded image (height, width, 3), as every record holds them."""
-    light = luminance(image)
+    light = luminance_of_pixels(image)
     mean = float(light.mean())
     red, green, blue = (_in_steps(image).reshape(-1, 3).mean(0) / 255.0).tolist()
     return {
@@ -96,7 +56,7 @@ def image_measures(image: Shown) -> dict[str, float]:
 
     The image has 8 bits, or values from 0 to 1.
     """
-    light, steps = luminance(image), _in_steps(image)
+    light, steps = luminance_of_pixels(image), _in_steps(image)
     luma = steps @ LUMA_WEIGHTS
     found = basic_measures(image) | {
         "michelson": _michelson(light),
@@ -179,24 +139,24 @@ def measure_files(
     paths: Sequence[Path],
     references: Sequence[Pixels | None],
     on_count: Callable[[int, int], None],
-    settings: Sequence[Settings | None] | None = None,
+    encodings: Sequence[Encoding | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Size, digest and statistics of image files, and similarity to a reference of the same size where there is one.
 
-    All cores decode. The row of a file that is missing or damaged has a `problem` instead. Stimuli have settings, which
-    say what their files are for; other images are sRGB.
+    All cores decode. The row of a file that is missing or damaged has a `problem` instead. Stimuli have encodings,
+    which say what their files are for; other images are sRGB.
     """
     found = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(_measure_file, paths, references, settings or [None] * len(paths)):
+        for row in pool.map(_measure_file, paths, references, encodings or [None] * len(paths)):
             found.append(row)
             on_count(len(found), len(paths))
     return found
 
 
-def _measure_file(path: Path, reference: Pixels | None, settings: Settings | None) -> dict[str, Any]:
+def _measure_file(path: Path, reference: Pixels | None, encoding: Encoding | None) -> dict[str, Any]:
     try:
-        image, digest = _read(path, settings)
+        image, digest = _read(path, encoding)
     except ImageError as error:
         return {"problem": str(error)}
     height, width = image.shape[:2]
@@ -210,14 +170,14 @@ def _measure_file(path: Path, reference: Pixels | None, settings: Settings | Non
     }
 
 
-def _read(path: Path, settings: Settings | None) -> tuple[Shown, str]:
+def _read(path: Path, encoding: Encoding | None) -> tuple[Shown, str]:
     """An image as it is seen, and the digest of its values."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
-    if settings is None:
+    if encoding is None:
         pixels = decode_image(data, path.name)
         return pixels, pixel_digest(pixels)
     values = decode_values(data, path.name)
-    return shown(values, settings), values_digest(values)
+    return to_shown(values, encoding), values_digest(values)

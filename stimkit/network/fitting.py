@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stimkit.images.reading import SKIMAGE_SAMPLES, fit, read_source, to_float
+from stimkit.images.pixels import resize, to_float
+from stimkit.images.reading import SKIMAGE_SAMPLES, read_source
 from stimkit.network.layers import LAYERS, Layer
 from stimkit.network.vgg import calibration_images, standardize
-from stimkit.network.weights import Weights, expand, save_file, tensor_digest
+from stimkit.network.weights import Weights, expand_sign_pairs, save_weights, tensor_digest
 
 DEFAULT_IMAGES = tuple(f"skimage:{name}" for name in SKIMAGE_SAMPLES if name not in ("horse", "page", "text"))
 PATCHES = 20_000
@@ -50,7 +51,7 @@ class _Filters:
 
 def read_images(specs: Sequence[str], root: Path) -> Tensor:
     """Read images for fitting: (images, 3, 192, 192), cut to squares."""
-    pixels = [fit(read_source(spec, root).pixels, (SIZE, SIZE), "crop") for spec in specs]
+    pixels = [resize(read_source(spec, root).pixels, (SIZE, SIZE), "crop") for spec in specs]
     return torch.from_numpy(np.stack([to_float(one) for one in pixels]))
 
 
@@ -81,7 +82,7 @@ def fit_weights(
         packed |= {f"{layer.name}.{part}": tensor.numpy() for part, tensor in parts.items()}
         if progress:
             progress(layer.name)
-    tensors = expand(packed)
+    tensors = expand_sign_pairs(packed)
     description = "principal components of photographs, fitted without training; not an object recognizer"
     return Weights(name, tensors, "torchvision", tensor_digest(tensors), "average", description), packed
 
@@ -89,7 +90,7 @@ def fit_weights(
 def fit_to_file(specs: Sequence[str], root: Path, out: Path, progress: Callable[[str], None] | None = None) -> Weights:
     """Fit weights to named images and write them as safetensors, float16, about 20 MB."""
     weights, packed = fit_weights(read_images(specs, root), out.stem, progress)
-    save_file(weights, out, packed)
+    save_weights(weights, out, packed)
     return weights
 
 

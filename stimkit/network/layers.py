@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from stimkit.errors import did_you_mean
 
@@ -68,3 +69,18 @@ def deepest(names: Iterable[str]) -> Layer:
 def up_to(name: str) -> tuple[Layer, ...]:
     """Return the layers from conv1_1 to the named one, in order."""
     return tuple(layer for layer in LAYERS.values() if layer.position <= LAYERS[name].position)
+
+
+Convention = Literal["paper", "mean"]
+
+
+Precision = Literal["float32", "tf32", "bfloat16", "float64"]
+
+
+Pooling = Literal["average", "max"]
+
+
+Preprocessing = Literal["torchvision", "caffe"]
+
+
+TRANSFORMED_CHANNELS = 128  # from which a CPU keeps kernels in Winograd's form: 36 values for both directions

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from stimkit.images.regions import Box
-from stimkit.protocol.settings import Convention
+from stimkit.network.layers import Convention
 
 
 class _Gram(torch.autograd.Function):

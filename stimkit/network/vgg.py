@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stimkit.errors import StimkitError
-from stimkit.images.reading import fit, read_source, to_float
+from stimkit.images.pixels import resize, to_float
+from stimkit.images.reading import read_source
 from stimkit.network import winograd
 from stimkit.network.layers import CONVOLUTIONS, deepest, up_to
 from stimkit.network.weights import Weights
@@ -165,5 +166,5 @@ def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str) -> Map
 def calibration_images() -> Tensor:
     """The photographs (from scikit-image) over which mean activations are taken, (images, 3, 128, 128)."""
     size = (CALIBRATION_SIZE, CALIBRATION_SIZE)
-    pixels = [fit(read_source(f"skimage:{name}", Path()).pixels, size, "crop") for name in CALIBRATION_IMAGES]
+    pixels = [resize(read_source(f"skimage:{name}", Path()).pixels, size, "crop") for name in CALIBRATION_IMAGES]
     return torch.from_numpy(np.stack([to_float(one) for one in pixels]))

@@ -8,24 +8,20 @@ to read a `.pth` file.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from stimkit.errors import WeightsError, did_you_mean
+from stimkit.errors import WeightsError
 from stimkit.files import storage_errors, write_atomically
-from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.layers import CONVOLUTIONS, Preprocessing
 
-Preprocessing = Literal["torchvision", "caffe"]
 Tensors = dict[str, NDArray[np.float32]]
 SUFFIXES = (".safetensors", ".pth", ".pt")
 FORMAT = "1"
@@ -45,137 +41,7 @@ class Weights:
     description: str = ""
 
 
-@dataclass(frozen=True)
-class RemoteWeights:
-    """A file of weights on the web, with the digest that it must have."""
-
-    name: str
-    url: str
-    sha256: str
-    size: int
-    preprocessing: Preprocessing
-    description: str
-
-    @property
-    def filename(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
-
-IMAGENET = RemoteWeights(
-    name="imagenet",
-    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-    sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
-    size=574_673_361,
-    preprocessing="torchvision",
-    description="torchvision VGG19_Weights.IMAGENET1K_V1, trained on ImageNet-1k object recognition",
-)
-EMBEDDED = Path(__file__).parent / "pca.safetensors"
-
-
-def cache_folder() -> Path:
-    """Folder of downloaded weights: `STIMKIT_CACHE`, or the user's cache folder."""
-    override = os.environ.get("STIMKIT_CACHE")
-    return Path(override) if override else user_cache_path("stimkit")
-
-
-def known_names() -> tuple[str, ...]:
-    return ("pca", IMAGENET.name)
-
-
-def load(spec: str, *, base: Path = Path(), preprocessing: str = "auto") -> Weights:
-    """Load weights by name (`pca`, `imagenet`) or from a file relative to `base`.
-
-    `preprocessing` overrides what the file says. Raises `WeightsError` where the file is missing,
-    damaged, of other names or shapes, or where `imagenet` has not been fetched.
-    """
-    path, name = locate(spec, base), spec if spec in known_names() else Path(spec).stem
-    status = path.stat()
-    weights = _read_cached(path, status.st_mtime_ns, status.st_size, name)
-    if preprocessing in ("torchvision", "caffe"):
-        return replace(weights, preprocessing=preprocessing)  # type: ignore[arg-type]
-    return weights
-
-
-def locate(spec: str, base: Path = Path()) -> Path:
-    """Return the file that `spec` stands for. Raises `WeightsError` where there is none."""
-    if spec == "pca":
-        return EMBEDDED
-    if spec == IMAGENET.name:
-        found = find_remote(IMAGENET)
-        if found is None:
-            raise WeightsError(
-                f"the imagenet weights are not on this machine; `stimkit weights fetch imagenet` downloads them once"
-                f" ({IMAGENET.size / 1e6:.0f} MB), or put {IMAGENET.filename} into {cache_folder()}"
-            )
-        return found
-    path = base / spec
-    if not path.is_file():
-        raise WeightsError(f'weights "{spec}": no file {path.resolve()}{did_you_mean(spec, known_names())}')
-    return path
-
-
-def find_remote(remote: RemoteWeights) -> Path | None:
-    """Find downloaded weights: converted in the cache, or the original file there or in torch's hub cache."""
-    torch_home = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
-    converted = cache_folder() / f"{remote.name}-{remote.sha256[:8]}.safetensors"
-    if converted.is_file():
-        return converted
-    for folder in (cache_folder(), torch_home / "hub" / "checkpoints"):
-        original = folder / remote.filename
-        if original.is_file():
-            return _convert(remote, original, converted)
-    return None
-
-
-def fetch(remote: RemoteWeights, progress: Any = False) -> Path:
-    """Download weights once into the cache, check their digest, and keep the convolutions as safetensors.
-
-    `progress` is what `pooch.HTTPDownloader` takes. Raises `WeightsError` where the download fails or
-    the digest is wrong; nothing is kept then.
-    """
-    import pooch
-
-    found = find_remote(remote)
-    if found is not None:
-        return found
-    folder = cache_folder()
-    try:
-        original = pooch.retrieve(
-            remote.url,
-            known_hash=f"sha256:{remote.sha256}",
-            fname=remote.filename,
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=60),
-        )
-    except ValueError as error:
-        raise WeightsError(f"{remote.url} was damaged on its way or has changed: {error}") from error
-    except OSError as error:  # requests' errors are OSErrors, too
-        raise WeightsError(
-            f"{remote.url} could not be downloaded ({error}); on another machine, download it and put it into {folder}"
-        ) from error
-    converted = _convert(remote, Path(original), folder / f"{remote.name}-{remote.sha256[:8]}.safetensors")
-    Path(original).unlink()
-    return converted
-
-
-def _convert(remote: RemoteWeights, original: Path, converted: Path) -> Path:
-    with original.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != remote.sha256:
-        raise WeightsError(
-            f"{original} is not {remote.filename} (sha256 {actual[:12]}… instead of {remote.sha256[:12]}…); delete it"
-        )
-    weights = read(original, name=remote.name)
-    save_file(replace(weights, preprocessing=remote.preprocessing, description=remote.description), converted)
-    return converted
-
-
-@lru_cache(maxsize=2)
-def _read_cached(path: Path, _mtime_ns: int, _size: int, name: str) -> Weights:
-    return read(path, name=name)
-
-
-def read(path: Path, *, name: str | None = None) -> Weights:
+def read_weights(path: Path, *, name: str | None = None) -> Weights:
     """Read a weights file: safetensors, or a torch state dict (read without running any code in it).
 
     Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`; a state dict of the
@@ -235,7 +101,7 @@ def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
 
 def _expanded(raw: Mapping[str, NDArray[Any]], path: Path) -> Tensors:
     try:
-        return expand(raw)
+        return expand_sign_pairs(raw)
     except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(f"{path} does not hold a VGG19 in sign pairs, as it says: {error}") from error
 
@@ -262,7 +128,7 @@ def _named(raw: Mapping[str, NDArray[Any]], path: Path) -> Tensors:
     return tensors
 
 
-def expand(raw: Mapping[str, NDArray[Any]]) -> Tensors:
+def expand_sign_pairs(raw: Mapping[str, NDArray[Any]]) -> Tensors:
     """Undo the sign-pair layout: filters are [B; −B; rest], each times its own scale; B is stored once."""
     tensors: Tensors = {}
     for layer in CONVOLUTIONS:
@@ -284,7 +150,7 @@ def tensor_digest(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def to_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+def weights_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None) -> bytes:
     """Weights as a safetensors file; `packed` gives them in the sign-pair layout instead."""
     metadata = {
         "stimkit_format": FORMAT,
@@ -299,8 +165,8 @@ def to_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None)
     return save(dict(packed if packed is not None else weights.tensors), metadata)
 
 
-def save_file(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
+def save_weights(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
     """Write weights as a safetensors file, in the layout that `to_bytes` gives them."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, to_bytes(weights, packed))
+        write_atomically(path, weights_bytes(weights, packed))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stimkit.planning.cost import TRANSFORMED_CHANNELS
+from stimkit.network.layers import TRANSFORMED_CHANNELS
 
 TILE, OUT = 6, 4
 MIN_TILES = 16  # on smaller feature maps, and with fewer channels, transforming takes longer than it saves

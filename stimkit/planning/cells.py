@@ -137,14 +137,14 @@ class Plan:
         return {(one.kind, one.name): one for one in self.inputs}
 
     @cached_property
-    def design(self) -> tuple[Cell, ...]:
+    def main_cells(self) -> tuple[Cell, ...]:
         """The cells of the design itself, without controls."""
         return tuple(cell for cell in self.cells if cell.role == "main")
 
     @cached_property
     def factors(self) -> Mapping[str, tuple[str, ...]]:
         """The labels of those levels of every factor that the design uses, in the order of the protocol."""
-        used = _values(cell.levels for cell in self.design)
+        used = _values(cell.levels for cell in self.main_cells)
         levels = {factor: map(label, self.protocol.levels(factor)) for factor in used}
         return {
             factor: tuple(one for one in dict.fromkeys(labels) if one in used[factor])
@@ -154,7 +154,7 @@ class Plan:
     @cached_property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """The values of what follows from the factors: attributes of images, and marks."""
-        return {name: tuple(values) for name, values in _values(cell.attributes for cell in self.design).items()}
+        return {name: tuple(values) for name, values in _values(cell.attributes for cell in self.main_cells).items()}
 
     @property
     def missing(self) -> tuple[Problem, ...]:

@@ -1,17 +1,43 @@
-"""What cannot be asked of finished images: apertures that do not fit, targets that no image can have."""
+"""What cannot be planned: levels that look the same, sizes without positions, images that nothing can be."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from stimkit.images.aperture import aperture, diameter_px
-from stimkit.protocol.settings import POOLS, Settings
+from stimkit.errors import Problem, ProtocolError
+from stimkit.images.aperture import aperture_weights
+from stimkit.network.layers import LAYERS, deepest
+from stimkit.planning.cells import Cell, Input
+from stimkit.protocol.labels import label
+from stimkit.protocol.protocol import Protocol
+from stimkit.protocol.settings import POOLS, SECTION_OF, Settings
 
 EQUALIZE_KEYS = ("equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum")
+MAX_FILENAME = 200
 
 
-def impossible(
+def check_levels(protocol: Protocol) -> None:
+    """Raise `ProtocolError` where levels would look the same in tables, or sizes are too small for the layers."""
+    _check_labels(protocol)
+    _check_sizes(protocol)
+
+
+def check_cells(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
+    """Raise `ProtocolError` where cells ask for what no image can be, or two of them are the same stimulus."""
+    _check_outputs(cells, protocol, inputs)
+    _check_distinct(cells, protocol)
+
+
+def check_new_cells(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """Raise `ProtocolError` where cells break rules of later versions, which run folders of earlier ones may break."""
+    _check_names(cells, protocol)
+    _check_replicates(cells, protocol)
+    _check_gamma(protocol)
+
+
+def _contradictions(
     settings: Settings, has_content: bool, has_style: bool, deepest_stride: int
 ) -> Iterator[tuple[str, str]]:
     """Settings that contradict each other or cannot be met, with what to do about it.
@@ -72,11 +98,123 @@ def _of_aperture(settings: Settings) -> Iterator[tuple[str, str]]:
     for key in ("aperture_ramp",) if settings.aperture == "gaussian" else ("aperture_sigma",):
         if degrees[key]:
             yield key, f"is not for a {settings.aperture} aperture"
-    diameter = diameter_px(settings)
+    diameter = settings.aperture_shape.diameter
     if diameter > min(settings.size):
         yield "aperture_diameter", f"is {diameter:g} px, more than the {min(settings.size)} px of the stimulus"
-    weights = aperture(settings)
+    weights = aperture_weights(settings.aperture_shape)
     if weights is not None and not weights.any():
         yield "aperture_diameter", "lets no pixel through"
     if 2 * settings.aperture_ramp * settings.ppd > diameter:
         yield "aperture_ramp", "is wider than half of the aperture"
+
+
+def _check_sizes(protocol: Protocol) -> None:
+    sets = [protocol.layers.content[name] for name in protocol.levels("content_layers") if protocol.images.content]
+    sets += [protocol.layers.style[name] for name in protocol.levels("style_layers") if protocol.images.style]
+    sets += [protocol.layers.style[name] for name in protocol.controls.subset]
+    layer = deepest((*(name for one in sets for name in one), *protocol.controls.reconstruction))
+    problems = []
+    for index, size in enumerate(protocol.levels("size")):
+        for scale in protocol.levels("style_scale"):
+            side = min(*size, *Settings(size=size, style_scale=scale).style_size)
+            if side < layer.stride:
+                varied = getattr(protocol.factors, "size", None) is not None
+                key = f"factors.size[{index}]" if varied else "synthesis.size"
+                line = protocol.line("factors", "size", index) if varied else protocol.line("synthesis", "size")
+                message = f"{side} px is too small for {layer.name}, which needs at least {layer.stride} px"
+                problems.append(Problem(key, message, line))
+    if problems:
+        raise ProtocolError(set(problems), protocol.file)
+
+
+def _check_outputs(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
+    """What is asked of the finished images must be possible, as far as that can be known before they are made."""
+    _check_masks(cells, protocol, inputs)
+    kinds = {(cell.settings, cell.content is not None, cell.style is not None, _style_stride(cell)) for cell in cells}
+    found = {one for kind in kinds for one in _contradictions(*kind)}
+    if found:
+        problems = [
+            Problem(f"{section}.{key}", message, protocol.line(section, key))
+            for key, message in found
+            for section in ["factors" if getattr(protocol.factors, key) is not None else SECTION_OF[key]]
+        ]
+        raise ProtocolError(problems, protocol.file)
+
+
+def _style_stride(cell: Cell) -> int:
+    return max((LAYERS[name].stride for name, _ in cell.style_layers), default=1)
+
+
+def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
+    """A mask is laid on its content image, so it has the same size; and it is a region by itself."""
+    sizes = {(one.kind, one.name): (one.height, one.width) for one in inputs if one.height}
+    problems = set()
+    for cell in cells:
+        size, other = sizes.get(("mask", cell.mask or "")), sizes.get(("content", cell.content or ""))
+        line = protocol.line("images", "mask", cell.mask or "")
+        if size and other and size != other:
+            told = f"has {size[0]} × {size[1]} px, its content image {cell.content} {other[0]} × {other[1]}"
+            problems.add(Problem(f"images.mask.{cell.mask}", told, line))
+        if cell.mask and cell.settings.regions != "whole":
+            problems.add(Problem(f"images.mask.{cell.mask}", "is a region by itself; leave out `regions`", line))
+    if problems:
+        raise ProtocolError(problems, protocol.file)
+
+
+def _check_labels(protocol: Protocol) -> None:
+    """Levels that would look the same in file names and tables are refused."""
+    problems = []
+    for factor in protocol.factor_names:
+        seen: dict[str, Any] = {}
+        for index, level in enumerate(protocol.levels(factor)):
+            if seen.setdefault(label(level), level) != level:
+                line = protocol.line("factors", factor, index)
+                message = f'"{seen[label(level)]}" and "{level}" would both be called "{label(level)}"'
+                problems.append(Problem(f"factors.{factor}[{index}]", message, line))
+    if problems:
+        raise ProtocolError(problems, protocol.file)
+
+
+def _check_names(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """File systems have names of 255 bytes at most; a file that is being written has a longer one for a moment."""
+    longest = max(cells, key=lambda cell: len(cell.filename))
+    if len(longest.filename) > MAX_FILENAME:
+        factor = max(longest.levels, key=lambda name: len(longest.levels[name]))
+        message = (
+            f"makes a file name of {len(longest.filename)} characters, {longest.filename}; at most {MAX_FILENAME} are"
+            " possible: give shorter names"
+        )
+        raise _factor_problem(protocol, factor, message)
+
+
+def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """No two cells are the same stimulus, whatever their names."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        twin = seen.setdefault(cell.id, cell)
+        if twin is not cell:
+            differing = [factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor]]
+            if not differing:
+                told = ", ".join(f"{factor} {level}" for factor, level in cell.levels.items() if level)
+                raise _factor_problem(protocol, next(iter(cell.levels)), f"two cells have the levels {told}; keep one")
+            first, other = twin.levels[differing[0]], cell.levels[differing[0]]
+            message = f'"{first}" and "{other}" are the same image or value; keep one'
+            raise _factor_problem(protocol, differing[0], message)
+
+
+def _check_replicates(cells: Sequence[Cell], protocol: Protocol) -> None:
+    for cell in cells:
+        if cell.replicate > 1 and not cell.settings.draws_noise:
+            message = f'replicates differ in their noise, and init = "{cell.settings.init}" has none: leave them out'
+            raise _factor_problem(protocol, "replicate", message)
+
+
+def _check_gamma(protocol: Protocol) -> None:
+    if protocol.levels("gamma") != (Settings().gamma,) and "gamma" not in protocol.levels("transfer"):
+        section = "factors" if getattr(protocol.factors, "gamma", None) is not None else SECTION_OF["gamma"]
+        message = 'is the exponent of a display with transfer = "gamma", which no cell has'
+        raise ProtocolError([Problem(f"{section}.gamma", message, protocol.line(section, "gamma"))], protocol.file)
+
+
+def _factor_problem(protocol: Protocol, factor: str, message: str) -> ProtocolError:
+    return ProtocolError([Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.file)

@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from stimkit.files import write_atomically
+from stimkit.files import cache_folder, write_atomically
 from stimkit.images.regions import count_regions
-from stimkit.network.layers import LAYERS, up_to
-from stimkit.network.weights import cache_folder
+from stimkit.network.layers import LAYERS, TRANSFORMED_CHANNELS, deepest, up_to
+from stimkit.planning import cost
+from stimkit.planning.cells import Cell
 from stimkit.protocol.settings import Settings
 
 GIGA = 1e9
@@ -18,7 +21,6 @@ BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
 # Achieved arithmetic rates to start from, until a run on this machine has measured its own.
 TYPICAL_RATE = {"cpu": 60 * GIGA, "mps": 2_000 * GIGA, "cuda": 10_000 * GIGA}  # cpu: for each core
 RUNTIME_BYTES = {"cpu": 900e6, "mps": 900e6, "cuda": 1_200e6}  # torch itself, weights, buffers of convolutions
-TRANSFORMED_CHANNELS = 128  # from which a CPU keeps kernels in Winograd's form: 36 values for both directions
 
 
 def evaluation_flops(layers: Iterable[str], style_layers: Iterable[str], size: tuple[int, int]) -> float:
@@ -39,7 +41,7 @@ def cell_bytes(deepest: str, settings: Settings) -> float:
     kept = sum(layer.channels * layer.positions(*settings.size) for layer in up_to(deepest))
     largest = 64 * settings.height * settings.width
     pairs = 2 * settings.history + 1 if settings.optimizer == "lbfgs" else 2
-    regions = (count_regions(settings) - 1) * LAYERS[deepest].channels ** 2
+    regions = (count_regions(settings.region_shape) - 1) * LAYERS[deepest].channels ** 2
     state = (pairs + 10) * 3 * settings.height * settings.width
     wide = 8 if settings.precision == "float64" else 4
     return (kept + 3 * largest) * BYTES[settings.precision] + (state + 6 * regions) * wide
@@ -90,3 +92,40 @@ def _rates() -> dict[str, float]:
         return {str(key): float(value) for key, value in rates.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the cells of a plan will need at most: every cell until its last evaluation."""
+
+    device: str
+    rate_measured: bool
+    evaluations: int
+    seconds: float
+    memory_bytes: float
+    disk_bytes: float
+
+
+def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
+    """Estimate the cost of cells on a device (`cpu`, `cuda` or `mps`), from the layer table and a measured rate."""
+    device = device or cost.likely_device()
+    per_kind: dict[Any, tuple[float, float]] = {}
+    seconds = memory = disk = 0.0
+    evaluations = 0
+    measured = True
+    for cell in cells:
+        settings = cell.settings
+        key, last = (settings, cell.layers, cell.style_layers), deepest(cell.layers).name
+        if key not in per_kind:
+            flops = cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
+            rate, known = cost.rate(device, settings.precision)
+            per_kind[key] = (
+                settings.runs * settings.max_evaluations * flops / rate,
+                cost.shared_bytes(device, last) + cost.cell_bytes(last, settings),
+            )
+            measured = measured and known
+        seconds += per_kind[key][0]
+        memory = max(memory, per_kind[key][1])
+        disk += cost.stimulus_bytes(settings)
+        evaluations += settings.runs * settings.max_evaluations
+    return Estimate(device, measured, evaluations, seconds, memory, disk)

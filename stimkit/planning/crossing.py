@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stimkit.errors import ImageError, Problem, ProtocolError, WeightsError
+from stimkit.errors import ImageError, WeightsError
 from stimkit.images.reading import read_source
-from stimkit.network import weights as weights_module
-from stimkit.network.layers import LAYERS, deepest
+from stimkit.network.layers import LAYERS, Convention
+from stimkit.network.sources import load_weights
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan, WeightsSource
-from stimkit.planning.checks import impossible
+from stimkit.planning.checks import check_cells, check_levels, check_new_cells
 from stimkit.planning.combinations import points
 from stimkit.planning.controls import controls
 from stimkit.planning.identity import Identities
 from stimkit.protocol.labels import label
 from stimkit.protocol.protocol import Protocol
-from stimkit.protocol.settings import SECTION_OF, Convention, Settings
+from stimkit.protocol.settings import SECTION_OF, Settings
 
 
 def plan(protocol: Protocol | str | Path) -> Plan:
@@ -40,20 +40,16 @@ def plan(protocol: Protocol | str | Path) -> Plan:
     }
     made = cross(protocol, inputs, sources)
     # What was made before these rules were known is still what it is, so that locks are not held to them.
-    _check_names(made.design, protocol)
-    _check_replicates(made.design, protocol)
-    _check_gamma(protocol)
+    check_new_cells(made.main_cells, protocol)
     return made
 
 
 def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]) -> Plan:
     """Cross a protocol's factors into cells, with inputs and weights that are identified already."""
-    _check_labels(protocol)
-    _check_sizes(protocol)
+    check_levels(protocol)
     identities = Identities(protocol, inputs, sources)
     cells = list(_cells(protocol, identities))
-    _check_outputs(cells, protocol, inputs)
-    _check_distinct(cells, protocol)
+    check_cells(cells, protocol, inputs)
     subsets = {
         (name, loss): _weighted(protocol.layers.style[name], loss, "style")
         for name in protocol.controls.subset
@@ -75,7 +71,7 @@ def _identify(protocol: Protocol, kind: Any, name: str) -> Input:
 
 def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> WeightsSource:
     try:
-        found = weights_module.load(spec, base=protocol.base, preprocessing=preprocessing)
+        found = load_weights(spec, base=protocol.base, preprocessing=preprocessing)
     except WeightsError as error:
         return WeightsSource(spec, f"missing:{spec}", preprocessing, "", str(error))
     return WeightsSource(spec, found.digest, found.preprocessing, found.description)
@@ -83,7 +79,6 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 
 # --- crossing --------------------------------------------------------------------------------------------------
 
-MAX_FILENAME = 200
 _CROSSED = ("content", "style", "mask", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
 
 
@@ -139,115 +134,3 @@ def default_layer_weight(name: str, count: int, loss: Convention, term: str) -> 
 
 
 # --- checks ----------------------------------------------------------------------------------------------------
-
-
-def _check_sizes(protocol: Protocol) -> None:
-    sets = [protocol.layers.content[name] for name in protocol.levels("content_layers") if protocol.images.content]
-    sets += [protocol.layers.style[name] for name in protocol.levels("style_layers") if protocol.images.style]
-    sets += [protocol.layers.style[name] for name in protocol.controls.subset]
-    layer = deepest((*(name for one in sets for name in one), *protocol.controls.reconstruction))
-    problems = []
-    for index, size in enumerate(protocol.levels("size")):
-        for scale in protocol.levels("style_scale"):
-            side = min(*size, *Settings(size=size, style_scale=scale).style_size)
-            if side < layer.stride:
-                varied = getattr(protocol.factors, "size", None) is not None
-                key = f"factors.size[{index}]" if varied else "synthesis.size"
-                line = protocol.line("factors", "size", index) if varied else protocol.line("synthesis", "size")
-                message = f"{side} px is too small for {layer.name}, which needs at least {layer.stride} px"
-                problems.append(Problem(key, message, line))
-    if problems:
-        raise ProtocolError(set(problems), protocol.file)
-
-
-def _check_outputs(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
-    """What is asked of the finished images must be possible, as far as that can be known before they are made."""
-    _check_masks(cells, protocol, inputs)
-    kinds = {(cell.settings, cell.content is not None, cell.style is not None, _style_stride(cell)) for cell in cells}
-    found = {one for kind in kinds for one in impossible(*kind)}
-    if found:
-        problems = [
-            Problem(f"{section}.{key}", message, protocol.line(section, key))
-            for key, message in found
-            for section in ["factors" if getattr(protocol.factors, key) is not None else SECTION_OF[key]]
-        ]
-        raise ProtocolError(problems, protocol.file)
-
-
-def _style_stride(cell: Cell) -> int:
-    return max((LAYERS[name].stride for name, _ in cell.style_layers), default=1)
-
-
-def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
-    """A mask is laid on its content image, so it has the same size; and it is a region by itself."""
-    sizes = {(one.kind, one.name): (one.height, one.width) for one in inputs if one.height}
-    problems = set()
-    for cell in cells:
-        size, other = sizes.get(("mask", cell.mask or "")), sizes.get(("content", cell.content or ""))
-        line = protocol.line("images", "mask", cell.mask or "")
-        if size and other and size != other:
-            told = f"has {size[0]} × {size[1]} px, its content image {cell.content} {other[0]} × {other[1]}"
-            problems.add(Problem(f"images.mask.{cell.mask}", told, line))
-        if cell.mask and cell.settings.regions != "whole":
-            problems.add(Problem(f"images.mask.{cell.mask}", "is a region by itself; leave out `regions`", line))
-    if problems:
-        raise ProtocolError(problems, protocol.file)
-
-
-def _check_labels(protocol: Protocol) -> None:
-    """Levels that would look the same in file names and tables are refused."""
-    problems = []
-    for factor in protocol.factor_names:
-        seen: dict[str, Any] = {}
-        for index, level in enumerate(protocol.levels(factor)):
-            if seen.setdefault(label(level), level) != level:
-                line = protocol.line("factors", factor, index)
-                message = f'"{seen[label(level)]}" and "{level}" would both be called "{label(level)}"'
-                problems.append(Problem(f"factors.{factor}[{index}]", message, line))
-    if problems:
-        raise ProtocolError(problems, protocol.file)
-
-
-def _check_names(cells: Sequence[Cell], protocol: Protocol) -> None:
-    """File systems have names of 255 bytes at most; a file that is being written has a longer one for a moment."""
-    longest = max(cells, key=lambda cell: len(cell.filename))
-    if len(longest.filename) > MAX_FILENAME:
-        factor = max(longest.levels, key=lambda name: len(longest.levels[name]))
-        message = (
-            f"makes a file name of {len(longest.filename)} characters, {longest.filename}; at most {MAX_FILENAME} are"
-            " possible: give shorter names"
-        )
-        raise _factor_problem(protocol, factor, message)
-
-
-def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
-    """No two cells are the same stimulus, whatever their names."""
-    seen: dict[str, Cell] = {}
-    for cell in cells:
-        twin = seen.setdefault(cell.id, cell)
-        if twin is not cell:
-            differing = [factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor]]
-            if not differing:
-                told = ", ".join(f"{factor} {level}" for factor, level in cell.levels.items() if level)
-                raise _factor_problem(protocol, next(iter(cell.levels)), f"two cells have the levels {told}; keep one")
-            first, other = twin.levels[differing[0]], cell.levels[differing[0]]
-            message = f'"{first}" and "{other}" are the same image or value; keep one'
-            raise _factor_problem(protocol, differing[0], message)
-
-
-def _check_replicates(cells: Sequence[Cell], protocol: Protocol) -> None:
-    for cell in cells:
-        if cell.replicate > 1 and not cell.settings.draws_noise:
-            message = f'replicates differ in their noise, and init = "{cell.settings.init}" has none: leave them out'
-            raise _factor_problem(protocol, "replicate", message)
-
-
-def _check_gamma(protocol: Protocol) -> None:
-    if protocol.levels("gamma") != (Settings().gamma,) and "gamma" not in protocol.levels("transfer"):
-        section = "factors" if getattr(protocol.factors, "gamma", None) is not None else SECTION_OF["gamma"]
-        message = 'is the exponent of a display with transfer = "gamma", which no cell has'
-        raise ProtocolError([Problem(f"{section}.gamma", message, protocol.line(section, "gamma"))], protocol.file)
-
-
-def _factor_problem(protocol: Protocol, factor: str, message: str) -> ProtocolError:
-    return ProtocolError([Problem(f"factors.{factor}", message, protocol.line("factors", factor))], protocol.file)

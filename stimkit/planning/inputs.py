@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from stimkit.errors import ImageError, StimkitError, WeightsError
-from stimkit.images.reading import Pixels, encode_png, image_files, read_source
-from stimkit.network import weights as weights_module
-from stimkit.network.weights import Weights
+from stimkit.images.pixels import Pixels
+from stimkit.images.png import encode_png
+from stimkit.images.reading import image_files, read_source
+from stimkit.network.sources import known_names, load_weights
+from stimkit.network.weights import SUFFIXES, Weights, weights_bytes
 from stimkit.planning.cells import Plan
 from stimkit.protocol.settings import Settings
 
@@ -48,7 +50,7 @@ class PlanInputs:
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where the weights cannot be read or have changed since the plan was made."""
         base = self._plan.protocol.base
-        found = weights_module.load(settings.weights, base=base, preprocessing=settings.preprocessing)
+        found = load_weights(settings.weights, base=base, preprocessing=settings.preprocessing)
         if found.digest != self._plan.weights[settings.weights, settings.preprocessing].digest:
             raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
         return found
@@ -84,9 +86,9 @@ class FoundInputs:
         except WeightsError as error:
             known = self._plan.weights[settings.weights, settings.preprocessing]
             files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
-            for path in (path for path in files if path.suffix.lower() in weights_module.SUFFIXES and path.is_file()):
+            for path in (path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()):
                 try:
-                    found = weights_module.load(str(path.resolve()), preprocessing=settings.preprocessing)
+                    found = load_weights(str(path.resolve()), preprocessing=settings.preprocessing)
                 except StimkitError:
                     continue
                 if found.digest == known.digest:
@@ -118,6 +120,6 @@ def input_files(plan: Plan, inputs: Inputs, names: Container[str] | None = None)
         if not one.spec.startswith("skimage:") and (names is None or one.name in names):
             yield f"{one.kind}-{one.name}.png", encode_png(inputs.image(one.kind, one.name))
     for settings in {cell.settings.weights: cell.settings for cell in plan.cells}.values():
-        if settings.weights not in weights_module.known_names():
+        if settings.weights not in known_names():
             found = inputs.weights(settings)
-            yield f"weights-{found.digest[:12]}.safetensors", weights_module.to_bytes(found)
+            yield f"weights-{found.digest[:12]}.safetensors", weights_bytes(found)

@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stimkit.documents.schemas import Document, Schema
 from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.planning.cells import Input, Plan, WeightsSource
 from stimkit.planning.crossing import cross
 from stimkit.protocol.protocol import Protocol
-from stimkit.records import migrations
+from stimkit.version import __version__
 
 Lock = dict[str, Any]
 
@@ -40,11 +41,9 @@ class _Form(BaseModel):
 
 def lock_of(plan: Plan) -> Lock:
     """Resolve a plan: protocol, settings, digests of inputs and weights, ids of the cells."""
-    from stimkit import __version__
-
     protocol = plan.protocol
     return {
-        "schema": migrations.LOCK.current,
+        "schema": LOCK.current,
         "stimkit_version": __version__,
         "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
         "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes a ratio of inf as "Infinity"
@@ -69,7 +68,7 @@ def read_lock(path: Path) -> Lock:
         lock = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
-    lock = migrations.LOCK.read(lock, str(path))
+    lock = LOCK.read(lock, str(path))
     try:
         _Form.model_validate(lock)
     except ValidationError as error:
@@ -142,3 +141,11 @@ def _with_infinity(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_infinity(one) for one in value]
     return math.inf if value == "Infinity" else value
+
+
+def _without_rules(lock: Document) -> Document:
+    """Locks of schema 1 were made without `[accept]` and `[audit]`."""
+    return {**lock, "protocol": {**lock["protocol"], "accept": {}, "audit": {}}}
+
+
+LOCK = Schema("resolved protocol", 2, {1: _without_rules})

@@ -3,50 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from stimkit.network.layers import LAYERS, deepest
-from stimkit.planning import cost
+from stimkit.network.layers import LAYERS
 from stimkit.planning.cells import Cell, Plan
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the cells of a plan will need at most: every cell until its last evaluation."""
-
-    device: str
-    rate_measured: bool
-    evaluations: int
-    seconds: float
-    memory_bytes: float
-    disk_bytes: float
-
-
-def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
-    """Estimate the cost of cells on a device (`cpu`, `cuda` or `mps`), from the layer table and a measured rate."""
-    device = device or cost.likely_device()
-    per_kind: dict[Any, tuple[float, float]] = {}
-    seconds = memory = disk = 0.0
-    evaluations = 0
-    measured = True
-    for cell in cells:
-        settings = cell.settings
-        key, last = (settings, cell.layers, cell.style_layers), deepest(cell.layers).name
-        if key not in per_kind:
-            flops = cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
-            rate, known = cost.rate(device, settings.precision)
-            per_kind[key] = (
-                settings.runs * settings.max_evaluations * flops / rate,
-                cost.shared_bytes(device, last) + cost.cell_bytes(last, settings),
-            )
-            measured = measured and known
-        seconds += per_kind[key][0]
-        memory = max(memory, per_kind[key][1])
-        disk += cost.stimulus_bytes(settings)
-        evaluations += settings.runs * settings.max_evaluations
-    return Estimate(device, measured, evaluations, seconds, memory, disk)
+from stimkit.planning.cost import estimate
 
 
 def summarize(plan: Plan, device: str | None = None) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from stimkit.columns import COLUMNS
+from stimkit.columns import COLUMNS, CONFOUNDS
+from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.errors import did_you_mean
-from stimkit.images.statistics import CONFOUNDS
 from stimkit.protocol.labels import label, label_of, text_of
-from stimkit.protocol.rules import IMAGE_FACTORS, Finding, as_list, as_table, image_attributes, layer_sets
+from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
 
 RESERVED = (
     "stimulus", "stage", "channel", "trace_step", "content_layer", "style_layer", "channel_mean", "content_weight",
@@ -18,7 +18,7 @@ RESERVED = (
 """Names of the manifest's dimensions and of an audit's columns, beside those of records."""
 
 
-def check_design(document: Mapping[str, Any]) -> Iterator[Finding]:
+def check_design(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Find what is wrong with the design of an expanded document."""
     known = _levels(document)
     attributes = image_attributes(document)
@@ -59,14 +59,14 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
     return known
 
 
-def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[Finding]:
+def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[BrokenRule]:
     reserved = {*factors, *(column.name for column in COLUMNS), *CONFOUNDS, *RESERVED}
     for name in named:
         if name in reserved or not name.isidentifier() or name.startswith(("loss_", "trace_")):
             yield ("images",), f'an attribute or mark cannot be called "{name}": the manifest has such a column'
 
 
-def _check_attributes(document: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_attributes(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Attributes belong to images that there are, and a name to one kind of them."""
     names: dict[str, set[str]] = {}
     for kind in IMAGE_FACTORS:
@@ -80,13 +80,13 @@ def _check_attributes(document: Mapping[str, Any]) -> Iterator[Finding]:
         yield ("images",), f'content and style images both have "{name}"; give them two names'
 
 
-def _check_known(path: tuple[str | int, ...], names: Iterable[Any], known: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_known(path: tuple[str | int, ...], names: Iterable[Any], known: Mapping[str, Any]) -> Iterator[BrokenRule]:
     for index, name in enumerate(names):
         if isinstance(name, str) and name not in known:
             yield (*path, index), f'"{name}" is no factor or attribute{did_you_mean(name, known)}'
 
 
-def _check_zip(document: Mapping[str, Any], known: Mapping[str, list[Any]]) -> Iterator[Finding]:
+def _check_zip(document: Mapping[str, Any], known: Mapping[str, list[Any]]) -> Iterator[BrokenRule]:
     tables = [as_table(row) for row in as_list(as_table(document, "design").get("table"))]
     taken = {name for row in tables for name in row}
     for index, names in enumerate(as_list(as_table(document, "design").get("zip"))):
@@ -103,7 +103,7 @@ def _check_zip(document: Mapping[str, Any], known: Mapping[str, list[Any]]) -> I
         taken |= set(factors)
 
 
-def _check_table(document: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_table(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
     rows = [as_table(row) for row in as_list(as_table(document, "design").get("table"))]
     for index, row in enumerate(rows):
         if row.keys() != rows[0].keys():
@@ -123,7 +123,7 @@ def _check_condition(
     condition: Mapping[str, Any],
     known: Mapping[str, list[Any]],
     factors: Collection[str],
-) -> Iterator[Finding]:
+) -> Iterator[BrokenRule]:
     def text(name: str, value: Any) -> str:
         return label_of(name, value) if name in factors else text_of(value)
 
@@ -141,7 +141,7 @@ def _check_condition(
 
 def _check_sample(
     sample: Mapping[str, Any], known: Mapping[str, Any], kinds: Mapping[str, str], marks: Mapping[str, Any]
-) -> Iterator[Finding]:
+) -> Iterator[BrokenRule]:
     balance = as_list(sample.get("balance")) or list(IMAGE_FACTORS)
     if not sample:
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from stimkit.documents.messages import EVERY
 from stimkit.protocol.settings import Frozen, StopReason
 
 
@@ -20,9 +21,6 @@ _Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = Annotated[tuple[_Bound, _Bound], AfterValidator(_ordered)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-EVERY = "*"  # stands for every factor
 
 
 def _by_factor(value: Any) -> Any:

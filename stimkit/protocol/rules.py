@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel
-
-from stimkit.documents.lines import nearest_line
-from stimkit.errors import Problem, did_you_mean
-from stimkit.images.statistics import CONFOUNDS
+from stimkit.columns import CONFOUNDS
+from stimkit.documents.messages import EVERY, BrokenRule, as_list, as_table, in_words
+from stimkit.errors import did_you_mean
 from stimkit.network.layers import LAYERS, explain_unknown
-from stimkit.protocol.limits import EVERY
 
-SCHEMA = 1
 LEVEL_NAME = re.compile(r"[A-Za-z0-9-]+")
 IMAGE_FACTORS = ("content", "style")
 IMAGE_KINDS = (*IMAGE_FACTORS, "mask")
 DEFAULT_SET = "default"  # the name of a layer set that was given as a plain list
 
-Path = tuple[str | int, ...]
-
-
-def dotted(path: Path) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
-
-
-def syntax_problem(error: tomllib.TOMLDecodeError) -> Problem:
-    where = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-    message = re.sub(r" \(at .*\)$", "", str(error))
-    return Problem("", f"not valid TOML: {message[:1].lower()}{message[1:]}", int(where[1]) if where else None)
-
-
-_RULES = {
-    "greater_than": "must be > {gt:g}",
-    "greater_than_equal": "must be >= {ge:g}",
-    "less_than": "must be < {lt:g}",
-    "less_than_equal": "must be <= {le:g}",
-    "finite_number": "must be a finite number",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "tuple_type": "must be a list of levels",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-    "string_too_short": "must not be empty",
-    "string_too_long": "must be at most {max_length} characters",
-    "too_short": "must have at least one level",
-    "string_pattern_mismatch": "must consist of letters, digits, dots, hyphens and underscores",
-}
-
-
-def translate(error: Any, model: type[BaseModel], lines: dict[Path, int]) -> Problem:
-    """Turn one error of pydantic, met while validating a `model`, into a problem with line, key, rule and value."""
-    path = tuple(part for part in error["loc"] if part != EVERY)  # which a number stands for
-    kind, context = error["type"], error.get("ctx", {})
-    line = nearest_line(lines, path)
-    if kind == "missing":
-        return Problem(dotted(path), "is required", nearest_line(lines, path[:-1]))
-    if kind == "extra_forbidden":
-        return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), known_keys(model, path[:-1]))}", line)
-    if path == ("schema",):
-        message = f"must be {SCHEMA}: this stimkit reads files of schema {SCHEMA}"
-    elif kind == "literal_error":
-        hint = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", context["expected"]))
-        message = "must be " + context["expected"].replace("'", '"') + hint
-    elif kind == "dict_type" and path[:1] == ("layers",):
-        message = "must be a list of layers, or a table of layers with their weights"
-    elif kind in _RULES:
-        message = _RULES[kind].format(**context)
-    else:
-        message = error["msg"]
-    return Problem(dotted(path), f"{message} (got {_show(error['input'])})", line)
-
-
-def known_keys(protocol: type[BaseModel], table: Path) -> list[str]:
-    model: Any = protocol
-    for part in table:
-        model = model.model_fields[part].annotation
-        model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # of an optional table
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
-
 
 # --- rules that relate keys to each other; they look at the raw document, so that all errors appear at once ----
-
-
-def as_table(document: Any, *path: str) -> dict[str, Any]:
-    for part in path:
-        document = document.get(part, {}) if isinstance(document, dict) else {}
-    return document if isinstance(document, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def layer_sets(document: Any, kind: str) -> list[str]:
@@ -124,10 +37,7 @@ def image_attributes(document: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in found.items()}
 
 
-Finding = tuple[Path, str]
-
-
-def check(document: dict[str, Any]) -> Iterator[Finding]:
+def check(document: dict[str, Any]) -> Iterator[BrokenRule]:
     """Find what is wrong between the keys of a document, whatever else is wrong with it."""
     for kind in IMAGE_KINDS:
         yield from _check_names(("images", kind), as_table(document, "images", kind))
@@ -146,13 +56,13 @@ def check(document: dict[str, Any]) -> Iterator[Finding]:
     yield from _check_confounds(document)
 
 
-def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[Finding]:
+def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[BrokenRule]:
     for name in table:
         if not LEVEL_NAME.fullmatch(name):
             yield (*path, name), "a name consists of letters, digits and hyphens (it becomes part of file names)"
 
 
-def _check_layer_sets(kind: str, value: Any) -> Iterator[Finding]:
+def _check_layer_sets(kind: str, value: Any) -> Iterator[BrokenRule]:
     path: tuple[str, ...] = ("layers", kind)
     if value == {}:
         yield path, "must name at least one layer set"
@@ -173,7 +83,7 @@ def _check_layer_sets(kind: str, value: Any) -> Iterator[Finding]:
                 seen.add(layer)
 
 
-def _check_references(document: dict[str, Any], kind: str) -> Iterator[Finding]:
+def _check_references(document: dict[str, Any], kind: str) -> Iterator[BrokenRule]:
     factors = as_table(document, "factors")
     known = {kind: list(as_table(document, "images", kind)), f"{kind}_layers": layer_sets(document, kind)}
     where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
@@ -183,7 +93,7 @@ def _check_references(document: dict[str, Any], kind: str) -> Iterator[Finding]:
                 yield ("factors", factor, index), f'"{level}" is not in {where[factor]}{did_you_mean(level, names)}'
 
 
-def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[Finding]:
+def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[BrokenRule]:
     for factor, levels in factors.items():
         if factor in linked:  # where a level may go with several of another factor
             continue
@@ -191,7 +101,7 @@ def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[Finding
         for index, level in enumerate(as_list(levels)):
             same = (float(level) if isinstance(level, int | float) else level, isinstance(level, bool))
             if same in seen:
-                yield ("factors", factor, index), f"level {_show(level)} is given twice"
+                yield ("factors", factor, index), f"level {in_words(level)} is given twice"
             seen.append(same)
     if "ratio" in factors and ("alpha" in factors or "beta" in factors):
         yield ("factors", "ratio"), "give either ratio (= alpha / beta) or alpha and beta, not both"
@@ -199,7 +109,7 @@ def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[Finding
         yield ("factors", "beta"), "alpha = 0 and beta = 0 together leave nothing to optimize"
 
 
-def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
+def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[BrokenRule]:
     factors = as_table(document, "factors")
     given = {
         name: [x for x in as_list(factors.get(name)) if isinstance(x, int | float)]
@@ -227,7 +137,7 @@ def _check_weights_of_terms(document: dict[str, Any]) -> Iterator[Finding]:
             yield ("synthesis", "init"), f'init = "{init}" needs a {kind} image'
 
 
-def _check_controls(document: dict[str, Any]) -> Iterator[Finding]:
+def _check_controls(document: dict[str, Any]) -> Iterator[BrokenRule]:
     controls = as_table(document, "controls")
     sets = layer_sets(document, "style")
     for index, name in enumerate(as_list(controls.get("subset"))):
@@ -243,7 +153,7 @@ def _check_controls(document: dict[str, Any]) -> Iterator[Finding]:
             yield ("controls", role), f"needs {kind} images"
 
 
-def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:
+def _check_acceptance(document: dict[str, Any]) -> Iterator[BrokenRule]:
     inits = [*as_list(as_table(document, "factors").get("init")), as_table(document, "synthesis").get("init", "noise")]
     other = next((init for init in inits if init in ("content", "style")), None)
     rules = as_table(document, "accept")
@@ -260,7 +170,7 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[Finding]:
             yield ("accept", f"relative_{term}_loss"), message
 
 
-def _check_confounds(document: dict[str, Any]) -> Iterator[Finding]:
+def _check_confounds(document: dict[str, Any]) -> Iterator[BrokenRule]:
     factors = {"content", "style", "content_layers", "style_layers", *as_table(document, "factors")} - {"replicate"}
     factors |= image_attributes(document).keys() | as_table(document, "design", "marks").keys()
     for variable, limit in as_table(document, "audit", "confounds").items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
 
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Frozen, Settings
@@ -12,13 +13,19 @@ from stimkit.protocol.settings import Frozen, Settings
 
 def _one_or_many(value: Any) -> Any:
     """Let a plain list of layers stand for a single layer set."""
-    return {DEFAULT_SET: value} if isinstance(value, list) else value
+    return {DEFAULT_SET: value} if isinstance(value, list) else _table_of_layers(value)
 
 
 def _layer_weights(value: Any) -> Any:
     """Let a list of layers stand for a table without weights."""
     is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    return dict.fromkeys(value) if is_names else value
+    return dict.fromkeys(value) if is_names else _table_of_layers(value)
+
+
+def _table_of_layers(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("layers", "must be a list of layers, or a table of layers with their weights")
+    return value
 
 
 def _names(value: Any) -> Any:

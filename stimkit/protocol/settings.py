@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from stimkit.images.aperture import ApertureShape
+from stimkit.images.png import Encoding
+from stimkit.images.regions import RegionShape
+from stimkit.network.layers import Convention, Pooling, Precision
+
 MAX_SIDE = 4096  # pixels; far above any display, far below what exhausts a machine by a typing error
 
-Convention = Literal["paper", "mean"]
 Optimizer = Literal["lbfgs", "adam"]
-Precision = Literal["float32", "tf32", "bfloat16", "float64"]
-Pooling = Literal["average", "max"]
 StopReason = Literal["max_evaluations", "rtol", "target_style", "target_content", "zero_loss", "stalled", "non_finite"]
 
 
@@ -225,6 +227,27 @@ class Settings(ModelSettings, SynthesisSettings, OutputSettings):
     @property
     def width(self) -> int:
         return self.size[1]
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the stimulus's file holds its image."""
+        return Encoding(self.transfer, self.gamma, self.bits, self.rounding)
+
+    @property
+    def aperture_shape(self) -> ApertureShape:
+        """The aperture in pixels; by default it is as large as the shorter side."""
+        return ApertureShape(
+            self.aperture,
+            self.size,
+            diameter=self.aperture_diameter * self.ppd or float(min(self.size)),
+            ramp=self.aperture_ramp * self.ppd,
+            sigma=self.aperture_sigma * self.ppd,
+        )
+
+    @property
+    def region_shape(self) -> RegionShape:
+        """Where Gram matrices are taken."""
+        return RegionShape(self.regions, self.size, self.region_count, self.region_scaling)
 
     @property
     def degrees(self) -> tuple[float, float] | None:

@@ -37,12 +37,12 @@ def methods_paragraph(
     records = [record for record in whole if record["role"] == "main"]
     accepted = [record for record in records if record["status"] == "accepted"]
     cells = [plan.by_id[record["stimulus_id"]] for record in records]
-    settings = [cell.settings for cell in cells or plan.design]
+    settings = [cell.settings for cell in cells or plan.main_cells]
     sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
     weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
     torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
     devices = _listed(str(one.get("device_name")) for one in environments.values())
-    varied = {name: {cell.levels[name] for cell in cells or plan.design} for name in plan.factors}
+    varied = {name: {cell.levels[name] for cell in cells or plan.main_cells} for name in plan.factors}
     design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
     versions = _listed(record["stimkit_version"] for record in records)
     pooling = _listed(one.pooling for one in settings)

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stimkit.columns import COLUMNS
+from stimkit.columns import BASIC, COLUMNS
 from stimkit.images.equalization import Light
 from stimkit.images.png import values_digest
-from stimkit.images.statistics import BASIC, basic_measures
+from stimkit.images.statistics import basic_measures
 from stimkit.planning.cells import Cell, Plan
 from stimkit.records import acceptance as accept
 from stimkit.records import migrations
 
 if TYPE_CHECKING:  # which would load torch
-    from stimkit.stimuli.stimulus import Stimulus
+    from stimkit.stimuli.stimulus import Made, Stimulus
     from stimkit.synthesis.minimization import Trace
     from stimkit.synthesis.synthesis import Measured, Synthesis
 
@@ -57,20 +57,12 @@ class Execution:
     env_id: str
 
 
-def make_record(
-    cell: Cell,
-    plan: Plan,
-    synthesis: Synthesis,
-    stimulus: Stimulus,
-    init_sha256: str,
-    execution: Execution,
-    earlier: Sequence[Attempt] = (),
-    titrate_error: float | None = None,
-) -> Record:
+def make_record(made: Made, plan: Plan, execution: Execution, earlier: Sequence[Attempt] = ()) -> Record:
     """Put together the record of one cell. Values that are not finite become null.
 
-    `earlier` are the attempts at the cell before this one, `titrate_error` is how far it is from the value wanted.
+    `earlier` are the attempts at the cell before this one.
     """
+    cell, synthesis, stimulus = made.cell, made.synthesis, made.stimulus
     measured = (synthesis.initial, synthesis.optimized, stimulus.equalized, stimulus.measured)
     stages = {stage: losses for stage, losses in zip(STAGES, measured, strict=True) if losses is not None}
     record = {
@@ -79,7 +71,7 @@ def make_record(
         "filename": cell.filename,
         "attempt": cell.attempt,
         **request(cell, plan),
-        "init_sha256": init_sha256,
+        "init_sha256": synthesis.initial_sha256,
         "evaluations": synthesis.evaluations,
         "rollbacks": synthesis.rollbacks,
         "stop_reason": synthesis.stop_reason,
@@ -87,7 +79,7 @@ def make_record(
         "height_px": cell.settings.height,
         "width_px": cell.settings.width,
         **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True)),
-        "titrate_error": titrate_error,
+        "titrate_error": made.titrate_error,
         **_statistics(stimulus),
         "file_sha256": stimulus.file_sha256,
         "pixel_sha256": values_digest(stimulus.values),

@@ -14,10 +14,9 @@ from PIL import Image
 
 from stimkit.auditing.audit import Audit, as_json
 from stimkit.auditing.findings import FINDINGS
-from stimkit.columns import COLUMNS
+from stimkit.columns import COLUMNS, FURTHER, MEASURES, OUTCOMES, SSIM_CONTENT
 from stimkit.errors import ImageError, RunFolderError
-from stimkit.images.png import picture
-from stimkit.images.statistics import MEASURES, OUTCOMES, SSIM_CONTENT, Column
+from stimkit.images.png import Encoding, read_picture
 from stimkit.planning.cells import Cell, Plan
 from stimkit.records.record import STAGES, Record, flatten
 from stimkit.runfolder.store import RunStore
@@ -28,15 +27,6 @@ BYTES_PER_PIXEL = 0.8  # of a WebP thumbnail of a texture, in base64 (0.35 to 0.
 TRACE_POINTS = 60
 Trace = Mapping[str, list[Any]]  # evaluations, and the losses there
 TERMS = ("content", "style", "total")
-FURTHER = (
-    Column("clipped", "1", "fraction of channel values that were clipped"),
-    Column("loss_increase", "1", "relative increase of the total loss after the optimization"),
-    Column("still_falling", "1", "relative decrease of the total loss over the last evaluations"),
-    Column("content_chance_relative", "1", "content loss / that of the median unrelated image"),
-    Column("content_chance_percentile", "%", "unrelated images that are as close to the content target"),
-    Column("style_chance_relative", "1", "style loss / that of the median unrelated image"),
-    Column("style_chance_percentile", "%", "unrelated images that are as close to the style target"),
-)
 VARIABLES = (*MEASURES, SSIM_CONTENT, *OUTCOMES, *FURTHER)
 
 
@@ -109,7 +99,7 @@ def _thumbnail(path: Path, record: Record, side: int, budget: int) -> str | None
     """A stimulus as a data URL, the file itself where it is small and plain; None where there is no such file."""
     plain = record["transfer"] == "srgb" and record["bits"] == 8
     try:
-        image = picture(path, record)
+        image = read_picture(path, Encoding(record["transfer"], record["gamma"]))
         if plain and max(image.size) <= side and 4 * path.stat().st_size <= 3 * budget:
             return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
     except (OSError, ImageError):

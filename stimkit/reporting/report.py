@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from stimkit import __version__
 from stimkit.auditing.audit import OnPhase, audit
 from stimkit.errors import RunFolderError
 from stimkit.files import storage_errors, write_atomically
@@ -20,6 +19,7 @@ from stimkit.planning.resolved import plan_of
 from stimkit.records.methods import methods_paragraph
 from stimkit.reporting.contents import report_data
 from stimkit.runfolder.store import RunStore
+from stimkit.version import __version__
 
 FILE = "report.html"
 

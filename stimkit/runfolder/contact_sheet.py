@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stimkit.errors import ImageError
-from stimkit.images.png import picture
-from stimkit.images.reading import Pixels
+from stimkit.images.pixels import Pixels
+from stimkit.images.png import Encoding, read_picture
 from stimkit.records.record import Record
 
 MAX_SIDE = 6000  # pixels of the whole sheet
@@ -161,7 +161,7 @@ def _paste(
     image = None
     if record is not None and word != "failed":
         try:
-            image = picture(folder / record["filename"], record)
+            image = read_picture(folder / record["filename"], Encoding(record["transfer"], record["gamma"]))
         except (OSError, ImageError):
             word = "unreadable"
     if image is None:

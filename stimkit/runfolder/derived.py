@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stimkit.images.reading import encode_png
+from stimkit.images.png import encode_png
 from stimkit.planning.cells import Plan
 from stimkit.records.record import Record
 from stimkit.records.tables import dataset, losses_csv, manifest_csv, netcdf_bytes

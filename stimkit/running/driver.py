@@ -24,19 +24,21 @@ from distributed import Client, Future, KilledWorker, wait
 from distributed.client import FuturesCancelledError
 from distributed.comm.core import CommClosedError
 
-from stimkit import __version__, errors
+from stimkit import errors
 from stimkit.errors import StimkitError, StorageError
 from stimkit.planning.cells import Cell, Plan
 from stimkit.protocol.settings import Settings
 from stimkit.records.record import Attempt, Execution, Record, lost_record
 from stimkit.runfolder import derived
 from stimkit.runfolder.store import RunStore
-from stimkit.running.maker import Committed, Running, choose_batch_size, groups
+from stimkit.running.batching import choose_batch_size, groups
+from stimkit.running.events import Committed, Counter, OnEvent, Running, RunSummary
 from stimkit.running.pending import pending_cells
-from stimkit.running.runner import Counter, OnEvent, RunSummary, begin, summary
+from stimkit.running.runner import begin, summary
 from stimkit.running.worker import Order, Result, batch_sizes, lock_digest, make_cells
 from stimkit.synthesis.environment import describe_environment
 from stimkit.synthesis.minimization import Progress
+from stimkit.version import __version__
 
 WINDOW = 2  # batches that each worker has on its list
 DEVICE_TRIES = 3  # how often a batch is given to a worker after a device failed on it

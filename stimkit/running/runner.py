@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,51 +17,14 @@ from stimkit.planning.resolved import plan_of
 from stimkit.records.record import Attempt, Record
 from stimkit.runfolder import derived
 from stimkit.runfolder.store import RunStore
-from stimkit.running.maker import Committed, Maker, News, Running, groups
+from stimkit.running.batching import groups
+from stimkit.running.events import Counter, OnEvent, RunSummary
+from stimkit.running.maker import Maker
 from stimkit.running.pending import judge_again, pending_cells
 from stimkit.synthesis.devices import check_precision, choose_device, determinism
 from stimkit.synthesis.environment import describe_environment, device_name
 
 SHARD_UNIT = 16  # cells of a group that stay together in a shard, where there are enough of them
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened in a run: a cell was committed, or a batch moved on."""
-
-    done: int
-    total: int
-    record: Record | None = None
-    running: tuple[Running, ...] = ()
-    """Batches that are under way."""
-    note: str = ""
-    """Anything else that is worth saying."""
-
-    @property
-    def share(self) -> float:
-        """How many cells' worth of work has been done in batches that are under way."""
-        return sum(one.share for one in self.running)
-
-
-OnEvent = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run did and what the folder holds now."""
-
-    path: Path
-    planned: int
-    made: int
-    done_before: int
-    rejected: tuple[str, ...]
-    failed: tuple[str, ...]
-    pending: int = 0
-    stop_reasons: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    device: str = "cpu"
-    has_tables: bool = True
-    """Whether tables were made; shards leave that to `collect`."""
 
 
 def run(
@@ -191,25 +153,6 @@ def begin(
     for record in judged_anew.values():
         store.rewrite(record)
     return pending, attempts
-
-
-class Counter:
-    """Turns what happens to cells into events."""
-
-    def __init__(self, total: int, before: int, on_event: OnEvent | None) -> None:
-        self._total, self._before, self._on_event = total, before, on_event
-        self.made = 0
-
-    def __call__(self, news: News) -> None:
-        if isinstance(news, Committed):
-            self.made += 1
-            self.emit(record=news.record)
-        else:
-            self.emit(running=(news,))
-
-    def emit(self, *, record: Record | None = None, running: tuple[Running, ...] = (), note: str = "") -> None:
-        if self._on_event is not None:
-            self._on_event(Event(self._before + self.made, self._total, record, running, note))
 
 
 def _make(

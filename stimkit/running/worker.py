@@ -19,7 +19,6 @@ from typing import Any
 
 from distributed import get_worker
 
-from stimkit import __version__
 from stimkit.errors import RunFolderError, StimkitError, UsageError
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import FoundInputs
@@ -27,10 +26,13 @@ from stimkit.planning.resolved import plan_of
 from stimkit.protocol.settings import Settings
 from stimkit.records.record import Record
 from stimkit.runfolder.store import RunStore
-from stimkit.running.maker import Committed, Maker, News, choose_batch_size
+from stimkit.running.batching import choose_batch_size
+from stimkit.running.events import Committed, News
+from stimkit.running.maker import Maker
 from stimkit.running.pending import pending_cells
 from stimkit.synthesis.devices import check_precision, choose_device, determinism
 from stimkit.synthesis.environment import describe_environment
+from stimkit.version import __version__
 
 PATIENCE = 60.0  # seconds until a slow file system shows what was written elsewhere
 REPORT_EVERY = 1.0  # seconds between reports of a batch's progress

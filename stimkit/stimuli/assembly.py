@@ -2,148 +2,31 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stimkit.errors import ImageError
-from stimkit.images import reading as images
-from stimkit.images.reading import Pixels
-from stimkit.images.regions import bounding_box, region_maps, shrunk
+from stimkit.images.light import LUMINANCE_WEIGHTS
 from stimkit.network.layers import LAYERS
-from stimkit.network.losses import Objective, Regions, gram_matrix
-from stimkit.network.vgg import VGG19, unit_mean
-from stimkit.network.weights import Weights
+from stimkit.network.losses import Objective
+from stimkit.network.vgg import VGG19
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import Inputs
-from stimkit.protocol.settings import Settings
 from stimkit.stimuli.finishing import Finishing, Finishings
-from stimkit.stimuli.preparation import initial_image, mask_of, preparation_key, prepared
-from stimkit.synthesis.devices import NETWORK_DTYPE, image_dtype, network_arithmetic
-
-CACHE_BYTES = 1_500_000_000
-
-
-class Networks:
-    """The networks of some weights and settings on one device, each made once."""
-
-    def __init__(self, inputs: Inputs, device: torch.device) -> None:
-        self._inputs, self._device = inputs, device
-        self._weights: dict[tuple[object, ...], Weights] = {}
-        self._made: dict[tuple[object, ...], VGG19] = {}
-
-    def network(self, settings: Settings) -> VGG19:
-        """The network that a cell of these settings is optimized with."""
-        return self._get(settings, NETWORK_DTYPE[settings.precision], fast=True)
-
-    def reference(self, settings: Settings) -> VGG19:
-        """The network that losses are measured with: float32, or float64 for float64 cells."""
-        return self._get(settings, image_dtype(settings.precision), fast=False)
-
-    def _get(self, settings: Settings, dtype: torch.dtype, *, fast: bool) -> VGG19:
-        source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
-        if source not in self._weights:
-            weights = self._inputs.weights(settings)
-            self._weights[source] = unit_mean(weights, settings.pooling) if settings.normalize else weights
-        key = (*source, dtype, fast)
-        if key not in self._made:
-            weights = self._weights[source]
-            self._made[key] = VGG19(
-                weights, pooling=settings.pooling, normalize=False, dtype=dtype, device=self._device, fast=fast
-            )
-        return self._made[key]
+from stimkit.stimuli.networks import Networks
+from stimkit.stimuli.preparation import initial_image
+from stimkit.stimuli.stimulus import Made, finish
+from stimkit.stimuli.targets import TargetCache, build_regions
+from stimkit.synthesis.batch import Batch
+from stimkit.synthesis.devices import image_dtype
+from stimkit.synthesis.light_penalty import LightPenalty
+from stimkit.synthesis.minimization import OnProgress
+from stimkit.synthesis.synthesis import synthesize_batch
 
 
-class Targets:
-    """Feature maps of content images and Gram matrices of style images, each computed once.
-
-    The least recently used ones are dropped beyond `CACHE_BYTES`.
-    """
-
-    def __init__(self, reference: VGG19, inputs: Inputs) -> None:
-        self._network, self._inputs = reference, inputs
-        self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
-        self._bytes = 0
-
-    def content(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Feature maps P of the cell's content image: layer to (N, height, width)."""
-        return self._get("content", cell, layers)
-
-    def style(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Gram matrices A / M of the cell's style image: layer to (N, N)."""
-        return self._get("style", cell, layers)
-
-    def image(self, pixels: Pixels) -> Tensor:
-        """An image as (3, height, width) on the device of the network."""
-        dtype = torch.float64 if self._network.dtype == torch.float64 else torch.float32
-        return torch.from_numpy(images.to_float(pixels)).to(self._network.device, dtype)
-
-    def _get(self, kind: str, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
-        keys = {layer: (*preparation_key(cell, kind), layer) for layer in layers}
-        absent = [layer for layer, key in keys.items() if key not in self._cache]
-        if absent:
-            with torch.no_grad(), network_arithmetic("float32"):
-                image = self.image(prepared(cell, kind, self._inputs))
-                maps = self._network.features(image[None], absent)
-                for layer, features in maps.items():
-                    self._put(keys[layer], features[0] if kind == "content" else self._gram(features, cell, layer)[0])
-        for key in keys.values():
-            self._cache.move_to_end(key)
-        found = {layer: self._cache[key] for layer, key in keys.items()}
-        self._trim()
-        return found
-
-    def _gram(self, features: Tensor, cell: Cell, layer: str) -> Tensor:
-        """Of the regions of the stimulus, but of the whole style image where a mask says where it goes."""
-        if cell.mask:
-            return gram_matrix(features)[:, None]
-        regions = build_regions([cell], [layer], self._inputs, features).get(layer)
-        return gram_matrix(features) if regions is None else regions.grams(features)
-
-    def _put(self, key: tuple[object, ...], value: Tensor) -> None:
-        self._cache[key] = value
-        self._bytes += value.nbytes
-
-    def _trim(self) -> None:
-        while self._bytes > CACHE_BYTES and len(self._cache) > 1:
-            _, dropped = self._cache.popitem(last=False)
-            self._bytes -= dropped.nbytes
-
-
-def build_regions(cells: Sequence[Cell], layers: Sequence[str], inputs: Inputs, like: Tensor) -> dict[str, Regions]:
-    """Where the Gram matrices of each layer are taken for cells of equal settings; empty for the whole image."""
-    settings = cells[0].settings
-    if cells[0].mask:
-        maps = np.stack([mask_of(cell, inputs) for cell in cells])
-        stride = max((LAYERS[layer].stride for layer in layers), default=1)
-        for cell, weights in zip(cells, shrunk(maps, stride), strict=True):
-            if not weights.any():
-                raise ImageError(f'mask "{cell.mask}" is black in what is left of it after cropping to the stimulus')
-    elif (found := region_maps(settings)) is not None:
-        maps = found
-    else:
-        return {}
-    regions = {}
-    for layer in layers:
-        weights = shrunk(maps, LAYERS[layer].stride)
-        if cells[0].mask:  # one region for each cell
-            whole = (0, weights.shape[1], 0, weights.shape[2])
-            boxes, inside = [whole], [weights.reshape(len(cells), -1)]
-        else:
-            boxes = [bounding_box(one) for one in weights]
-            cut = [one[top:bottom, left:right] for one, (top, bottom, left, right) in zip(weights, boxes, strict=True)]
-            inside = [one.reshape(1, -1) for one in cut]
-        dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype
-        roots = [torch.from_numpy(np.sqrt(one)).to(dtype).to(like.device) for one in inside]
-        regions[layer] = Regions(tuple(boxes), tuple(roots))
-    return regions
-
-
-def build_objective(cells: Sequence[Cell], targets: Targets, inputs: Inputs, device: torch.device) -> Objective:
+def build_objective(cells: Sequence[Cell], targets: TargetCache, inputs: Inputs, device: torch.device) -> Objective:
     """Targets and weights of a batch. Layers that a cell does not use have weight 0 and zero targets."""
     settings = cells[0].settings
     dtype = image_dtype(settings.precision)
@@ -180,39 +63,35 @@ def build_initial(cells: Sequence[Cell], inputs: Inputs, device: torch.device) -
     return initial.to(device, image_dtype(cells[0].settings.precision))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Cells of equal settings, ready to be optimized."""
-
-    settings: Settings
-    network: VGG19
-    """Evaluates in the precision of the settings."""
-    reference: VGG19
-    """Measures, in float32 (or float64)."""
-    objective: Objective
-    initial: Tensor
-    """(batch, 3, height, width)"""
-    finishings: Sequence[Finishing] = ()
-    """What becomes of the optimized image of each cell."""
-
-
 class Assembly:
     """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
 
     def __init__(self, inputs: Inputs, device: torch.device) -> None:
-        self._inputs, self._device = inputs, device
+        self.inputs, self._device = inputs, device
         self._networks = Networks(inputs, device)
-        self._targets: dict[VGG19, Targets] = {}
+        self._targets: dict[VGG19, TargetCache] = {}
         self._finishings = Finishings(inputs)
 
+    def make(self, cells: Sequence[Cell], on_progress: OnProgress | None = None) -> list[Made]:
+        """Optimize cells of equal settings as one batch, and finish their stimuli."""
+        finishings = [self._finishings.of(cell) for cell in cells]
+        batch = self._batch(cells, finishings)
+        results = synthesize_batch(batch, on_progress)
+        stimuli = finish(results, batch, finishings)
+        return [Made(*parts) for parts in zip(cells, results, stimuli, strict=True)]
+
     def batch(self, cells: Sequence[Cell]) -> Batch:
+        """Assemble cells of equal settings, ready to be optimized."""
+        return self._batch(cells, [self._finishings.of(cell) for cell in cells])
+
+    def _batch(self, cells: Sequence[Cell], finishings: Sequence[Finishing]) -> Batch:
         settings = cells[0].settings
         reference = self._networks.reference(settings)
-        targets = self._targets.setdefault(reference, Targets(reference, self._inputs))
-        objective = build_objective(cells, targets, self._inputs, self._device)
-        initial = build_initial(cells, self._inputs, self._device)
-        finishings = [self._finishings.of(cell) for cell in cells]
-        return Batch(settings, self._networks.network(settings), reference, objective, initial, finishings)
+        targets = self._targets.setdefault(reference, TargetCache(reference, self.inputs))
+        objective = build_objective(cells, targets, self.inputs, self._device)
+        initial = build_initial(cells, self.inputs, self._device)
+        light = build_light_penalty(finishings, initial)
+        return Batch(settings, self._networks.network(settings), reference, objective, initial, light)
 
 
 def _union(cells: Sequence[Cell], term: str) -> list[str]:
@@ -223,3 +102,19 @@ def _union(cells: Sequence[Cell], term: str) -> list[str]:
 def _stack(targets: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
     like = next(one[layer] for one in targets if layer in one)
     return torch.stack([one.get(layer, torch.zeros_like(like)) for one in targets])
+
+
+def build_light_penalty(finishings: Sequence[Finishing], like: Tensor) -> LightPenalty | None:
+    """Build what holds the light of cells of equal settings, on the device and dtype of `like`; None for nothing."""
+    first = finishings[0]
+    if not first.settings.holds_light:
+        return None
+    targets = [finishing.target for finishing in finishings]
+    pixels = like.new_ones(like.shape[-2:]) if first.aperture is None else torch.from_numpy(first.aperture).to(like)
+    return LightPenalty(
+        weight=first.settings.equalize_weight,
+        mean=None if first.target.luminance is None else like.new_tensor([target.luminance for target in targets]),
+        contrast=None if first.target.contrast is None else like.new_tensor([target.contrast for target in targets]),
+        colours=like.new_tensor(LUMINANCE_WEIGHTS.tolist()),
+        pixels=(pixels / pixels.sum()).flatten(),
+    )

@@ -17,16 +17,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from stimkit.images import light as photometry
-from stimkit.images.aperture import aperture, seen_through
+from stimkit.images.aperture import aperture_weights, lay_on_background
 from stimkit.images.equalization import Light, Target, equalized, light_of, mean_histogram, mean_spectrum
-from stimkit.images.light import Array, luminance, with_luminance
-from stimkit.images.png import Values, shown_image, values_of
-from stimkit.images.reading import FloatImage, fit, to_float
+from stimkit.images.light import Array, luminance, to_linear, to_srgb, with_luminance
+from stimkit.images.noise import phase_scrambled
+from stimkit.images.pixels import FloatImage, resize, to_float
+from stimkit.images.png import Values, to_file_values, to_network_image
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import Inputs
 from stimkit.protocol.settings import POOLS, Settings
-from stimkit.stimuli.preparation import phase_scrambled
 
 
 @dataclass(frozen=True)
@@ -50,24 +49,24 @@ class Finishing:
 
     def equalize(self, image: FloatImage) -> FloatImage:
         """The image with its final colours, luminance and contrast, sRGB encoded, (3, height, width)."""
-        linear = photometry.decode(image)
+        linear = to_linear(image)
         if self.recoloured is not None:
             wanted, known = luminance(linear), luminance(self.recoloured)
             gain = np.where(known > 0, wanted / np.where(known > 0, known, 1), 1.0)
             linear = with_luminance(self.recoloured, wanted, gain=gain)
         if not self.target.empty:
             linear = equalized(linear, self.target, self.settings.gamut, self.aperture)
-        return photometry.encode(linear).astype(np.float32)
+        return to_srgb(linear).astype(np.float32)
 
     def show(self, image: FloatImage) -> Values:
         """The values of the stimulus's file, from the image as `equalize` returns it."""
         if self.aperture is not None:
-            image = seen_through(image, self.aperture, self.settings.background).astype(np.float32)
-        return values_of(image, self.settings, self.seed)
+            image = lay_on_background(image, self.aperture, self.settings.background).astype(np.float32)
+        return to_file_values(image, self.settings.encoding, self.seed)
 
     def light(self, image: FloatImage) -> Light:
         """Mean and contrast of luminance inside the aperture."""
-        return light_of(luminance(photometry.decode(image)), self.aperture)
+        return light_of(luminance(to_linear(image)), self.aperture)
 
     def inside(self, image: FloatImage) -> Light | None:
         """Mean and contrast inside the aperture, of the image as `equalize` returns it, once it is rounded.
@@ -79,7 +78,11 @@ class Finishing:
 
     def _rounded(self, image: FloatImage) -> Array:
         """Luminance of an image, rounded as its file is."""
-        return luminance(photometry.decode(shown_image(values_of(image, self.settings, self.seed), self.settings)))
+        return luminance(
+            to_linear(
+                to_network_image(to_file_values(image, self.settings.encoding, self.seed), self.settings.encoding)
+            )
+        )
 
     def error(self, image: FloatImage) -> float | None:
         """How far the image as `equalize` returns it is from its target, once it is rounded.
@@ -140,9 +143,16 @@ class Finishings:
         settings = cell.settings
         recoloured = None
         if settings.colour == "luminance" and cell.content is not None:
-            image = to_float(fit(self._inputs.image("content", cell.content), settings.size, settings.fit))
-            recoloured = photometry.decode(phase_scrambled(image, cell.seed) if settings.init == "scrambled" else image)
-        return Finishing(settings, cell.seed, recoloured, self._target(cell), aperture(settings), describe(cell))
+            image = to_float(resize(self._inputs.image("content", cell.content), settings.size, settings.fit))
+            recoloured = to_linear(phase_scrambled(image, cell.seed) if settings.init == "scrambled" else image)
+        return Finishing(
+            settings,
+            cell.seed,
+            recoloured,
+            self._target(cell),
+            aperture_weights(settings.aperture_shape),
+            describe(cell),
+        )
 
     def _target(self, cell: Cell) -> Target:
         settings = cell.settings
@@ -173,12 +183,16 @@ class Finishings:
         return ((wanted, name),)
 
     def _values(self, source: tuple[str, str], settings: Settings) -> Array:
-        pixels = fit(self._inputs.image(*source), settings.size, settings.fit)
-        return luminance(photometry.decode(to_float(pixels)))
+        pixels = resize(self._inputs.image(*source), settings.size, settings.fit)
+        return luminance(to_linear(to_float(pixels)))
 
     def _measured_light(self, source: tuple[str, str], settings: Settings) -> Light:
-        return light_of(self._values(source, settings), aperture(settings))
+        return light_of(self._values(source, settings), aperture_weights(settings.aperture_shape))
 
     def _measured_shape(self, what: str, sources: Iterable[tuple[str, str]], settings: Settings) -> Array:
         images = [self._values(source, settings) for source in sources]
-        return mean_spectrum(images) if what == "spectrum" else mean_histogram(images, aperture(settings))
+        return (
+            mean_spectrum(images)
+            if what == "spectrum"
+            else mean_histogram(images, aperture_weights(settings.aperture_shape))
+        )

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from stimkit.errors import ImageError, UsageError
-from stimkit.images.reading import Pixels, from_pillow, read_source
-from stimkit.network import weights
+from stimkit.images.pixels import Pixels
+from stimkit.images.reading import from_pillow, read_source
+from stimkit.network.sources import load_weights
 from stimkit.network.weights import Weights
 from stimkit.planning.cells import Cell
 from stimkit.planning.crossing import plan
@@ -69,7 +70,7 @@ class _Given:
         return ("image",) if kind in self._images else ()
 
     def weights(self, settings: Settings) -> Weights:
-        return weights.load(settings.weights, preprocessing=settings.preprocessing)
+        return load_weights(settings.weights, preprocessing=settings.preprocessing)
 
 
 def _pixels(image: AnyImage) -> Pixels:

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from stimkit.images.equalization import Light
-from stimkit.images.png import Shown, Values, decode_values, encode_values, shown, shown_image
-from stimkit.images.reading import FloatImage, clipped_fractions
-from stimkit.stimuli.assembly import Batch
+from stimkit.images.pixels import FloatImage, clipped_fractions
+from stimkit.images.png import Shown, Values, decode_values, encode_values, to_network_image, to_shown
+from stimkit.planning.cells import Cell
+from stimkit.stimuli.finishing import Finishing
+from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.synthesis import Measured, Synthesis, measure
 
 
@@ -45,32 +47,41 @@ class Stimulus:
         return hashlib.sha256(self.png).hexdigest()
 
 
-def finish(results: Sequence[Synthesis], batch: Batch) -> list[Stimulus]:
+@dataclass(frozen=True)
+class Made:
+    """A cell that was made: what the optimization gave, and the stimulus."""
+
+    cell: Cell
+    synthesis: Synthesis
+    stimulus: Stimulus
+    titrate_error: float | None = None
+    """How far the stimulus is from the value that its ratio was titrated to."""
+
+
+def finish(results: Sequence[Synthesis], batch: Batch, finishings: Sequence[Finishing]) -> list[Stimulus]:
     """Finish each image of a batch, write it as PNG in memory, decode it again, and measure what an observer sees."""
     images = [np.nan_to_num(one.image) for one in results]
-    equalized = [
-        one.equalize(image) if one.equalizes else image for one, image in zip(batch.finishings, images, strict=True)
-    ]
+    equalized = [one.equalize(image) if one.equalizes else image for one, image in zip(finishings, images, strict=True)]
     files = [
-        encode_values(one.show(image), one.settings, one.text)
-        for one, image in zip(batch.finishings, equalized, strict=True)
+        encode_values(one.show(image), one.settings.encoding, one.text)
+        for one, image in zip(finishings, equalized, strict=True)
     ]
     values = [decode_values(file, "stimulus") for file in files]
-    of_files = _measure(batch, [shown_image(one, batch.settings) for one in values])
-    changed = any(finishing.equalizes for finishing in batch.finishings)
+    of_files = _measure(batch, [to_network_image(one, batch.settings.encoding) for one in values])
+    changed = any(finishing.equalizes for finishing in finishings)
     of_equalized = _measure(batch, equalized) if changed else [None] * len(files)
     return [
         Stimulus(
             image=result.image,
             png=files[row],
             values=values[row],
-            shown=shown(values[row], batch.settings),
+            shown=to_shown(values[row], batch.settings.encoding),
             equalized=of_equalized[row],
             measured=of_files[row],
             clipped=clipped_fractions(result.image),
-            light=batch.finishings[row].light(images[row]),
-            inside=batch.finishings[row].inside(equalized[row]),
-            equalize_error=batch.finishings[row].error(equalized[row]),
+            light=finishings[row].light(images[row]),
+            inside=finishings[row].inside(equalized[row]),
+            equalize_error=finishings[row].error(equalized[row]),
         )
         for row, result in enumerate(results)
     ]

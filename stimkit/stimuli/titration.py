@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stimkit.images.reading import fit
+from stimkit.images.pixels import resize
 from stimkit.images.statistics import image_measures, similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import Inputs
 from stimkit.stimuli.assembly import Assembly
-from stimkit.stimuli.stimulus import Stimulus, finish
+from stimkit.stimuli.stimulus import Made
 from stimkit.synthesis.minimization import OnProgress
-from stimkit.synthesis.synthesis import Synthesis, synthesize_batch
 
 
 @dataclass
@@ -45,62 +44,64 @@ class _Bracket:
         return self.at_low * self.at_high < 0
 
     def next(self, run: int) -> float:
-        """Where to look: by turns in the middle, and where the value is on a straight line, off the ends."""
+        """Where to look: bisection and regula falsi in turn, kept a tenth of the range away from both ends."""
         share = 0.5 if run % 2 else self.at_low / (self.at_low - self.at_high)
         return self.low + min(max(share, 0.1), 0.9) * (self.high - self.low)
 
 
-def titrate(
-    cells: Sequence[Cell], assembly: Assembly, inputs: Inputs, on_progress: OnProgress | None = None
-) -> list[Cell]:
-    """Cells of equal settings at the ratios where the values that they ask for are reached, or come closest.
+def titrate(cells: Sequence[Cell], assembly: Assembly, on_progress: OnProgress | None = None) -> list[Made]:
+    """Make cells of equal settings at the ratios where the values that they ask for are reached, or come closest.
 
     Both ends of the range are tried, then up to `titrate_runs` ratios between them; a cell that is within its
-    tolerance is left out of the further runs.
+    tolerance is left out of the further runs. At last all are made together at the ratios that were found.
     """
     settings = cells[0].settings
     lowest, highest = math.log10(settings.titrate_lowest), math.log10(settings.titrate_highest)
     brackets = {cell.id: _Bracket(lowest, highest) for cell in cells}
 
     def look(places: dict[str, float]) -> None:
-        batch = [replace(cell, alpha=_ratio(places[cell.id])) for cell in cells if cell.id in places]
-        assembled = assembly.batch(batch)
-        results = synthesize_batch(assembled, on_progress)
-        for cell, one, stimulus in zip(batch, results, finish(results, assembled), strict=True):
-            value = titrated_value(cell, one, stimulus, inputs)
-            brackets[cell.id].learn(places[cell.id], value - settings.titrate_value)
+        chosen = [_at_ratio(cell, places[cell.id]) for cell in cells if cell.id in places]
+        for made in assembly.make(chosen, on_progress):
+            brackets[made.cell.id].learn(places[made.cell.id], _miss(made, assembly.inputs))
 
     look(dict.fromkeys(brackets, lowest))
     look(dict.fromkeys(brackets, highest))
     for run in range(settings.titrate_runs):
         left = {
-            one: bracket.next(run)
-            for one, bracket in brackets.items()
+            stimulus_id: bracket.next(run)
+            for stimulus_id, bracket in brackets.items()
             if bracket.open and bracket.best[0] > settings.titrate_tolerance
         }
         if not left:
             break
         look(left)
-    found = {one: bracket.best[1] for one, bracket in brackets.items()}
-    return [replace(cell, alpha=_ratio(found[cell.id])) if math.isfinite(found[cell.id]) else cell for cell in cells]
+    places = {stimulus_id: bracket.best[1] for stimulus_id, bracket in brackets.items()}
+    found = [_at_ratio(cell, places[cell.id]) if math.isfinite(places[cell.id]) else cell for cell in cells]
+    return [replace(made, titrate_error=_miss(made, assembly.inputs)) for made in assembly.make(found, on_progress)]
 
 
-def _ratio(place: float) -> float:
-    """The ratio of a logarithm, with six digits, so that it is the same number in every table."""
-    return float(f"{10**place:.6g}")
+def _at_ratio(cell: Cell, place: float) -> Cell:
+    """A cell at the ratio of a logarithm, with six digits, so that it is the same number in every table."""
+    return replace(cell, alpha=float(f"{10**place:.6g}"))
 
 
-def titrated_value(cell: Cell, synthesis: Synthesis, stimulus: Stimulus, inputs: Inputs) -> float:
-    """The variable that a cell is titrated by, of a stimulus; NaN where it has none."""
+def _miss(made: Made, inputs: Inputs) -> float:
+    """How far a stimulus is from the value that its cell asks for."""
+    return titrated_value(made, inputs) - made.cell.settings.titrate_value
+
+
+def titrated_value(made: Made, inputs: Inputs) -> float:
+    """Measure the variable that a cell is titrated by, of its stimulus; NaN where it has none."""
+    cell, stimulus = made.cell, made.stimulus
     name, settings = cell.settings.titrate, cell.settings
     if name == "ssim_content":
         assert cell.content is not None
-        content = fit(inputs.image("content", cell.content), settings.size, settings.fit)
-        found = similarity(stimulus.shown, content)
-        return math.nan if found is None else found
+        content = resize(inputs.image("content", cell.content), settings.size, settings.fit)
+        similar = similarity(stimulus.shown, content)
+        return math.nan if similar is None else similar
     if name.startswith("relative_"):
-        term = name.split("_")[1]
-        before: float = getattr(synthesis.initial, term)
+        term = name.removeprefix("relative_").removesuffix("_loss")
+        before: float = getattr(made.synthesis.initial, term)
         return float(getattr(stimulus.measured, term)) / before if before else math.nan
     if stimulus.inside is not None and name in ("mean_luminance", "rms_contrast"):
         return stimulus.inside.mean if name == "mean_luminance" else stimulus.inside.contrast

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from stimkit.errors import DeviceError
-from stimkit.protocol.settings import Precision
+from stimkit.network.layers import Precision
 
 NETWORK_DTYPE: dict[Precision, torch.dtype] = {
     "float32": torch.float32,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from stimkit.images.light import LUMINANCE_WEIGHTS
-from stimkit.stimuli.finishing import Finishing
-
 
 @dataclass(frozen=True)
-class Hold:
+class LightPenalty:
     """Targets of a batch; None where that is not held."""
 
     weight: float
@@ -22,7 +18,7 @@ class Hold:
     colours: Tensor  # (3,): luminance of linear red, green and blue
     pixels: Tensor  # (height * width,): shares of the pixels in the aperture, of sum 1
 
-    def penalty(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """weight · [((m - m*) / m*)² + ((c - c*) / c*)²] of sRGB-encoded images: (batch, 3, height, width) to (batch,).
 
         m is mean luminance in linear light and c its standard deviation / m, inside the aperture; * are targets.
@@ -42,27 +38,10 @@ class Hold:
             total = total + (contrast / self.contrast.clamp(min=1e-6) - 1).square()
         return self.weight * total
 
-    def select(self, index: Tensor) -> Hold:
+    def select(self, index: Tensor) -> LightPenalty:
         """The targets of some cells of the batch."""
         return replace(
             self,
             mean=None if self.mean is None else self.mean[index],
             contrast=None if self.contrast is None else self.contrast[index],
         )
-
-
-def hold_of(finishings: Sequence[Finishing], like: Tensor) -> Hold | None:
-    """What cells of equal settings are held to, on the device and dtype of `like`; None for nothing."""
-    if not finishings or not finishings[0].settings.holds_light:
-        return None
-    targets = [one.target for one in finishings]
-    height, width = like.shape[-2:]
-    aperture = finishings[0].aperture
-    pixels = like.new_ones(height, width) if aperture is None else torch.from_numpy(aperture).to(like)
-    return Hold(
-        weight=finishings[0].settings.equalize_weight,
-        mean=None if targets[0].luminance is None else like.new_tensor([one.luminance for one in targets]),
-        contrast=None if targets[0].contrast is None else like.new_tensor([one.contrast for one in targets]),
-        colours=like.new_tensor(LUMINANCE_WEIGHTS.tolist()),
-        pixels=(pixels / pixels.sum()).flatten(),
-    )

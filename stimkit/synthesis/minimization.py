@@ -13,10 +13,9 @@ from torch import Tensor
 
 from stimkit.network.losses import Losses
 from stimkit.protocol.settings import GREY_COLOURS, Settings, StopReason
-from stimkit.stimuli.assembly import Batch
+from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.cuda_graph import Repeated
 from stimkit.synthesis.devices import network_arithmetic
-from stimkit.synthesis.light_penalty import hold_of
 from stimkit.synthesis.optimizers import LBFGS, Adam, BatchOptimizer
 from stimkit.synthesis.preconditioners import preconditioner
 
@@ -46,7 +45,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Search:
+class Minimization:
     """One optimization of a batch, whose initial images have the total losses `totals`.
 
     After `run`, the attributes hold one row a cell. What changes from evaluation to evaluation is in
@@ -63,7 +62,7 @@ class Search:
         initial, settings = batch.initial, batch.settings
         self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
         self._transform = preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
-        self._hold = hold_of(batch.finishings, initial)
+        self._light = batch.light
         self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
         self._shape, self._device = initial.shape[1:], initial.device
         self._sync = SYNC_INTERVAL[initial.device.type]
@@ -121,8 +120,8 @@ class Search:
         with network_arithmetic(self._settings.precision):
             losses = objective.losses(self._network.features(images, objective.layers))
             total = self._scale * objective.total(losses)
-            if self._hold is not None:
-                total = total + self._hold.penalty(images)
+            if self._light is not None:
+                total = total + self._light(images)
             (grad,) = torch.autograd.grad(total.sum(), images)
         with torch.no_grad(), network_arithmetic("float32"):
             running = self._state == _RUNNING
@@ -186,7 +185,7 @@ class Search:
     def _keep(self, index: Tensor) -> None:
         self._optimizer.keep(index)
         self._objective = self._objective.select(index)
-        self._hold = self._hold and self._hold.select(index)
+        self._light = self._light and self._light.select(index)
         self._rows, self._state, self._counts = self._rows[index], self._state[index], self._counts[index]
         self._scale, self._first = self._scale[index], self._first[index]
         self._recent, self._log = self._recent[:, index], self._log[:, index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 
@@ -10,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stimkit.images.reading import Pixels, quantize
+from stimkit.images.pixels import Pixels, quantize
 from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG19
-from stimkit.stimuli.assembly import Batch
+from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import network_arithmetic
-from stimkit.synthesis.minimization import STOP_REASONS, OnProgress, Search, Trace
+from stimkit.synthesis.minimization import STOP_REASONS, Minimization, OnProgress, Trace
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Synthesis:
     image: NDArray[np.float32]
     """(3, height, width), RGB; the optimizer's values, not clipped to 0 … 1."""
     initial: Measured
+    initial_sha256: str
+    """Digest of the initial image's float32 values."""
     optimized: Measured
     trace: Trace
     evaluations: int
@@ -74,7 +77,7 @@ def synthesize_batch(batch: Batch, on_progress: OnProgress | None = None, *, gra
     """
     began = time.perf_counter()
     before = measure(batch.reference, batch.objective, batch.initial)
-    search = Search(batch, [one.total for one in before], graph=graph)
+    search = Minimization(batch, [one.total for one in before], graph=graph)
     search.run(on_progress)
     after = measure(batch.reference, batch.objective, search.images)
     seconds = (time.perf_counter() - began) / len(before)
@@ -83,6 +86,7 @@ def synthesize_batch(batch: Batch, on_progress: OnProgress | None = None, *, gra
         Synthesis(
             image=images[row],
             initial=before[row],
+            initial_sha256=hashlib.sha256(batch.initial[row].float().cpu().numpy().tobytes()).hexdigest(),
             optimized=after[row],
             trace=search.trace(row),
             evaluations=int(search.evaluations[row]),

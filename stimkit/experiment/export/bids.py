@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from stimkit import __version__
 from stimkit.experiment.export.data_dictionary import dictionary, levels_of
 from stimkit.experiment.export.stimulus_set import StimulusSet
-from stimkit.json_text import write_json
+from stimkit.files import write_json
+from stimkit.version import __version__
 
 BIDS_VERSION = "1.10.0"
 README = """# {name}: {count} stimuli

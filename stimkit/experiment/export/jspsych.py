@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stimkit.experiment.export.presentation import write_settings
 from stimkit.experiment.export.stimulus_set import StimulusSet
-from stimkit.json_text import json_text
+from stimkit.files import json_text
 
 README = """# {name}: an experiment for the browser
 

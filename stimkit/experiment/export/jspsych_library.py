@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from stimkit.errors import StimkitError, UsageError
-from stimkit.network.weights import cache_folder
+from stimkit.files import cache_folder
 
 REGISTRY = "https://registry.npmjs.org"
 MAX_MEMBER = 10_000_000  # bytes

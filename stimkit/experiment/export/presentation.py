@@ -9,8 +9,8 @@ import numpy as np
 
 from stimkit.experiment.export.stimulus_set import StimulusSet
 from stimkit.experiment.trials.saving import described_as
-from stimkit.images.light import encode
-from stimkit.json_text import write_json
+from stimkit.files import write_json
+from stimkit.images.light import to_srgb
 from stimkit.records.record import Record
 
 GREY = 0.5  # encoded; the middle of the display's values
@@ -41,6 +41,6 @@ def _around(record: Record) -> float:
         return GREY
     linear = float(record["background"])
     if record["transfer"] == "srgb":
-        return round(float(encode(np.array(linear))), 6)
+        return round(float(to_srgb(np.array(linear))), 6)
     gamma = 1.0 if record["transfer"] == "linear" else float(record["gamma"])
     return round(float(linear ** (1 / gamma)), 6)

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
+from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.documents.toml import parse, read_text, validated
 from stimkit.errors import Problem, ProtocolError
-from stimkit.protocol.rules import Finding, as_list, as_table
 from stimkit.protocol.settings import Frozen
 
 Form = Literal["single", "pair", "triplet"]
@@ -165,9 +165,9 @@ class TrialDesign(Frozen):
         return ProtocolError([Problem(key, message, nearest_line(line_map(self._text), path))], self._file)
 
 
-def _check(document: dict[str, Any]) -> list[Finding]:
+def _check(document: dict[str, Any]) -> list[BrokenRule]:
     """What is wrong between the keys of a document."""
-    found: list[Finding] = []
+    found: list[BrokenRule] = []
     trial, blocks = as_table(document, "trial"), as_table(document, "blocks")
     form = trial.get("form", "single")
     if form in ("pair", "triplet") and not trial.get("differ"):

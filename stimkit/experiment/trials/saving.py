@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stimkit import __version__
 from stimkit.experiment.trials.balance import balance, notes
 from stimkit.experiment.trials.lists import TrialLists
-from stimkit.files import whole_folder
-from stimkit.json_text import write_json
+from stimkit.files import whole_folder, write_json
 from stimkit.records.tables import csv_bytes
+from stimkit.version import __version__
 
 
 def save(lists: TrialLists, out: str | Path) -> None:

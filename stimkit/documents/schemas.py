@@ -1,0 +1,41 @@
+"""Documents of older schemas, brought to the current one by pure steps; newer ones are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stimkit.errors import RunFolderError
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The current schema of a kind of document, and the steps that lead to it from each older one."""
+
+    kind: str
+    current: int
+    steps: Mapping[int, Callable[[Document], Document]]
+    """From schema n to schema n + 1."""
+
+    def read(self, document: Any, name: str) -> Document:
+        """Return a document in the current schema; the one given is not changed.
+
+        Raises `RunFolderError` where it is of a later schema, or no such document.
+        """
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if type(schema) is not int or not (schema == self.current or schema in self.steps or schema > self.current):
+            raise RunFolderError(f"{name} is not a {self.kind} (schema {schema!r})")
+        if schema > self.current:
+            raise RunFolderError(
+                f"{name} is of schema {schema}, written by stimkit {document.get('stimkit_version')}; this one reads"
+                f" the {self.kind} up to schema {self.current}: use that version or a later one"
+            )
+        for number in range(schema, self.current):
+            try:
+                document = {**self.steps[number](document), "schema": number + 1}
+            except (KeyError, TypeError) as error:
+                raise RunFolderError(f"{name} is damaged: it has no {error}") from error
+        return dict(document)

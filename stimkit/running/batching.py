@@ -1,0 +1,46 @@
+"""Which cells share a batch, and how many of them a device takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from stimkit.network.layers import deepest
+from stimkit.planning import cost
+from stimkit.planning.cells import Cell
+from stimkit.protocol.settings import Settings
+
+MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
+
+
+CPU_BATCH_PIXELS = 256 * 256  # beyond this a larger batch does not make better use of a CPU
+
+
+MAX_ELEMENTS = 2**31 - 1  # of a feature map: convolutions on GPUs count them in 32 bits
+
+
+MEMORY_SHARE = 0.6  # of the free memory that a batch may take
+
+
+Kind = tuple[Settings, str, bool]
+
+
+def groups(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
+    """Cells that can share a batch (same settings, same deepest layer, all with or all without a mask), in order."""
+    found: dict[Kind, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.settings, deepest(cell.layers).name, cell.mask is not None), []).append(cell)
+    return found
+
+
+def choose_batch_size(settings: Settings, deepest_layer: str, device: torch.device) -> int:
+    """Largest batch that the memory model says fits the device, and that it makes good use of."""
+    limit = min(MAX_BATCH[device.type], MAX_ELEMENTS // (64 * settings.height * settings.width))
+    if device.type == "cpu":
+        return max(1, min(limit, CPU_BATCH_PIXELS // (settings.height * settings.width)))
+    free = 4e9
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for reuse counts as taken
+        free = torch.cuda.mem_get_info(device)[0]
+    return max(1, min(limit, int(MEMORY_SHARE * free / cost.cell_bytes(deepest_layer, settings))))

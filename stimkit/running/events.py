@@ -1,0 +1,91 @@
+"""What happens in a run, as those who watch it are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stimkit.records.record import Record
+from stimkit.synthesis.minimization import Progress
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A cell was committed."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Running:
+    """A batch moved on."""
+
+    progress: Progress
+    batch_size: int
+
+    @property
+    def share(self) -> float:
+        """How many cells' worth of work the batch has done."""
+        return self.batch_size * self.progress.evaluation / self.progress.max_evaluations
+
+
+News = Committed | Running
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened in a run: a cell was committed, or a batch moved on."""
+
+    done: int
+    total: int
+    record: Record | None = None
+    running: tuple[Running, ...] = ()
+    """Batches that are under way."""
+    note: str = ""
+    """Anything else that is worth saying."""
+
+    @property
+    def share(self) -> float:
+        """How many cells' worth of work has been done in batches that are under way."""
+        return sum(one.share for one in self.running)
+
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did and what the folder holds now."""
+
+    path: Path
+    planned: int
+    made: int
+    done_before: int
+    rejected: tuple[str, ...]
+    failed: tuple[str, ...]
+    pending: int = 0
+    stop_reasons: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    device: str = "cpu"
+    has_tables: bool = True
+    """Whether tables were made; shards leave that to `collect`."""
+
+
+class Counter:
+    """Turns what happens to cells into events."""
+
+    def __init__(self, total: int, before: int, on_event: OnEvent | None) -> None:
+        self._total, self._before, self._on_event = total, before, on_event
+        self.made = 0
+
+    def __call__(self, news: News) -> None:
+        if isinstance(news, Committed):
+            self.made += 1
+            self.emit(record=news.record)
+        else:
+            self.emit(running=(news,))
+
+    def emit(self, *, record: Record | None = None, running: tuple[Running, ...] = (), note: str = "") -> None:
+        if self._on_event is not None:
+            self._on_event(Event(self._before + self.made, self._total, record, running, note))

@@ -1,0 +1,41 @@
+"""The networks that cells are optimized and measured with."""
+
+from __future__ import annotations
+
+import torch
+
+from stimkit.network.vgg import VGG19, unit_mean
+from stimkit.network.weights import Weights
+from stimkit.planning.inputs import Inputs
+from stimkit.protocol.settings import Settings
+from stimkit.synthesis.devices import NETWORK_DTYPE, image_dtype
+
+
+class Networks:
+    """The networks of some weights and settings on one device, each made once."""
+
+    def __init__(self, inputs: Inputs, device: torch.device) -> None:
+        self._inputs, self._device = inputs, device
+        self._weights: dict[tuple[object, ...], Weights] = {}
+        self._made: dict[tuple[object, ...], VGG19] = {}
+
+    def network(self, settings: Settings) -> VGG19:
+        """The network that a cell of these settings is optimized with."""
+        return self._get(settings, NETWORK_DTYPE[settings.precision], fast=True)
+
+    def reference(self, settings: Settings) -> VGG19:
+        """The network that losses are measured with: float32, or float64 for float64 cells."""
+        return self._get(settings, image_dtype(settings.precision), fast=False)
+
+    def _get(self, settings: Settings, dtype: torch.dtype, *, fast: bool) -> VGG19:
+        source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
+        if source not in self._weights:
+            weights = self._inputs.weights(settings)
+            self._weights[source] = unit_mean(weights, settings.pooling) if settings.normalize else weights
+        key = (*source, dtype, fast)
+        if key not in self._made:
+            weights = self._weights[source]
+            self._made[key] = VGG19(
+                weights, pooling=settings.pooling, normalize=False, dtype=dtype, device=self._device, fast=fast
+            )
+        return self._made[key]

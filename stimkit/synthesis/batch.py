@@ -1,0 +1,28 @@
+"""A batch of problems, ready to be optimized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from stimkit.network.losses import Objective
+from stimkit.network.vgg import VGG19
+from stimkit.protocol.settings import Settings
+from stimkit.synthesis.light_penalty import LightPenalty
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells of equal settings, ready to be optimized."""
+
+    settings: Settings
+    network: VGG19
+    """Evaluates in the precision of the settings."""
+    reference: VGG19
+    """Measures, in float32 (or float64)."""
+    objective: Objective
+    initial: Tensor
+    """(batch, 3, height, width)"""
+    light: LightPenalty | None = None
+    """What holds luminance and contrast during the optimization."""
