@@ -68,7 +68,7 @@ def measure(device: torch.device, *, quick: bool) -> Section:
 
 def section(plan: Plan, run: Path, device: torch.device) -> Section:
     records = stimkit.open_run(run).records
-    paths = [run / "stimuli" / record["filename"] for record in records.values()]
+    paths = [run / "stimuli" / record.filename for record in records.values()]
     made = dict(zip(paths, records.values(), strict=True))
 
     def decode_all() -> None:

@@ -15,11 +15,7 @@ from harness import PROTOCOLS, ROOT, Section, Workshop, table
 
 import stimkit
 from stimkit.network.layers import CONVOLUTIONS
-from stimkit.network.weights import (
-    Weights,
-    save_weights,
-    tensor_digest,
-)
+from stimkit.network.weights import Weights, save_weights, tensor_digest
 from stimkit.synthesis import optimizers as lbfgs
 from stimkit.synthesis import preconditioners as precondition
 

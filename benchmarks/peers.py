@@ -17,9 +17,7 @@ from stimkit.images.pixels import resize
 from stimkit.images.png import encode_png
 from stimkit.images.reading import read_source
 from stimkit.network.layers import CONVOLUTIONS
-from stimkit.network.sources import (
-    load_weights,
-)
+from stimkit.network.sources import load_weights
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 

@@ -13,9 +13,7 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from stimkit.network.layers import CONVOLUTIONS, LAYERS
-from stimkit.network.sources import (
-    load_weights,
-)
+from stimkit.network.sources import load_weights
 from stimkit.planning.cells import Cell, Plan
 from stimkit.running.batching import choose_batch_size
 from stimkit.synthesis.devices import network_arithmetic

@@ -13,7 +13,7 @@ from harness import HERE, PAIRS, PROTOCOLS, ROOT, Section, Workshop, plan_of, ta
 
 import stimkit
 from stimkit.planning import cost
-from stimkit.running.batching import choose_batch_size, groups
+from stimkit.running.batching import choose_batch_size, group_cells
 from stimkit.synthesis.minimization import COMPACT_BELOW
 
 SET, SIZE, EVALUATIONS, MEASURED = 1280, 224, 500, 64
@@ -111,7 +111,7 @@ def occupancy(device: torch.device, *, quick: bool) -> str:
         cells = list(plan.cells)[:: max(1, len(plan.cells) // 6)]
         needed = computed = 0
         lengths: list[int] = []
-        for group in groups(cells).values():
+        for group in group_cells(cells).values():
             batch = Workshop(plan, device).batch(group)
             results, _ = batch.run()
             counts = sorted(one.evaluations for one in results)

@@ -1,11 +1,17 @@
 """stimkit: controlled stimulus sets for perception experiments, by neural style transfer.
 
-    protocol = stimkit.Protocol.load("protocols/quickstart.toml")
-    plan = stimkit.plan(protocol)
-    stimkit.run(plan, "runs/quickstart")
-    results = stimkit.open_run("runs/quickstart")
+    ask           Protocol  plan  Plan  Cell
+    make          run  run_shard  collect  RunSummary  Event
+    one image     synthesize  Synthesis
+    read          open_run  Run
+    check         verify  Verification  audit  Audit  Finding  audit_images
+    make again    regenerate  Comparison
+    tell          report  archive  Archive
+    show          TrialDesign  make_trials  TrialLists  export  join_responses  Joined
+    errors        StimkitError, and its children in stimkit.errors
 
-Names are imported when they are first used, so that `import stimkit` needs no torch.
+These names stay what they are from version to version; everything else may change. What takes a run takes its folder,
+or what `open_run` gives. Names are imported when they are first used, so that `import stimkit` needs no torch.
 """
 
 from __future__ import annotations
@@ -16,39 +22,112 @@ from typing import TYPE_CHECKING, Any
 from stimkit.version import __version__
 
 if TYPE_CHECKING:
+    from stimkit.auditing.audit import Audit, audit
+    from stimkit.auditing.findings import Finding
+    from stimkit.auditing.image_set import audit_images
+    from stimkit.auditing.regeneration import Comparison, regenerate
+    from stimkit.auditing.verification import Verification, verify
     from stimkit.errors import StimkitError
+    from stimkit.experiment.export.formats import export
+    from stimkit.experiment.responses import Joined, join_responses
+    from stimkit.experiment.trials.design import TrialDesign
+    from stimkit.experiment.trials.lists import TrialLists, make_trials
     from stimkit.planning.cells import Cell, Plan
     from stimkit.planning.crossing import plan
     from stimkit.protocol.protocol import Protocol
-    from stimkit.runfolder.results import Results, open_run
-    from stimkit.running.events import RunSummary
-    from stimkit.running.runner import run
+    from stimkit.reporting.archive import Archive, archive
+    from stimkit.reporting.report import report
+    from stimkit.runfolder.run import Run, open_run
+    from stimkit.running.events import Event, RunSummary
+    from stimkit.running.runner import collect, run, run_shard
     from stimkit.stimuli.single import synthesize
     from stimkit.synthesis.synthesis import Synthesis
 
 __all__ = [
+    "Archive",
+    "Audit",
     "Cell",
+    "Comparison",
+    "Event",
+    "Finding",
+    "Joined",
     "Plan",
     "Protocol",
-    "Results",
+    "Run",
     "RunSummary",
     "StimkitError",
     "Synthesis",
+    "TrialDesign",
+    "TrialLists",
+    "Verification",
     "__version__",
+    "archive",
+    "audit",
+    "audit_images",
+    "collect",
+    "export",
+    "join_responses",
+    "make_trials",
     "open_run",
     "plan",
+    "regenerate",
+    "report",
     "run",
+    "run_shard",
     "synthesize",
+    "verify",
 ]
 
 _HOMES = {
+    "auditing.audit": (
+        "Audit",
+        "audit",
+    ),
+    "auditing.findings": ("Finding",),
+    "auditing.image_set": ("audit_images",),
+    "auditing.regeneration": (
+        "Comparison",
+        "regenerate",
+    ),
+    "auditing.verification": (
+        "Verification",
+        "verify",
+    ),
     "errors": ("StimkitError",),
-    "planning.cells": ("Cell", "Plan"),
+    "experiment.export.formats": ("export",),
+    "experiment.responses": (
+        "Joined",
+        "join_responses",
+    ),
+    "experiment.trials.design": ("TrialDesign",),
+    "experiment.trials.lists": (
+        "TrialLists",
+        "make_trials",
+    ),
+    "planning.cells": (
+        "Cell",
+        "Plan",
+    ),
     "planning.crossing": ("plan",),
     "protocol.protocol": ("Protocol",),
-    "runfolder.results": ("Results", "open_run"),
-    "running.events": ("RunSummary",),
-    "running.runner": ("run",),
+    "reporting.archive": (
+        "Archive",
+        "archive",
+    ),
+    "reporting.report": ("report",),
+    "runfolder.run": (
+        "Run",
+        "open_run",
+    ),
+    "running.events": (
+        "Event",
+        "RunSummary",
+    ),
+    "running.runner": (
+        "collect",
+        "run",
+        "run_shard",
+    ),
     "stimuli.single": ("synthesize",),
     "synthesis.synthesis": ("Synthesis",),
 }

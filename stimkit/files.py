@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old file or the whole new one, never a part."""
+"""Files: written so that a reader sees the old one or the whole new one; JSON as every reader knows it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 def json_text(value: Any, indent: int | None = 1, *, ascii_only: bool = False) -> str:
     """Write a value as JSON: infinity as the text "inf", as in tables; NaN as null. NumPy's numbers are numbers."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    return json.dumps(json_values(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -109,11 +109,12 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json_text(value) + "\n", encoding="utf-8")
 
 
-def _finite(value: Any) -> Any:
+def json_values(value: Any) -> Any:
+    """Return a value as JSON has it: infinity as the text "inf", NaN as null, NumPy's numbers as numbers."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: json_values(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [json_values(one) for one in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -125,3 +126,7 @@ def cache_folder() -> Path:
     """Folder of downloaded weights: `STIMKIT_CACHE`, or the user's cache folder."""
     override = os.environ.get("STIMKIT_CACHE")
     return Path(override) if override else user_cache_path("stimkit")
+
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time of every file in the archives that stimkit writes, so that equal contents give equal archives."""

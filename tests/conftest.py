@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image
 
 import stimkit
 from stimkit.planning.cells import Plan
-from stimkit.runfolder.results import Results
+from stimkit.records.schema import Record
+from stimkit.runfolder.run import Run
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,6 +47,17 @@ def small_plan(**sections: dict[str, Any]) -> Plan:
     return stimkit.plan(stimkit.Protocol.from_dict(document(**sections)))
 
 
+def changed(record: Record, **values: Any) -> Record:
+    """A record with other values, whatever its file would be read as."""
+    return record.model_copy(update=values)
+
+
+def forge(run: Path, stimulus_id: str, **values: Any) -> None:
+    """Change values in the file of a record."""
+    path = run / "records" / f"{stimulus_id}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own cache."""
@@ -54,7 +67,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run folder of the small protocol: four cells. Tests read it; none may change it."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     stimkit.run(small_plan(), folder, device="cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -21,25 +20,25 @@ from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, StimkitError
 from stimkit.planning.cells import Plan
 from stimkit.protocol.limits import Accept
-from stimkit.records.acceptance import objections
+from stimkit.records.acceptance import list_objections
 from stimkit.records.methods import methods_paragraph
-from stimkit.records.record import Record
-from stimkit.runfolder.results import Results
-from stimkit.runfolder.store import RunStore
-from tests.conftest import document, small_plan
+from stimkit.records.schema import Record, build_record
+from stimkit.runfolder.run import Run, read_run
+from tests.conftest import changed, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def record(small_run: Results) -> Record:
+def record(small_run: Run) -> Record:
     """The record of a stimulus, with round numbers where rules look."""
-    found = copy.deepcopy(next(iter(small_run.records.values())))
-    found |= {"clip_low_frac": 0.02, "clip_high_frac": 0.01, "mean_luminance_inside": 0.3, "rms_contrast_inside": 0.5}
-    found["stop_reason"] = "rtol"
-    for stage, losses in (("initial", (8, 4, 10)), ("optimized", (1.9, 0.9, 2.0)), ("file", (2, 1, 2.5))):
-        found["losses"][stage] |= dict(zip(("content", "style", "total"), losses, strict=True))
-    return found
+    record = next(iter(small_run.records.values()))
+    flat = record.flat()
+    flat |= {"clip_low_frac": 0.02, "clip_high_frac": 0.01, "mean_luminance_inside": 0.3, "rms_contrast_inside": 0.5}
+    flat["stop_reason"] = "rtol"
+    for stage, losses in (("initial", (8.0, 4.0, 10.0)), ("optimized", (1.9, 0.9, 2.0)), ("file", (2.0, 1.0, 2.5))):
+        flat["losses"][stage] |= dict(zip(("content", "style", "total"), losses, strict=True))
+    return build_record(flat, "it")
 
 
 @pytest.mark.parametrize(
@@ -62,20 +61,21 @@ def record(small_run: Results) -> Record:
     ],
 )
 def test_every_rule(record: Record, rules: dict[str, Any], objection: str) -> None:
-    assert objections(record, Accept.model_validate_json(json.dumps(rules))) == objection
+    assert list_objections(record, Accept.model_validate_json(json.dumps(rules))) == objection
 
 
 @pytest.mark.parametrize(("weight", "term"), [("alpha", "content"), ("beta", "style")])
 def test_a_term_that_is_not_optimized_breaks_no_rule(record: Record, weight: str, term: str) -> None:
     rules = Accept.model_validate({f"relative_{term}_loss": 0.01})
-    assert objections(record, rules)
-    assert objections({**record, weight: 0.0}, rules) == ""
+    assert list_objections(record, rules)
+    assert list_objections(changed(record, **{weight: 0.0}), rules) == ""
 
 
 def test_a_term_that_a_cell_does_not_have_breaks_no_rule(record: Record) -> None:
-    for stage in record["losses"].values():
-        stage["content"] = None
-    assert objections(record, Accept(relative_content_loss=0.01)) == ""
+    flat = record.flat()
+    for losses in flat["losses"].values():
+        losses["content"] = None
+    assert list_objections(build_record(flat, "it"), Accept(relative_content_loss=0.01)) == ""
 
 
 @pytest.mark.parametrize(
@@ -166,15 +166,15 @@ def test_retries_are_recorded_and_can_be_made_again(limit: float, tmp_path: Path
     run = tmp_path / "run"
     plan = strict_plan(limit, 3)
     stimkit.run(plan, run, device="cpu", batch_size=3)
-    records = RunStore.open(run).records()
-    tried = [record for record in records if record["attempt"] > 1]
+    records = list(read_run(run).records.values())
+    tried = [record for record in records if record.attempt > 1]
     assert tried, "some cell was not accepted at once"
     for record in records:
-        reasons = [attempt["status_reason"] for attempt in record["attempts"]]
-        assert len(reasons) == record["attempt"] <= 4
-        assert all(reasons[:-1]) and (record["status"] == "rejected") == bool(reasons[-1])
-        assert record["seed"] == plan.by_id[record["stimulus_id"]].at_attempt(record["attempt"]).seed
-        assert record["seed"] == record["attempts"][-1]["seed"]
+        reasons = [attempt.status_reason for attempt in record.attempts]
+        assert len(reasons) == record.attempt <= 4
+        assert all(reasons[:-1]) and (record.status == "rejected") == bool(reasons[-1])
+        assert record.seed == plan.by_id[record.stimulus_id].at_attempt(record.attempt).seed
+        assert record.seed == record.attempts[-1].seed
     assert verify(run).findings == ()
     made = regenerate(run, tmp_path / "again", device="cpu")
     assert {(one.tier, one.batch) for one in made} == {("identical_file", "recorded")}
@@ -189,11 +189,9 @@ def test_rules_that_change_judge_what_is_there(limit: float, tmp_path: Path) -> 
     assert {path.name: path.stat().st_mtime_ns for path in (run / "stimuli").iterdir()} == files
     retried = stimkit.run(strict_plan(limit, 1), run, device="cpu")
     assert retried.made == 4 and verify(run).findings == ()
-    for record in RunStore.open(run).records():
-        assert [bool(attempt["status_reason"]) for attempt in record["attempts"]][:-1] == [True] * (
-            record["attempt"] - 1
-        )
-    attempts = {record["stimulus_id"]: record["attempt"] for record in RunStore.open(run).records()}
+    for record in read_run(run).records.values():
+        assert [bool(attempt.status_reason) for attempt in record.attempts][:-1] == [True] * (record.attempt - 1)
+    attempts = {record.stimulus_id: record.attempt for record in read_run(run).records.values()}
     assert {one for one, attempt in attempts.items() if attempt == 2} == set(stricter.rejected)
     lenient = stimkit.run(strict_plan(0.0, 0), run, device="cpu")
     assert lenient.made == 0 and lenient.rejected == () and verify(run).findings == ()
@@ -205,7 +203,7 @@ def test_a_forged_status_is_found(limit: float, tmp_path: Path) -> None:
     path = run / "records" / f"{rejected}.json"
     record = json.loads(path.read_bytes())
     path.write_text(json.dumps({**record, "status": "accepted", "status_reason": ""}))
-    found = [finding for finding in verify(run).findings if finding.kind == "record_altered"]
+    found = [finding for finding in verify(run).findings if finding.name == "record_altered"]
     assert {finding.stimulus_id for finding in found} == {rejected}
     assert any("status is 'accepted'" in finding.detail for finding in found)
 
@@ -213,11 +211,12 @@ def test_a_forged_status_is_found(limit: float, tmp_path: Path) -> None:
 def test_the_methods_name_the_rules(limit: float, tmp_path: Path) -> None:
     plan = strict_plan(limit, 0)
     stimkit.run(plan, tmp_path / "run", device="cpu")
-    store = RunStore.open(tmp_path / "run")
-    text = methods_paragraph(plan, store.records(), store.environments())
+    run = read_run(tmp_path / "run")
+    records = list(run.records.values())
+    text = methods_paragraph(plan, records, run.environments)
     assert f"Stimuli were accepted by the rules: mean_luminance {limit:g} to 1. 4 of 8 were not accepted." in text
     without = replace(plan, protocol=small_plan().protocol)
-    assert "accepted by" not in methods_paragraph(without, store.records()[:1], {})
+    assert "accepted by" not in methods_paragraph(without, records[:1], {})
 
 
 @pytest.mark.parametrize(
@@ -236,11 +235,13 @@ def test_the_methods_name_the_rules(limit: float, tmp_path: Path) -> None:
         (lambda record: record["losses"]["file"].update(style="0.5"), "form of a record: losses.file.style"),
         (lambda record: record["losses"].pop("optimized"), "form of a record: losses.optimized"),
         (lambda record: record["attempts"][0].pop("batch_id"), "form of a record: attempts.0.batch_id"),
-        (lambda record: record.pop("rtol"), "lacks rtol"),
+        (lambda record: record.pop("stop_reason"), "lacks stop_reason"),
+        (lambda record: record.update(mood="good"), "has what no record has: mood"),
+        (lambda record: record.update(rtol="small"), "form of a record: rtol"),
     ],
 )
 def test_forged_records_are_found_and_break_nothing(
-    small_run: Results, tmp_path: Path, change: Callable[[Record], Any], detail: str
+    small_run: Run, tmp_path: Path, change: Callable[[dict[str, Any]], Any], detail: str
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(small_run.path, run)
@@ -249,7 +250,7 @@ def test_forged_records_are_found_and_break_nothing(
     change(record)
     path.write_text(json.dumps(record))
     found = verify(run).findings
-    assert detail in " ".join(f"{finding.kind} {finding.detail}" for finding in found)
+    assert detail in " ".join(f"{finding.name} {finding.detail}" for finding in found)
     assert {finding.stimulus_id for finding in found} <= {path.stem, ""}
     assert audit(run, device="cpu", losses=False).failed
     with suppress(StimkitError):  # which is a plain message

@@ -17,23 +17,20 @@ import pytest
 import torch
 
 import stimkit
-from stimkit.auditing.audit import Audit, as_json, audit, save
-from stimkit.auditing.findings import FINDINGS, SEVERITIES, Finding, ranked
+from stimkit.auditing.audit import Audit, audit
+from stimkit.auditing.findings import FILE_FINDINGS, FINDINGS, SEVERITIES, Finding, rank
 from stimkit.auditing.remeasurement import Remeasurement
-from stimkit.auditing.rules import among_replicates, confounds, of_stimuli, outliers, robust_z
-from stimkit.auditing.verification import KINDS
+from stimkit.auditing.rules import among_replicates, find_confounds, find_outliers, judge_stimuli, robust_z
+from stimkit.auditing.saving import audit_values, save_audit
 from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.files import check_writable
 from stimkit.images.pixels import pixel_digest, resize, to_float
 from stimkit.images.png import encode_png
 from stimkit.images.reading import decode_image
 from stimkit.planning.inputs import PlanInputs
-from stimkit.planning.resolved import plan_of
 from stimkit.protocol.limits import AuditLimits
-from stimkit.records.record import Record
 from stimkit.runfolder import derived
-from stimkit.runfolder.results import Results
-from stimkit.runfolder.store import RunStore
+from stimkit.runfolder.run import Run, read_run
 from tests.conftest import small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -41,14 +38,14 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def run(small_run: Results, tmp_path: Path) -> Path:
+def run(small_run: Run, tmp_path: Path) -> Path:
     """A copy of the small run that may be changed."""
     shutil.copytree(small_run.path, tmp_path / "run")
     return tmp_path / "run"
 
 
 @pytest.fixture(scope="module")
-def sound(small_run: Results) -> Audit:
+def sound(small_run: Run) -> Audit:
     return audit(small_run.path, device="cpu")
 
 
@@ -56,21 +53,22 @@ def errors(found: Audit) -> set[tuple[str, str]]:
     return {(one.name, one.stimulus_id) for one in found.findings if one.severity == "error"}
 
 
-def edit(run: Path, change: Callable[[Record], Any], *, rebuild: bool) -> str:
-    """Change the first record, and with `rebuild` hide that from the tables; return its id."""
-    store = RunStore.open(run)
-    record = store.records()[0]
+def edit(run: Path, change: Callable[[dict[str, Any]], Any], *, rebuild: bool) -> str:
+    """Change the file of the first record, and with `rebuild` hide that from the tables; return its id."""
+    stimulus_id = one_of(run)
+    path = run / "records" / f"{stimulus_id}.json"
+    record = json.loads(path.read_text())
     change(record)
-    store.rewrite(record)
+    path.write_text(json.dumps(record))
     if rebuild:
-        derived.rebuild(store, plan_of(store.lock_contents()))
-    return str(record["stimulus_id"])
+        derived.rebuild(read_run(run))
+    return stimulus_id
 
 
-def scale(stage: str, factor: float) -> Callable[[Record], None]:
+def scale(stage: str, factor: float) -> Callable[[dict[str, Any]], None]:
     """Change all losses of a stage so that they still add up."""
 
-    def change(record: Record) -> None:
+    def change(record: dict[str, Any]) -> None:
         losses = record["losses"][stage]
         for term in ("content", "style"):
             losses[f"{term}_layers"] = {name: factor * value for name, value in losses[f"{term}_layers"].items()}
@@ -82,7 +80,7 @@ def scale(stage: str, factor: float) -> Callable[[Record], None]:
 # --- runs ----------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_run_has_no_errors_and_its_losses_are_found_again(sound: Audit, small_run: Results) -> None:
+def test_a_sound_run_has_no_errors_and_its_losses_are_found_again(sound: Audit, small_run: Run) -> None:
     assert errors(sound) == set() and not sound.failed and sound.complete == sound.planned == 4
     table = sound.stimuli.set_index("stimulus_id")
     assert list(table.index) == list(small_run.records)
@@ -130,7 +128,7 @@ def test_one_statistic(run: Path) -> None:
 
 def test_one_pixel(run: Path) -> None:
     one, record = next(iter(stimkit.open_run(run).records.items()))
-    path = run / "stimuli" / record["filename"]
+    path = run / "stimuli" / record.filename
     pixels = decode_image(path.read_bytes(), "it")
     pixels[3, 4, 1] ^= 1
     path.write_bytes(encode_png(pixels))
@@ -139,7 +137,7 @@ def test_one_pixel(run: Path) -> None:
 
 def test_two_swapped_files(run: Path) -> None:
     (one, first), (two, second) = list(stimkit.open_run(run).records.items())[:2]
-    paths = [run / "stimuli" / record["filename"] for record in (first, second)]
+    paths = [run / "stimuli" / record.filename for record in (first, second)]
     before = [path.read_bytes() for path in paths]
     for path, data in zip(paths, reversed(before), strict=True):
         path.write_bytes(data)
@@ -161,7 +159,7 @@ def test_a_forged_stimulus_with_fresh_digests(run: Path) -> None:
     """Files and records agree, and so do the tables; only the picture is another one."""
     pixels = np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     data = encode_png(pixels)
-    (run / "stimuli" / stimkit.open_run(run).records[one_of(run)]["filename"]).write_bytes(data)
+    (run / "stimuli" / read_run(run).records[one_of(run)].filename).write_bytes(data)
     digests = {"file_sha256": hashlib.sha256(data).hexdigest(), "pixel_sha256": pixel_digest(pixels)}
     one = edit(run, lambda record: record.update(digests), rebuild=True)
     assert errors(audit(run, device="cpu")) == {("loss_mismatch", one), ("statistic_mismatch", one)}
@@ -214,16 +212,15 @@ def test_what_cannot_be_written_is_told_before_anything_is_computed(
 
 
 def test_failed_and_rejected_cells(run: Path) -> None:
-    def failed(record: Record) -> None:
+    def failed(record: dict[str, Any]) -> None:
         reason = "the loss became non-finite and no shorter step helped"
         record.update(status="failed", status_reason=reason)
         record["attempts"][0]["status_reason"] = reason
         record["losses"]["optimized"]["total"] = None
 
-    store = RunStore.open(run)
     one = edit(run, failed, rebuild=False)
-    (run / "stimuli" / store.record(one)["filename"]).unlink()
-    derived.rebuild(store, plan_of(store.lock_contents()))
+    (run / "stimuli" / read_run(run).records[one].filename).unlink()
+    derived.rebuild(read_run(run))
     assert errors(audit(run, device="cpu")) == {("failed", one)}
 
 
@@ -274,7 +271,7 @@ def test_an_audit_as_json_keeps_every_number(run: Path) -> None:
     edit(run, lambda record: record["losses"]["file"].update(total=None), rebuild=True)
     found = audit(run, device="cpu")
     found.effects["p"] = 1.2345e-14
-    text = json.dumps(as_json(found), allow_nan=False)
+    text = json.dumps(audit_values(found), allow_nan=False)
     assert json.loads(text)["effects"][0]["p"] == 1.2345e-14
     mismatch = next(one for one in json.loads(text)["findings"] if one["name"] == "loss_mismatch")
     assert mismatch["value"] is None
@@ -388,7 +385,7 @@ def stimuli(count: int = 12) -> pd.DataFrame:
 
 def names(table: pd.DataFrame, **limits: Any) -> list[tuple[str, str, str]]:
     made, of_set = table[table["status"] != "failed"], AuditLimits(**limits)
-    found = [*of_stimuli(table, of_set), *outliers(made, of_set, ("style", "replicate"))]
+    found = [*judge_stimuli(table, of_set), *find_outliers(made, of_set, ("style", "replicate"))]
     return [(one.name, one.severity, one.stimulus_id) for one in found]
 
 
@@ -483,7 +480,7 @@ def test_confounds_are_judged_by_omega_squared_alone() -> None:
     )
 
     def found(**limits: Any) -> list[tuple[float | None, float | None]]:
-        return [(one.value, one.limit) for one in confounds(effects, limits)]
+        return [(one.value, one.limit) for one in find_confounds(effects, limits)]
 
     assert found() == found(entropy={"*": 1.0}) == found(mean_luminance={"*": 0.0}) == []
     assert found(entropy={"*": 0.45}) == [(None, 0.45)], "without an error term it cannot be judged"
@@ -494,12 +491,12 @@ def test_confounds_are_judged_by_omega_squared_alone() -> None:
 def test_ranking() -> None:
     base = Finding("clipping", "warning", "s1", "", 0.2, 0.1)
     worse, error = replace(base, stimulus_id="s2", value=0.4), replace(base, name="stimulus_altered", severity="error")
-    assert ranked([base, worse, error]) == [error, worse, base]
-    assert list(FINDINGS)[: len(KINDS)] == list(KINDS)
+    assert rank([base, worse, error]) == [error, worse, base]
+    assert list(FINDINGS)[: len(FILE_FINDINGS)] == list(FILE_FINDINGS)
 
 
 def test_saved_tables_are_read_back(sound: Audit, tmp_path: Path) -> None:
-    folder = save(sound, tmp_path / "new" / "audit")
+    folder = save_audit(sound, tmp_path / "new" / "audit")
     table = pd.read_csv(folder / "stimuli.csv")
     assert np.array_equal(table["entropy"], sound.stimuli["entropy"])
     assert json.loads((folder / "audit.json").read_text())["schema"] == 1

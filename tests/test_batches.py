@@ -10,8 +10,8 @@ import torch
 
 import stimkit
 from stimkit.errors import DeviceError
-from stimkit.runfolder.results import Results
-from stimkit.running.batching import groups
+from stimkit.runfolder.run import Run
+from stimkit.running.batching import group_cells
 from stimkit.running.events import Event
 from stimkit.synthesis.devices import determinism
 from tests.conftest import small_plan
@@ -19,26 +19,26 @@ from tests.conftest import small_plan
 ALIKE = {"factors": {"style_layers": ["two"], "replicate": 5}, "synthesis": {"max_evaluations": 3}}
 
 
-def pixels(results: Results) -> dict[str, str]:
-    return {stimulus_id: record["pixel_sha256"] for stimulus_id, record in results.records.items()}
+def pixels(results: Run) -> dict[str, str]:
+    return {stimulus_id: record.pixel_sha256 for stimulus_id, record in results.records.items()}
 
 
 def test_groups_hold_cells_of_one_kind_each_once() -> None:
     plan = small_plan(factors={"size": [32, 48], "replicate": 3, "style_layers": ["one", "two"]})
-    found = list(groups(plan.cells).values())
+    found = list(group_cells(plan.cells).values())
     assert len(found) == 2
     assert sorted(cell.id for group in found for cell in group) == sorted(plan.by_id)
     assert all(len({cell.settings for cell in group}) == 1 for group in found)
 
 
-def test_batch_size_is_recorded_and_does_not_change_losses_much(small_run: Results, tmp_path: Path) -> None:
+def test_batch_size_is_recorded_and_does_not_change_losses_much(small_run: Run, tmp_path: Path) -> None:
     stimkit.run(small_plan(), tmp_path / "run", device="cpu", batch_size=3)
     records = stimkit.open_run(tmp_path / "run").records
-    assert sorted(record["batch_size"] for record in records.values()) == [1, 3, 3, 3]
+    assert sorted(record.batch_size for record in records.values()) == [1, 3, 3, 3]
     for stimulus_id, record in records.items():
         other = small_run.records[stimulus_id]
-        assert record["init_sha256"] == other["init_sha256"]
-        assert record["losses"]["file"]["total"] == pytest.approx(other["losses"]["file"]["total"], rel=1e-2)
+        assert record.init_sha256 == other.init_sha256
+        assert record.losses.file.total == pytest.approx(other.losses.file.total, rel=1e-2)
 
 
 def device_that_holds(cells: int) -> Callable[[Event], None]:
@@ -56,10 +56,10 @@ def test_a_batch_that_does_not_fit_is_made_smaller_and_no_cell_is_lost(tmp_path:
     summary = stimkit.run(plan, tmp_path / "run", device="cpu", batch_size=100, on_event=device_that_holds(2))
     records = stimkit.open_run(tmp_path / "run").records
     assert summary.made == len(plan.cells) == len(records) == 10
-    assert sorted(record["batch_size"] for record in records.values()) == [2] * 10
+    assert sorted(record.batch_size for record in records.values()) == [2] * 10
     batches: dict[str, list[int]] = {}
     for record in records.values():
-        batches.setdefault(record["batch_id"], []).append(record["batch_slot"])
+        batches.setdefault(record.batch_id, []).append(record.batch_slot)
     assert all(sorted(slots) == [0, 1] for slots in batches.values())
 
 

@@ -19,8 +19,8 @@ from stimkit.images.png import encode_png
 from stimkit.network.sources import load_weights
 from stimkit.network.weights import save_weights
 from stimkit.records.methods import archive_readme, methods_paragraph
-from stimkit.reporting.archive import bundle
-from stimkit.runfolder.results import Results
+from stimkit.reporting.archive import archive
+from stimkit.runfolder.run import Run
 from tests.conftest import document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -42,10 +42,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_archive_is_a_run_folder_that_can_be_made_again(place: Path, tmp_path: Path) -> None:
-    made = bundle(place / "run", tmp_path / "set.zip")
-    with zipfile.ZipFile(made.path) as archive:
-        assert archive.testzip() is None and len(archive.namelist()) == made.files
-        archive.extractall(tmp_path / "unpacked")
+    made = archive(place / "run", tmp_path / "set.zip")
+    with zipfile.ZipFile(made.path) as packed:
+        assert packed.testzip() is None and len(packed.namelist()) == made.files
+        packed.extractall(tmp_path / "unpacked")
     unpacked = tmp_path / "unpacked"
     for line in (unpacked / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
@@ -62,15 +62,15 @@ def test_an_archive_is_a_run_folder_that_can_be_made_again(place: Path, tmp_path
     assert {one.tier for one in again} == {"identical_file"}
 
 
-def test_equal_runs_give_equal_archives(small_run: Results, tmp_path: Path) -> None:
-    first, second = (bundle(small_run.path, tmp_path / name).path.read_bytes() for name in ("a.zip", "b.zip"))
+def test_equal_runs_give_equal_archives(small_run: Run, tmp_path: Path) -> None:
+    first, second = (archive(small_run.path, tmp_path / name).path.read_bytes() for name in ("a.zip", "b.zip"))
     assert first == second
 
 
-def test_the_readme_says_how_the_stimuli_were_made(small_run: Results, tmp_path: Path) -> None:
-    bundle(small_run.path, tmp_path / "set.zip")
-    with zipfile.ZipFile(tmp_path / "set.zip") as archive:
-        text = archive.read("README.md").decode()
+def test_the_readme_says_how_the_stimuli_were_made(small_run: Run, tmp_path: Path) -> None:
+    archive(small_run.path, tmp_path / "set.zip")
+    with zipfile.ZipFile(tmp_path / "set.zip") as packed:
+        text = packed.read("README.md").decode()
     for words in (
         "4 stimuli (32 × 32 px)", "style_layers (2), ratio (2)", "weights pca (sha256 ", "average pooling",
         "Content layers: conv2_1.", "Style layers: conv1_1; conv1_1, conv2_1.", "α/β 1e-05, 0.0001",
@@ -92,28 +92,28 @@ def test_the_methods_name_whatever_is_not_at_its_default(tmp_path: Path) -> None
     assert "Further settings" not in methods_paragraph(small_plan(), [], {})
 
 
-def test_an_archive_holds_no_links(small_run: Results, tmp_path: Path) -> None:
+def test_an_archive_holds_no_links(small_run: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
     (tmp_path / "elsewhere.png").write_bytes((run / "contact_sheet.png").read_bytes())
     (run / "contact_sheet.png").unlink()
     (run / "contact_sheet.png").symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(RunFolderError, match="is a link"):
-        bundle(run, tmp_path / "set.zip")
+        archive(run, tmp_path / "set.zip")
     assert not (tmp_path / "set.zip").exists()
 
 
 def test_what_is_not_complete_and_sound_is_refused(
-    small_run: Results, place: Path, tmp_path: Path, command: Command
+    small_run: Run, place: Path, tmp_path: Path, command: Command
 ) -> None:
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
     next((run / "stimuli").iterdir()).unlink()
     with pytest.raises(RunFolderError, match=r"0 pending cells and 1 findings"):
-        bundle(run, tmp_path / "set.zip")
+        archive(run, tmp_path / "set.zip")
     (tmp_path / "there.zip").touch()
     with pytest.raises(UsageError, match="exists already"):
-        bundle(small_run.path, tmp_path / "there.zip")
+        archive(small_run.path, tmp_path / "there.zip")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "there.zip"]
-    code, out, _ = command("bundle", place / "run", tmp_path / "set.zip")
+    code, out, _ = command("archive", place / "run", tmp_path / "set.zip")
     assert code == 0 and "2 of them inputs" in out and "left out: style image b" in out
 
 

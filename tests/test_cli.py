@@ -17,7 +17,7 @@ from PIL import Image
 
 import stimkit
 from stimkit.cli.main import app
-from stimkit.runfolder.results import Results
+from stimkit.runfolder.run import Run
 from tests.conftest import ROOT, document
 
 Command = Callable[..., tuple[int, str, str]]
@@ -47,7 +47,7 @@ def test_plan_as_json_and_cells(command: Command, protocol: Path) -> None:
     assert ids == [cell["stimulus_id"] for cell in summary["cells_list"]]
 
 
-def test_plan_check_says_done_and_pending(command: Command, protocol: Path, small_run: Results, tmp_path: Path) -> None:
+def test_plan_check_says_done_and_pending(command: Command, protocol: Path, small_run: Run, tmp_path: Path) -> None:
     code, out, _ = command("plan", protocol, "--check", small_run.path)
     assert (code, "4 done, 0 rejected, 0 failed, 0 pending" in out) == (0, True)
     more = tmp_path / "more.toml"
@@ -127,7 +127,7 @@ def test_the_package_is_the_command_and_few_letters_are_enough(protocol: Path) -
     assert b"32 ? 32 px" in done.stdout
 
 
-def test_names_with_brackets_are_printed(small_run: Results, tmp_path: Path, command: Command) -> None:
+def test_names_with_brackets_are_printed(small_run: Run, tmp_path: Path, command: Command) -> None:
     run = Path(shutil.copytree(small_run.path, tmp_path / "[pilot]" / "a[/b]"))
     code, out, _ = command("verify", run)
     assert code == 0 and out.startswith(f"{run}: 4 of 4")

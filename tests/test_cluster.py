@@ -27,11 +27,15 @@ from stimkit.experiment.export.formats import export
 from stimkit.planning.cells import Plan
 from stimkit.records.record import Execution, lost_record
 from stimkit.reporting.report import report
+from stimkit.runfolder.locks import current_writers
+from stimkit.runfolder.run import read_run, state_of
 from stimkit.runfolder.store import RunStore
+from stimkit.running.batching import shard_cells
 from stimkit.running.clusters import local_workers, scheduler_at, slurm_jobs, visible
 from stimkit.running.driver import run_on_cluster
 from stimkit.running.events import Event
-from stimkit.running.runner import collect, run_shard, shard_cells
+from stimkit.running.runner import collect, run_shard
+from stimkit.running.session import RunOptions
 from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -105,8 +109,8 @@ def test_shards_make_what_one_process_makes(here: Path, tmp_path: Path, command:
     assert done.pending == 0 and done.planned == 12
     sound(folder, 12)
     assert files(folder).keys() == files(here).keys()
-    first = {one: record["init_sha256"] for one, record in stimkit.open_run(folder).records.items()}
-    assert first == {one: record["init_sha256"] for one, record in stimkit.open_run(here).records.items()}
+    first = {one: record.init_sha256 for one, record in stimkit.open_run(folder).records.items()}
+    assert first == {one: record.init_sha256 for one, record in stimkit.open_run(here).records.items()}
 
 
 def test_what_is_pending_is_said(tmp_path: Path, command: Command) -> None:
@@ -130,7 +134,7 @@ def test_who_writes_what(tmp_path: Path) -> None:
     store.describe(plan)
     with store.writing_part("1-of-2"):
         with store.writing_part("2-of-2"):
-            writer = store.state().writer or ""
+            writer = current_writers(store.path)
             assert "(part 1-of-2) and" in writer and f"process {os.getpid()}" in writer
         pattern = r"being written by process \d+ on \S+ \(part 1-of-2\)"
         with pytest.raises(RunFolderError, match=pattern), store.writing():
@@ -139,9 +143,9 @@ def test_who_writes_what(tmp_path: Path) -> None:
             run_shard(plan, tmp_path / "run", (1, 2), device="cpu")
         with store.in_turn():
             pass
-    assert store.state().writer is None
+    assert current_writers(store.path) == ""
     with store.writing():
-        assert "(part" not in (store.state().writer or "(part")
+        assert current_writers(store.path) and "(part" not in current_writers(store.path)
 
 
 def started(*arguments: object, **environment: str) -> subprocess.Popen[str]:
@@ -171,13 +175,13 @@ def test_three_shards_at_once_two_of_them_the_same(tmp_path: Path) -> None:
 def test_workers_make_what_one_process_makes(here: Path, client: Client, tmp_path: Path) -> None:
     plan, events = small_plan(**REPLICATED), []
     summary = run_on_cluster(
-        plan, tmp_path / "run", client, device="cpu", batch_size=2, on_event=lambda event: events.append(event)
+        plan, tmp_path / "run", client, RunOptions("cpu", batch_size=2), on_event=lambda event: events.append(event)
     )
     assert (summary.made, summary.planned, summary.failed, summary.device) == (12, 12, (), "2 workers")
     assert files(tmp_path / "run") == files(here), "the same batches give the same bits"
     sound(tmp_path / "run", 12)
-    assert [event.done for event in events if event.record is not None] == list(range(1, 13))
-    again = run_on_cluster(plan, tmp_path / "run", client, device="cpu")
+    assert [event.done for event in events if event.outcome is not None] == list(range(1, 13))
+    again = run_on_cluster(plan, tmp_path / "run", client, RunOptions("cpu"))
     assert again.made == 0 and again.done_before == 12
 
 
@@ -200,7 +204,7 @@ def test_workers_that_are_killed_lose_nothing(client: Client, tmp_path: Path, se
         for path in (tmp_path / "run/records").glob("*.json"):
             assert written.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns, "made twice"
 
-    summary = run_on_cluster(plan, tmp_path / "run", client, device="cpu", batch_size=2, on_event=look)
+    summary = run_on_cluster(plan, tmp_path / "run", client, RunOptions("cpu", batch_size=2), on_event=look)
     for timer in timers:
         timer.cancel()
     assert summary.failed == () and summary.pending == 0
@@ -228,7 +232,7 @@ def test_a_cell_that_ends_its_process_fails_alone(tmp_path: Path, monkeypatch: p
     notes = []
     with local_workers(["cpu", "cpu"]) as (client, _):
         summary = run_on_cluster(
-            plan, tmp_path / "run", client, device="cpu", batch_size=4, workers_come_back=False,
+            plan, tmp_path / "run", client, RunOptions("cpu", batch_size=4), workers_come_back=False,
             on_event=lambda event: notes.append(event.note),
         )  # fmt: skip
     poisoned = {cell.id for cell in plan.cells if cell.content == "poison"}
@@ -237,8 +241,8 @@ def test_a_cell_that_ends_its_process_fails_alone(tmp_path: Path, monkeypatch: p
     sound(tmp_path / "run", len(plan.cells))
     records = stimkit.open_run(tmp_path / "run").records
     for one in poisoned:
-        assert records[one]["status_reason"].startswith("its process died each time")
-        assert records[one]["stop_reason"] == "process_died" and records[one]["mean_luminance"] is None
+        assert records[one].status_reason.startswith("its process died each time")
+        assert records[one].stop_reason == "process_died" and records[one].statistics["mean_luminance"] is None
     found = [(one.name, one.stimulus_id) for one in audit(tmp_path / "run", device="cpu", losses=False).findings]
     assert {stimulus_id for name, stimulus_id in found if name == "failed"} == poisoned
     assert stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True).failed == (), "here they can be made"
@@ -277,7 +281,7 @@ def test_a_signal_stops_driver_and_workers(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
-    assert children == "" and RunStore.open(tmp_path / "run").state().writer is None
+    assert children == "" and current_writers(tmp_path / "run") == ""
 
 
 def dask_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -303,15 +307,15 @@ def test_a_scheduler_elsewhere_that_disappears(tmp_path: Path) -> None:
         folder = tmp_path / "run"
 
         def stop(event: Event) -> None:
-            if event.record is not None and event.done == 4:
+            if event.outcome is not None and event.done == 4:
                 scheduler.kill()
 
         with (
             scheduler_at(json.loads(address.read_text())["address"]) as client,
             pytest.raises(StimkitError, match="the scheduler is gone; complete cells are kept, run again to go on"),
         ):
-            run_on_cluster(plan, folder, client, device="cpu", batch_size=2, on_event=stop)
-        kept = RunStore.open(folder).state()
+            run_on_cluster(plan, folder, client, RunOptions("cpu", batch_size=2), on_event=stop)
+        kept = state_of(read_run(folder))
         assert len(kept.done) >= 4 and kept.pending and (folder / "manifest.csv").is_file()
     finally:
         for process in (worker, scheduler):
@@ -357,7 +361,7 @@ def test_jobs_of_slurm_by_a_stand_in(here: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "slurm.toml").write_text(SLURM.format(python=sys.executable))
     with slurm_jobs(tmp_path / "slurm.toml") as client:
-        summary = run_on_cluster(small_plan(**REPLICATED), tmp_path / "run", client, device="cpu", batch_size=2)
+        summary = run_on_cluster(small_plan(**REPLICATED), tmp_path / "run", client, RunOptions("cpu", batch_size=2))
     assert summary.pending == 0 and summary.made == 12
     assert files(tmp_path / "run") == files(here)
     sound(tmp_path / "run", 12)
@@ -391,7 +395,7 @@ def test_a_set_of_lost_cells_can_be_looked_at(tmp_path: Path) -> None:
     store = RunStore.open(tmp_path / "run")
     for cell in plan.cells:
         made, trace = store.record(cell.id), np.empty((0, 3), np.float32)
-        execution = Execution("cpu", "b0", 1, 0, made["stimkit_version"], made["torch_version"], made["env_id"])
+        execution = Execution("cpu", "b0", 1, 0, made.stimkit_version, made.torch_version, made.env_id)
         store.commit(lost_record(cell, plan, execution, trace, "its process died"), b"", trace)
     assert collect(tmp_path / "run").failed == tuple(plan.by_id)
     sound(tmp_path / "run", 4)

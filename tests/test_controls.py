@@ -20,9 +20,9 @@ from stimkit.images.noise import phase_scrambled
 from stimkit.images.pixels import resize, to_float
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
-from stimkit.planning.resolved import lock_of, plan_of
-from stimkit.reporting.archive import bundle
-from stimkit.runfolder.results import Results
+from stimkit.planning.resolved import plan_from_resolved, resolve
+from stimkit.reporting.archive import archive
+from stimkit.runfolder.run import Run
 from stimkit.stimuli.finishing import Finishings
 from stimkit.stimuli.preparation import initial_image
 from tests.conftest import small_plan
@@ -61,7 +61,7 @@ def test_every_stimulus_has_its_controls_and_they_are_shared() -> None:
 
 def test_what_each_control_is_made_from() -> None:
     plan = controlled(ALL)
-    main = plan.design[0]
+    main = plan.main_cells[0]
     texture, subset, own = (of_role(plan, role)[0] for role in ("texture", "subset", "own_texture"))
     assert (texture.content, texture.style, texture.alpha, texture.beta) == (None, main.style, 0, 1)
     assert texture.style_layers == main.style_layers and texture.content_layers == ()
@@ -79,9 +79,9 @@ def test_what_each_control_is_made_from() -> None:
 
 def test_controls_change_no_id_of_the_design() -> None:
     with_controls, without = controlled(ALL), controlled({})
-    assert [cell.id for cell in with_controls.design] == [cell.id for cell in without.cells]
+    assert [cell.id for cell in with_controls.main_cells] == [cell.id for cell in without.cells]
     assert with_controls.factors == without.factors
-    again = plan_of(lock_of(with_controls))
+    again = plan_from_resolved(resolve(with_controls))
     assert again.cells == with_controls.cells
 
 
@@ -105,13 +105,13 @@ def test_the_untouched_image_has_one_replicate() -> None:
 
 
 @pytest.fixture(scope="module")
-def controls_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def controls_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "controls"
     stimkit.run(controlled(ALL, accept={"relative_style_loss": 1e-9}), folder, device="cpu")
     return stimkit.open_run(folder)
 
 
-def test_the_manifest_links_controls_to_their_stimuli(controls_run: Results) -> None:
+def test_the_manifest_links_controls_to_their_stimuli(controls_run: Run) -> None:
     table = pd.read_csv(controls_run.path / "manifest.csv", keep_default_na=False)
     mains = table[table["role"] == "main"]
     assert (mains["control_of"] == "").all() and (mains["status"] == "rejected").all()
@@ -122,13 +122,13 @@ def test_the_manifest_links_controls_to_their_stimuli(controls_run: Results) -> 
     assert dict(grid.sizes)["style"] == 2 and grid["loss_total"].notnull().all()
 
 
-def test_the_untouched_image_is_the_photograph_itself(controls_run: Results) -> None:
+def test_the_untouched_image_is_the_photograph_itself(controls_run: Run) -> None:
     plan = controlled(ALL)
     (cell,) = of_role(plan, "untouched")
     photograph = resize(PlanInputs(plan).image("content", "cat"), (32, 32), "crop")
     assert np.array_equal(controls_run.image(cell.id), photograph)
     record = controls_run.records[cell.id]
-    assert record["losses"]["file"]["content"] == 0 and record["evaluations"] == 0
+    assert record.losses.file.content == 0 and record.evaluations == 0
 
 
 def test_scrambling_keeps_amplitudes_and_means() -> None:
@@ -143,14 +143,14 @@ def test_scrambling_keeps_amplitudes_and_means() -> None:
     assert not np.array_equal(found, phase_scrambled(image, 6)) and np.array_equal(found, phase_scrambled(image, 5))
 
 
-def test_such_runs_are_sound_bundled_and_made_again(controls_run: Results, tmp_path: Path) -> None:
+def test_such_runs_are_sound_bundled_and_made_again(controls_run: Run, tmp_path: Path) -> None:
     assert verify(controls_run.path).findings == ()
     found = audit(controls_run.path, device="cpu")
     assert not [one for one in found.findings if one.severity == "error"]
     assert len(found.stimuli) == len(controls_run.records)
     made = regenerate(controls_run.path, tmp_path / "again", device="cpu")
     assert {one.tier for one in made} == {"identical_file"}
-    assert bundle(controls_run.path, tmp_path / "set.zip").files > len(made)
+    assert archive(controls_run.path, tmp_path / "set.zip").files > len(made)
     (controls_run.path / "controls.png").rename(tmp_path / "controls.png")
     assert [one.path for one in verify(controls_run.path).findings] == ["controls.png"]
     (tmp_path / "controls.png").rename(controls_run.path / "controls.png")
@@ -165,9 +165,7 @@ def test_a_shared_control_belongs_to_stimuli_that_are_added_later(tmp_path: Path
     assert summary.made == 2, "the new stimuli, but not the photograph"
     assert verify(tmp_path / "run").findings == ()
     (untouched,) = of_role(more, "untouched")
-    assert stimkit.open_run(tmp_path / "run").records[untouched.id]["control_of"].split(";") == list(
-        untouched.control_of
-    )
+    assert stimkit.open_run(tmp_path / "run").records[untouched.id].control_of.split(";") == list(untouched.control_of)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +232,7 @@ def test_controls_have_no_levels_of_settings_that_they_override() -> None:
     assert {cell.levels["init"] for cell in of_role(plan, "texture")} == {""}
 
 
-def test_numbers_stay_numbers_beside_controls(controls_run: Results) -> None:
+def test_numbers_stay_numbers_beside_controls(controls_run: Run) -> None:
     ratios = controls_run.dataset["ratio"].values
     assert ratios.dtype.kind == "f" and sorted(set(ratios[np.isfinite(ratios)])) == [1e-5]
 

@@ -16,7 +16,7 @@ from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, RunFolderError, UsageError
 from stimkit.planning.cells import Plan
 from stimkit.planning.combinations import balanced
-from stimkit.planning.resolved import lock_of, plan_of
+from stimkit.planning.resolved import plan_from_resolved, resolve
 from stimkit.protocol.shorthand import read_table, series
 from tests.conftest import ROOT, document, small_plan
 
@@ -89,7 +89,7 @@ def test_a_table_gives_the_cells(tmp_path: Path) -> None:
     first, second = ("a", "1e-06", "max", "yes"), ("c", "inf", "average", "no")
     assert found == [(*first, "1"), (*first, "2"), (*second, "1"), (*second, "2")]
     (tmp_path / "cells.csv").unlink()
-    again = plan_of(lock_of(plan), base=tmp_path)
+    again = plan_from_resolved(resolve(plan), base=tmp_path)
     assert [cell.id for cell in again.cells] == [cell.id for cell in plan.cells]
     assert combinations(again, "content", "ratio", "replicate") == combinations(plan, "content", "ratio", "replicate")
 
@@ -334,7 +334,7 @@ def test_a_table_may_have_sizes(tmp_path: Path) -> None:
     whole = document(factors={"ratio": None, "style_layers": ["one"]}, synthesis={"size": None})
     plan = stimkit.plan(stimkit.Protocol.from_dict({**whole, "design": {"table": "t.csv"}}, base=tmp_path))
     assert [(cell.settings.size, cell.ratio) for cell in plan.cells] == [((32, 32), 1e-5), ((48, 48), 1e-6)]
-    assert plan_of(lock_of(plan), base=tmp_path).cells == plan.cells
+    assert plan_from_resolved(resolve(plan), base=tmp_path).cells == plan.cells
 
 
 @pytest.mark.parametrize(
@@ -366,11 +366,11 @@ def test_attributes_belong_to_images_and_to_one_kind_of_them() -> None:
 
 def test_a_lock_never_leads_to_other_files(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("ratio\n1e-5\n")
-    lock = lock_of(small_plan())
+    lock = resolve(small_plan())
     for change in ({"design": {"table": str(tmp_path / "t.csv")}}, {"images": {"content": "/etc/{x}"}}, {"design": 3}):
         forged = {**lock, "protocol": {**lock["protocol"], **change}}
         with pytest.raises(RunFolderError, match="the lock does not hold a protocol"):
-            plan_of(forged)
+            plan_from_resolved(forged)
 
 
 def test_a_run_may_be_continued_with_marks_names_and_density_changed(tmp_path: Path) -> None:

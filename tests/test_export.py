@@ -28,11 +28,11 @@ from stimkit.errors import RunFolderError, UsageError
 from stimkit.experiment.export.formats import FORMATS, export
 from stimkit.experiment.export.jspsych_library import PACKAGES, library, npm_command
 from stimkit.experiment.export.psychopy import check
-from stimkit.experiment.responses import join
+from stimkit.experiment.responses import join_responses
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
-from stimkit.records.tables import table
-from stimkit.runfolder.results import Results
+from stimkit.records.tables import to_table
+from stimkit.runfolder.run import Run
 from tests.conftest import small_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -63,7 +63,7 @@ def design() -> TrialDesign:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two layer sets × two ratios × two replicates; one of the stimuli is rejected."""
     folder = tmp_path_factory.mktemp("runs") / "exported"
     stimkit.run(small_plan(factors={"replicate": 2}, synthesis={"max_evaluations": 2}), folder, device="cpu")
@@ -101,7 +101,7 @@ def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 # --- tables ---------------------------------------------------------------------------------------------------
 
 
-def test_tables_hold_the_manifest(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+def test_tables_hold_the_manifest(run: Run, design: TrialDesign, tmp_path: Path) -> None:
     assert export(run.path, "csv", tmp_path / "out", design=design) == 8
     words = pd.read_csv(tmp_path / "out/data_dictionary.csv").set_index(["table", "column"])
 
@@ -109,7 +109,7 @@ def test_tables_hold_the_manifest(run: Results, design: TrialDesign, tmp_path: P
         text = {column: str for column, row in words.loc[name].iterrows() if row["type"] == "text"}
         return pd.read_csv(tmp_path / f"out/{name}.csv", dtype=text, keep_default_na=False, na_values=[""])
 
-    expected = table(list(run.records.values()))
+    expected = to_table(list(run.records.values()))
     for found in (read("stimuli"), pd.read_parquet(tmp_path / "out/stimuli.parquet")):
         same(found.drop(columns="stim_file"), expected)
         assert all((tmp_path / "out" / name).is_file() for name in found["stim_file"])
@@ -123,7 +123,7 @@ def test_tables_hold_the_manifest(run: Results, design: TrialDesign, tmp_path: P
     assert "stimulus 2 of the trial" in words.loc[("trials", "ratio_2"), "description"]
 
 
-def test_only_what_is_asked_for(run: Results, tmp_path: Path) -> None:
+def test_only_what_is_asked_for(run: Run, tmp_path: Path) -> None:
     assert export(run.path, "csv", tmp_path / "few", where="style_layers == 'one'", columns=["mean_luminance"]) == 4
     found = pd.read_csv(tmp_path / "few/stimuli.csv")
     factors = ["content", "style", "style_layers", "ratio", "replicate"]
@@ -134,7 +134,7 @@ def test_only_what_is_asked_for(run: Results, tmp_path: Path) -> None:
 # --- PsychoPy -------------------------------------------------------------------------------------------------
 
 
-def test_conditions_have_the_same_values_in_both_files(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+def test_conditions_have_the_same_values_in_both_files(run: Run, design: TrialDesign, tmp_path: Path) -> None:
     export(run.path, "psychopy", tmp_path / "out", design=design)
     trials = make_lists(list(run.records.values()), design).table.drop(columns="answer")  # which PsychoPy would misread
     for participant, expected in trials.groupby("participant"):
@@ -238,7 +238,7 @@ class Stage:
 
 
 def test_the_experiment_shows_every_trial_and_saves_the_answers(
-    run: Results, design: TrialDesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, design: TrialDesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The script itself runs; only PsychoPy's display and keyboard are stood in for."""
     export(run.path, "psychopy", tmp_path / "out", design=design)
@@ -273,7 +273,7 @@ def tarballs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_lists_of_the_page(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+def test_lists_of_the_page(run: Run, design: TrialDesign, tmp_path: Path) -> None:
     """All of the page but jsPsych itself."""
     from stimkit.experiment.export import jspsych
     from stimkit.experiment.export.stimulus_set import stimulus_set
@@ -298,7 +298,7 @@ def test_another_tarball_is_refused(tmp_path: Path) -> None:
         library(tmp_path)
 
 
-def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
+def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
     """In a browser, from a plain static server, every trial answered; what it saves joins the manifest."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
@@ -335,7 +335,7 @@ def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, ta
             assert errors == []
             page.close()
         browser.close()
-    joined = join(run.path, [tmp_path / "p001.csv", tmp_path / "p002.json"])
+    joined = join_responses(run.path, [tmp_path / "p001.csv", tmp_path / "p002.json"])
     found = joined.responses
     assert len(found) == len(trials) and joined.unanswered == () and joined.without_stimulus == 0
     for name in trials.columns.drop("answer"):
@@ -349,7 +349,7 @@ def test_the_page_runs_through_to_its_data(run: Results, design: TrialDesign, ta
 # --- BIDS, BrainIO --------------------------------------------------------------------------------------------
 
 
-def test_a_bids_dataset_is_valid(run: Results, design: TrialDesign, tmp_path: Path) -> None:
+def test_a_bids_dataset_is_valid(run: Run, design: TrialDesign, tmp_path: Path) -> None:
     export(run.path, "bids", tmp_path / "out", design=design)
     validator = Path(sys.executable).with_name("bids-validator-deno")
     done = subprocess.run([validator, tmp_path / "out", "--json"], capture_output=True, text=True)
@@ -363,15 +363,15 @@ def test_a_bids_dataset_is_valid(run: Results, design: TrialDesign, tmp_path: Pa
     for row in rows.itertuples():
         path = tmp_path / "out/stimuli" / row.filename
         record = run.records[row.stimulus_id]
-        assert path.read_bytes() == (run.path / "stimuli" / record["filename"]).read_bytes()
+        assert path.read_bytes() == (run.path / "stimuli" / record.filename).read_bytes()
         sidecar = json.loads(path.with_suffix(".json").read_text())
-        assert sidecar["Stimkit"]["loss_total_file"] == record["losses"]["file"]["total"]
+        assert sidecar["Stimkit"]["loss_total_file"] == record.losses.file.total
     trials = pd.read_csv(tmp_path / "out/sourcedata/trials.tsv", sep="\t")
     assert set(trials["stim_file_1"]) <= set(rows["filename"])
     assert "draft of BEP044" in (tmp_path / "out/README.md").read_text()
 
 
-def test_brainio_files_and_their_digests(run: Results, tmp_path: Path) -> None:
+def test_brainio_files_and_their_digests(run: Run, tmp_path: Path) -> None:
     export(run.path, "brainio", tmp_path / "out")
     lookup = pd.read_csv(tmp_path / "out/lookup.csv")
     assert list(lookup["lookup_type"]) == ["stimulus_set"] * 2 and lookup["class"].tolist()[0] == "StimulusSet"
@@ -383,14 +383,14 @@ def test_brainio_files_and_their_digests(run: Results, tmp_path: Path) -> None:
         assert sorted(archive.namelist()) == sorted(stimuli["filename"])
         for row in stimuli.itertuples():
             digest = hashlib.sha256(archive.read(row.filename)).hexdigest()
-            assert run.records[row.stimulus_id]["file_sha256"].endswith(digest)
+            assert run.records[row.stimulus_id].file_sha256.endswith(digest)
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", [one for one in FORMATS if one != "jspsych"])
-def test_a_damaged_stimulus_is_not_exported(small_run: Results, tmp_path: Path, form: str) -> None:
+def test_a_damaged_stimulus_is_not_exported(small_run: Run, tmp_path: Path, form: str) -> None:
     shutil.copytree(small_run.path, tmp_path / "run")
     path = next((tmp_path / "run/stimuli").iterdir())
     path.write_bytes(path.read_bytes() + b"\0")
@@ -399,10 +399,10 @@ def test_a_damaged_stimulus_is_not_exported(small_run: Results, tmp_path: Path, 
     assert sorted(one.name for one in tmp_path.iterdir()) == ["run"], "nothing is left of it"
 
 
-def test_mistakes(run: Results, design: TrialDesign, tmp_path: Path, command: Command) -> None:
+def test_mistakes(run: Run, design: TrialDesign, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "out"
     for arguments, message in (
-        (("psychopi",), 'no format "psychopi" (did you mean "psychopy"?)'),
+        (("psychopi",), '"psychopi" is not a format (did you mean "psychopy"?)'),
         (("csv", "--where", "style == 'x'"), "no stimulus meets the condition"),
         (("csv", "--where", "style ="), "cannot be evaluated"),
         (("csv", "--columns", "mean_luminanc"), 'no column "mean_luminanc" (did you mean "mean_luminance"?)'),
@@ -457,7 +457,7 @@ NEEDED = [
 
 @pytest.mark.slow
 def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
-    run: Results, design: TrialDesign, tmp_path: Path
+    run: Run, design: TrialDesign, tmp_path: Path
 ) -> None:
     """In an environment of its own, since PsychoPy needs much that is of no use here."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
@@ -474,7 +474,7 @@ def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
             same(pd.DataFrame(json.loads(done.stdout.splitlines()[-1]), dtype=object), expected.astype(object))
     answers = tmp_path / "answers.csv"
     subprocess.run([python, "-c", ANSWER, tmp_path / "out/conditions/p001.csv", answers], check=True)
-    joined = join(run.path, [answers])
+    joined = join_responses(run.path, [answers])
     expected = trials[trials["participant"] == "p001"].reset_index(drop=True)
     same(joined.responses[list(expected.columns)], expected)
     assert list(joined.responses["rt"]) == [number / 4 for number in range(len(expected))]

@@ -13,7 +13,7 @@ import stimkit
 from stimkit.auditing.audit import audit
 from stimkit.network.losses import gram_matrix
 from stimkit.planning.inputs import PlanInputs
-from stimkit.runfolder.results import Results
+from stimkit.runfolder.run import Run
 from stimkit.running.batching import choose_batch_size
 from stimkit.stimuli.assembly import Assembly
 from stimkit.synthesis.devices import determinism
@@ -32,13 +32,13 @@ def optimize(*, graph: bool, **synthesis: Any) -> list[Synthesis]:
     return synthesize_batch(Assembly(PlanInputs(plan), CUDA).batch(plan.cells), graph=graph)
 
 
-def test_cuda_agrees_with_cpu(small_run: Results, tmp_path: Path) -> None:
+def test_cuda_agrees_with_cpu(small_run: Run, tmp_path: Path) -> None:
     stimkit.run(small_plan(), tmp_path / "run", device="cuda")
     for stimulus_id, record in stimkit.open_run(tmp_path / "run").records.items():
         other = small_run.records[stimulus_id]
-        assert record["init_sha256"] == other["init_sha256"]
-        assert record["losses"]["initial"]["total"] == pytest.approx(other["losses"]["initial"]["total"], rel=1e-4)
-        assert record["losses"]["file"]["total"] == pytest.approx(other["losses"]["file"]["total"], rel=5e-2)
+        assert record.init_sha256 == other.init_sha256
+        assert record.losses.initial.total == pytest.approx(other.losses.initial.total, rel=1e-4)
+        assert record.losses.file.total == pytest.approx(other.losses.file.total, rel=5e-2)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float64"])
@@ -46,7 +46,7 @@ def test_every_precision_lowers_the_loss(precision: str, tmp_path: Path) -> None
     plan = small_plan(synthesis={"precision": precision, "max_evaluations": 30})
     stimkit.run(plan, tmp_path / "run", device="cuda")
     for record in stimkit.open_run(tmp_path / "run").records.values():
-        assert record["losses"]["optimized"]["total"] < 0.5 * record["losses"]["initial"]["total"]
+        assert record.losses.optimized.total < 0.5 * record.losses.initial.total
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -75,7 +75,7 @@ def test_gram_products_of_bfloat16_maps_are_summed_in_float32() -> None:
     assert torch.allclose(product.cpu(), gram_matrix(maps.double()).float(), rtol=1e-4, atol=1e-4)
 
 
-def test_losses_are_found_again_on_a_gpu(small_run: Results) -> None:
+def test_losses_are_found_again_on_a_gpu(small_run: Run) -> None:
     on_gpu, on_cpu = (audit(small_run.path, device=device) for device in ("cuda", "cpu"))
     assert not on_gpu.failed
     for name in ("loss_total_again", "style_chance_relative"):

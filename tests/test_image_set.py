@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stimkit.auditing.image_set import audit_images, parse
+from stimkit.auditing.image_set import audit_images, parse_names
 from stimkit.errors import UsageError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -49,16 +49,16 @@ def test_a_planted_confound_is_caught_and_without_one_the_set_passes(tmp_path: P
 
 def test_names_are_taken_apart() -> None:
     names = ["knife12-clock3.png", "deep/airplane1-bear10.png", "notes.png"]
-    table = parse(names, PATTERN)
+    table = parse_names(names, PATTERN)
     assert table.to_dict("records") == [
         {"filename": names[0], "shape": "knife", "i": "12", "texture": "clock", "j": "3"},
         {"filename": names[1], "shape": "airplane", "i": "1", "texture": "bear", "j": "10"},
     ]
-    assert parse(names, "{session}/{name}.png").to_dict("records") == [
+    assert parse_names(names, "{session}/{name}.png").to_dict("records") == [
         {"filename": names[1], "session": "deep", "name": "airplane1-bear10"}
     ]
-    assert parse(["a-1.5_x.png"], "{a}-{ratio}_{b}.png").iloc[0].tolist() == ["a-1.5_x.png", "a", "1.5", "x"]
-    assert parse(["07x.png"], "{n:d}{rest}.png")["n"].tolist() == ["07"]
+    assert parse_names(["a-1.5_x.png"], "{a}-{ratio}_{b}.png").iloc[0].tolist() == ["a-1.5_x.png", "a", "1.5", "x"]
+    assert parse_names(["07x.png"], "{n:d}{rest}.png")["n"].tolist() == ["07"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_names_are_taken_apart() -> None:
 )
 def test_patterns_that_do_not_fit(pattern: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse(["a-b.png"], pattern)
+        parse_names(["a-b.png"], pattern)
 
 
 def test_combined_factors_find_the_single_image(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_mistakes_are_told(tmp_path: Path, command: Command) -> None:
         (folder,): "either as a table or as a pattern",
         (folder, "--pattern", PATTERN, "--limit", "luminance=0.1"): 'did you mean "mean_luminance"?',
         (folder, "--pattern", PATTERN, "--limit", "entropy:shapes=0.1"): 'did you mean "shape"?',
-        (folder, "--pattern", PATTERN, "--limit", "entropy=much"): "is no number",
+        (folder, "--pattern", PATTERN, "--limit", "entropy=much"): "is not a number",
         (folder, "--pattern", PATTERN, "--limit", "entropy"): "must have the form NAME=VALUE",
         (folder, "--pattern", PATTERN, "--combine", "style=texture+k"): '"k" is no factor',
         (folder, "--pattern", "{entropy}.png"): "cannot be called entropy",

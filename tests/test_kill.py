@@ -95,7 +95,7 @@ def check_killed(folder: Path) -> int:
     """Nothing that is taken as complete may be damaged; return how many cells are complete."""
     if not (folder / "protocol.lock.json").exists():
         return 0
-    kinds = {finding.kind for finding in verify(folder).findings}
+    kinds = {finding.name for finding in verify(folder).findings}
     # What was on its way: files of cells without a record yet, tables that are rebuilt at the end.
     assert kinds <= {"extra_file", "table_missing", "table_altered"}, kinds
     return len(RunStore.open(folder).completed())
@@ -116,7 +116,7 @@ def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[dic
     killed, calls = server.run(folder)
     assert not killed
     records = stimkit.open_run(folder).records
-    return {one: record["pixel_sha256"] for one, record in records.items()}, calls, time.perf_counter() - began
+    return {one: record.pixel_sha256 for one, record in records.items()}, calls, time.perf_counter() - began
 
 
 def check_resumed(server: Server, folder: Path, before: int, expected: dict[str, str]) -> None:
@@ -124,7 +124,7 @@ def check_resumed(server: Server, folder: Path, before: int, expected: dict[str,
     killed, _ = server.run(folder)
     assert not killed and verify(folder).findings == ()
     records = stimkit.open_run(folder).records
-    assert {one: record["pixel_sha256"] for one, record in records.items()} == expected
+    assert {one: record.pixel_sha256 for one, record in records.items()} == expected
     after = {path.stem: path.stat().st_mtime_ns for path in (folder / "records").glob("s*.json")}
     assert len(made_before) == before and made_before.items() <= after.items(), "a complete cell was made again"
 

@@ -11,7 +11,7 @@ import skimage.color
 import skimage.data
 import skimage.measure
 
-from stimkit.auditing.effects import effects
+from stimkit.auditing.effects import explain_variance
 from stimkit.columns import BASIC, MEASURES
 from stimkit.images.pixels import Pixels, resize
 from stimkit.images.statistics import (
@@ -154,7 +154,7 @@ def test_effects_of_a_balanced_design_follow_the_textbook() -> None:
     }
     total = ((cube - grand) ** 2).sum()
     error = ((cube - cube.mean(2, keepdims=True)) ** 2).sum() / 48
-    found = effects(table, ["a", "b"], ["y"])
+    found = explain_variance(table, ["a", "b"], ["y"])
     for (factor, expected), df in zip(squares.items(), (2, 3, 6), strict=True):
         together = row(found, factor, "together")
         assert together["eta_squared"] == pytest.approx(expected / total)
@@ -169,10 +169,10 @@ def test_effects_of_a_balanced_design_follow_the_textbook() -> None:
 
 def test_effects_do_not_depend_on_order_names_or_scale() -> None:
     table = crossed()
-    base = effects(table, ["a", "b"], ["y"])
+    base = explain_variance(table, ["a", "b"], ["y"])
     other = table.sample(frac=1, random_state=1)
     other["a"], other["y"] = other["a"].str.replace("a", "level (x) "), 1e-6 * other["y"] - 3
-    again = effects(other, ["a", "b"], ["y"])
+    again = explain_variance(other, ["a", "b"], ["y"])
     assert np.allclose(base.iloc[:, 3:].astype(float), again.iloc[:, 3:].astype(float), rtol=1e-6, atol=1e-9)
 
 
@@ -181,7 +181,7 @@ def test_what_chance_explains_is_no_effect() -> None:
     omegas = []
     for _ in range(40):
         table = pd.DataFrame({"a": np.arange(60) % 20, "y": rng.normal(size=60)})
-        found = effects(table, ["a"], ["y"]).iloc[0]
+        found = explain_variance(table, ["a"], ["y"]).iloc[0]
         assert found["eta_squared"] > 0.1, "twenty levels explain a part of sixty values by chance"
         omegas.append(found["omega_squared"])
     assert abs(np.mean(omegas)) < 0.05
@@ -190,31 +190,31 @@ def test_what_chance_explains_is_no_effect() -> None:
 def test_nested_factors_are_analysed_alone() -> None:
     table = crossed()
     table["group"] = table["a"].map({"a0": "x", "a1": "x", "a2": "y"})
-    found = effects(table, ["a", "group"], ["y"])
+    found = explain_variance(table, ["a", "group"], ["y"])
     assert set(found["model"]) == {"alone"} and list(found["factor"]) == ["a", "group"]
 
 
 def test_incomplete_designs_have_no_interaction() -> None:
     table = crossed()
     table = table[~((table["a"] == "a0") & (table["b"] == 0))]
-    found = effects(table, ["a", "b"], ["y"])
+    found = explain_variance(table, ["a", "b"], ["y"])
     assert set(found[found["model"] == "together"]["factor"]) == {"a", "b"}
 
 
 def test_a_variable_that_only_one_level_has() -> None:
     table = crossed()
     table["y"] = table["y"].where(table["a"] == "a1")
-    assert set(effects(table, ["a", "b"], ["y"])["factor"]) == {"b"}
+    assert set(explain_variance(table, ["a", "b"], ["y"])["factor"]) == {"b"}
 
 
 def test_constant_missing_and_single_values() -> None:
     table = crossed()
     table["constant"], table["missing"], table["id"] = 0.3, np.nan, range(len(table))
-    assert effects(table, ["a"], ["constant", "missing"]).empty
-    single = effects(table, ["id"], ["y"]).iloc[0]
+    assert explain_variance(table, ["a"], ["constant", "missing"]).empty
+    single = explain_variance(table, ["id"], ["y"]).iloc[0]
     assert single["eta_squared"] == 1 and math.isnan(single["omega_squared"])
     table["steps"] = table["b"].astype(float)
-    perfect = row(effects(table, ["b"], ["steps"]), "b", "alone")
+    perfect = row(explain_variance(table, ["b"], ["steps"]), "b", "alone")
     assert perfect["eta_squared"] == 1 and perfect["omega_squared"] == 1 and perfect["p"] == 0
     table.loc[3, "y"] = np.inf
-    assert row(effects(table, ["a"], ["y"]), "a", "alone")["df_residual"] == len(table) - 1 - 3
+    assert row(explain_variance(table, ["a"], ["y"]), "a", "alone")["df_residual"] == len(table) - 1 - 3

@@ -14,9 +14,11 @@ import stimkit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError
-from stimkit.planning.resolved import LOCK, plan_of
+from stimkit.planning.resolved import LOCK, plan_from_resolved
 from stimkit.protocol.limits import Accept
 from stimkit.records import migrations
+from stimkit.records.schema import read_record
+from stimkit.runfolder.run import Run
 from tests.conftest import ROOT
 
 FROZEN = ROOT / "tests" / "frozen"
@@ -44,10 +46,9 @@ def raw_record(run: Path) -> dict[str, object]:
 
 def test_every_older_schema_has_a_frozen_example(tmp_path: Path) -> None:
     kept = {number: thawed(number, tmp_path / str(number)) for number in OLDER}
-    assert [raw_record(run)["schema"] for run in kept.values()] == list(migrations.RECORD.steps)
-    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(LOCK.steps)
-    for schema in (migrations.RECORD, LOCK):
-        assert list(schema.steps) == list(range(1, schema.current))
+    assert {number: raw_record(run)["schema"] for number, run in kept.items()} == {number: number for number in OLDER}
+    assert [*OLDER, migrations.RECORD.current] == list(range(1, migrations.RECORD.current + 1))
+    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(range(1, LOCK.current))
 
 
 def raw_lock(run: Path) -> dict[str, object]:
@@ -58,7 +59,7 @@ def raw_lock(run: Path) -> dict[str, object]:
 def test_a_lock_of_schema_1_has_no_rules(tmp_path: Path) -> None:
     before = raw_lock(thawed(1, tmp_path))
     frozen = json.dumps(before)
-    plan = plan_of(LOCK.read(before, "it"))
+    plan = plan_from_resolved(LOCK.read(before, "it"))
     assert json.dumps(before) == frozen and plan.protocol.accept == Accept()
     assert list(plan.by_id) == before["cells"]
 
@@ -76,20 +77,44 @@ def test_a_record_of_schema_1_gets_its_only_attempt(tmp_path: Path) -> None:
 
 
 def test_a_record_of_schema_2_has_factors_only(tmp_path: Path) -> None:
-    after = migrations.RECORD.read(raw_record(thawed(2, tmp_path)), "it")
-    assert after["attributes"] == {}
+    record = read_record(raw_record(thawed(2, tmp_path)), "it")
+    assert (record.attributes, record.role, record.control_of) == ({}, "main", "")
+    assert record.settings.aperture == "none" and record.statistics["mean_luminance"] == record.mean_luminance_inside
 
 
 def test_a_record_of_schema_3_began_with_white_noise(tmp_path: Path) -> None:
-    after = migrations.RECORD.read(raw_record(thawed(3, tmp_path)), "it")
-    assert after["init_slope"] == 0 and after["attributes"] == {"kind": "animal"}
+    record = read_record(raw_record(thawed(3, tmp_path)), "it")
+    assert record.settings.init_slope == 0 and record.attributes == {"kind": "animal"}
+
+
+@pytest.mark.parametrize(("schema", "key"), [(2, "attempt"), (3, "role"), (4, "rms_contrast_inside"), (4, "levels")])
+def test_a_record_lacks_nothing_that_its_schema_has(small_run: Run, schema: int, key: str) -> None:
+    flat = next(iter(small_run.records.values())).flat()
+    del flat[key]
+    with pytest.raises(RunFolderError, match=f"it lacks {key}"):
+        read_record({**flat, "schema": schema}, "it")
+
+
+def test_a_setting_that_a_record_does_not_name_had_its_default(small_run: Run) -> None:
+    """As in records that were written before there was the setting; their tables may lack its column."""
+    record = next(iter(small_run.records.values()))
+    flat = record.flat()
+    del flat["init_slope"]
+    found = read_record(flat, "it")
+    assert found.settings == record.settings and found.names == record.names - {"init_slope"}
+
+
+def test_a_record_is_what_it_was_after_a_round_trip(small_run: Run) -> None:
+    for stimulus_id, record in small_run.records.items():
+        raw = json.loads((small_run.path / "records" / f"{stimulus_id}.json").read_bytes())
+        assert raw == record.flat() and read_record(raw, "it") == record
 
 
 def test_an_old_run_is_sound_and_its_tables_may_lack_later_columns(old_run: Path) -> None:
     assert verify(old_run).findings == ()
     table = pd.read_csv(old_run / "manifest.csv", dtype=str, keep_default_na=False)
     table.drop(columns="alpha").to_csv(old_run / "manifest.csv", index=False)
-    assert [finding.kind for finding in verify(old_run).findings] == ["table_altered"]
+    assert [finding.name for finding in verify(old_run).findings] == ["table_altered"]
 
 
 def test_an_old_run_is_made_again_and_continued(

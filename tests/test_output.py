@@ -26,7 +26,7 @@ from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.protocol.settings import Settings
 from stimkit.reporting.report import report
-from stimkit.runfolder.results import Results
+from stimkit.runfolder.run import Run
 from stimkit.stimuli.finishing import Finishings
 from stimkit.stimuli.preparation import initial_image, prepared
 from stimkit.synthesis.light_penalty import LightPenalty
@@ -148,7 +148,7 @@ def test_luminance_transfer_has_the_colours_of_the_content() -> None:
 
 
 @pytest.fixture(scope="module")
-def output_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def output_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Cells in grey and in luminance transfer, equalized, behind a circle, dithered."""
     plan = small_plan(factors={**ONE, "colour": ["free", "grey", "luminance"]}, output=OUTPUT, display={"ppd": 8})
     folder = tmp_path_factory.mktemp("runs") / "output"
@@ -156,7 +156,7 @@ def output_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return stimkit.open_run(folder)
 
 
-def test_the_manifest_tells_what_was_done_and_what_it_cost(output_run: Results) -> None:
+def test_the_manifest_tells_what_was_done_and_what_it_cost(output_run: Run) -> None:
     table = pd.read_csv(output_run.path / "manifest.csv")
     assert table["equalize_luminance"].tolist() == [0.2] * 3
     assert (table["equalize_error"] < 0.01).all()
@@ -168,7 +168,7 @@ def test_the_manifest_tells_what_was_done_and_what_it_cost(output_run: Results) 
     assert dataset["loss_total"].sel(stage="equalized").notnull().all()
 
 
-def test_the_files_have_the_light_that_was_asked_for(output_run: Results) -> None:
+def test_the_files_have_the_light_that_was_asked_for(output_run: Run) -> None:
     y, x = np.mgrid[:32, :32] + 0.5 - 16
     middle, outside = np.hypot(x, y) <= 12, np.hypot(x, y) > 16
     for one, record in output_run.records.items():
@@ -178,11 +178,11 @@ def test_the_files_have_the_light_that_was_asked_for(output_run: Results) -> Non
         weights = np.where(outside, 0, (1 + np.cos(np.pi * weights)) / 2)
         assert values[outside] == pytest.approx(0.2159, abs=0.006)
         assert light_of(values, np.where(middle, 1.0, 0)).mean == pytest.approx(0.2, rel=0.15)
-        if record["levels"]["colour"] == "grey":
+        if record.levels["colour"] == "grey":
             assert (np.ptp(pixels.astype(int), axis=2) <= 1).all(), "but for the dither"
 
 
-def test_such_runs_are_sound_and_can_be_made_again(output_run: Results, tmp_path: Path) -> None:
+def test_such_runs_are_sound_and_can_be_made_again(output_run: Run, tmp_path: Path) -> None:
     assert verify(output_run.path).findings == ()
     found = audit(output_run.path, device="cpu")
     assert not [one for one in found.findings if one.severity == "error"]
@@ -230,12 +230,12 @@ def test_what_is_inside_an_aperture_is_recorded_and_judged(tmp_path: Path) -> No
     summary = stimkit.run(plan, tmp_path / "run", device="cpu")
     assert not summary.rejected and summary.made
     for record in stimkit.open_run(tmp_path / "run").records.values():
-        assert record["mean_luminance_inside"] == pytest.approx(0.2, rel=0.02)
-        assert record["rms_contrast_inside"] == pytest.approx(0.4, rel=0.02)
-        assert record["mean_luminance"] > 0.23, "the background is part of the whole file"
-        values = luminance(to_linear(to_float(stimkit.open_run(tmp_path / "run").image(record["stimulus_id"]))))
+        assert record.mean_luminance_inside == pytest.approx(0.2, rel=0.02)
+        assert record.rms_contrast_inside == pytest.approx(0.4, rel=0.02)
+        assert record.statistics["mean_luminance"] > 0.23, "the background is part of the whole file"
+        values = luminance(to_linear(to_float(stimkit.open_run(tmp_path / "run").image(record.stimulus_id))))
         seen = values[aperture_weights(plan.cells[0].settings.aperture_shape) == 1]
-        assert record["mean_luminance_inside"] == pytest.approx(seen.mean(), rel=0.05)
+        assert record.mean_luminance_inside == pytest.approx(seen.mean(), rel=0.05)
     assert verify(tmp_path / "run").findings == ()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import stimkit
 from stimkit.errors import ProtocolError
 from stimkit.planning.crossing import cross, default_layer_weight
-from stimkit.planning.resolved import lock_of, plan_of
+from stimkit.planning.resolved import plan_from_resolved, resolve
 from stimkit.planning.summary import paper_to_mean, summarize
 from tests.conftest import document, small_plan
 
@@ -167,7 +167,7 @@ def test_what_was_planned_before_a_rule_is_read_all_the_same() -> None:
     known = small_plan(synthesis={"init": "content"})
     document_of_then = document(factors={"replicate": 2, "gamma": [1.8, 2.2]}, synthesis={"init": "content"})
     made = cross(stimkit.Protocol.from_dict(document_of_then), known.inputs, known.weights)
-    again = plan_of(json.loads(json.dumps(lock_of(made))))
+    again = plan_from_resolved(json.loads(json.dumps(resolve(made))))
     assert [cell.id for cell in again.cells] == [cell.id for cell in made.cells] and len(made.cells) == 16
 
 
@@ -182,7 +182,7 @@ def test_the_word_for_infinity_is_a_word_elsewhere() -> None:
     whole = {**document(images=images, factors={"ratio": [1e-5, float("inf")]}), "description": "Infinity"}
     whole["exclude"] = [{"ratio": float("inf"), "style_layers": "one"}]
     plan = stimkit.plan(stimkit.Protocol.from_dict(whole))
-    again = plan_of(json.loads(json.dumps(lock_of(plan))))
+    again = plan_from_resolved(json.loads(json.dumps(resolve(plan))))
     assert [cell.id for cell in again.cells] == [cell.id for cell in plan.cells]
     assert again.protocol.description == "Infinity" and max(cell.ratio for cell in again.cells) == float("inf")
 

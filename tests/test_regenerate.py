@@ -23,9 +23,8 @@ from stimkit.images.png import encode_png
 from stimkit.images.statistics import similarity
 from stimkit.network.sources import load_weights
 from stimkit.network.weights import save_weights
-from stimkit.runfolder.results import Results
-from stimkit.runfolder.store import RunStore
-from tests.conftest import ROOT, document
+from stimkit.runfolder.run import Run, read_run
+from tests.conftest import ROOT, document, forge
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -52,7 +51,7 @@ def tiers(comparisons: list[Comparison]) -> list[str]:
     return [one.tier for one in comparisons]
 
 
-def test_the_recorded_batch_gives_the_same_files(small_run: Results, tmp_path: Path) -> None:
+def test_the_recorded_batch_gives_the_same_files(small_run: Run, tmp_path: Path) -> None:
     made = regenerate(small_run.path, tmp_path / "again", device="cpu")
     assert tiers(made) == ["identical_file"] * len(small_run.records)
     for one in made:
@@ -64,31 +63,31 @@ def test_the_recorded_batch_gives_the_same_files(small_run: Results, tmp_path: P
     assert listed["stimulus_id"].tolist() == list(small_run.records)
 
 
-def test_one_cell_of_a_batch_and_a_condition(small_run: Results, tmp_path: Path) -> None:
+def test_one_cell_of_a_batch_and_a_condition(small_run: Run, tmp_path: Path) -> None:
     third = list(small_run.records)[2]
     (one,) = regenerate(small_run.path, tmp_path / "one", cells=[third], device="cpu")
     assert (one.stimulus_id, one.tier, one.batch) == (third, "identical_file", "recorded")
     assert [path.name for path in (tmp_path / "one" / "stimuli").iterdir()] == [one.filename]
     made = regenerate(small_run.path, tmp_path / "some", where='style_layers == "two" and ratio > 5e-5', device="cpu")
-    assert [small_run.records[one.stimulus_id]["levels"] for one in made] == [
+    assert [small_run.records[one.stimulus_id].levels for one in made] == [
         {"content": "cat", "style": "cup", "style_layers": "two", "ratio": "0.0001", "replicate": "1"}
     ]
 
 
-def test_alone_the_losses_agree(small_run: Results, tmp_path: Path) -> None:
+def test_alone_the_losses_agree(small_run: Run, tmp_path: Path) -> None:
     made = regenerate(small_run.path, tmp_path / "alone", alone=True, device="cpu")
     assert {one.batch for one in made} == {"alone"}
     assert all(TIERS.index(one.tier) <= TIERS.index("losses_within") for one in made)
 
 
 def test_an_altered_stimulus_is_seen_and_the_tier_says_how_far(
-    small_run: Results, tmp_path: Path, command: Command
+    small_run: Run, tmp_path: Path, command: Command
 ) -> None:
     """The files are as another machine would have made them: records know them."""
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
-    records = RunStore.open(run).records()
+    records = list(read_run(run).records.values())
     for record, change in zip(records, (0, 1, 90, None), strict=True):
-        path = run / "stimuli" / record["filename"]
+        path = run / "stimuli" / record.filename
         pixels = np.asarray(Image.open(path)).copy()
         if change is None:
             path.unlink()
@@ -96,56 +95,52 @@ def test_an_altered_stimulus_is_seen_and_the_tier_says_how_far(
         pixels[5, 5, 0] = pixels[5, 5, 0] + change if pixels[5, 5, 0] < 128 else pixels[5, 5, 0] - change
         Image.fromarray(pixels).save(path, compress_level=0)
         digests = {"pixel_sha256": pixel_digest(pixels), "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        (run / "records" / f"{record['stimulus_id']}.json").write_text(json.dumps({**record, **digests}))
+        forge(run, record.stimulus_id, **digests)
     made = regenerate(run, tmp_path / "again", device="cpu")
     assert tiers(made) == ["identical_pixels", "pixels_within", "losses_within", "identical_file"]
     assert [one.max_difference for one in made] == [0, 1, 90, None]
     assert made[1].changed_fraction == pytest.approx(1 / (32 * 32 * 3))
-    ids = [record["stimulus_id"] for record in records]
+    ids = [record.stimulus_id for record in records]
     strict = ("regenerate", run, ids[1], "--require", "identical_pixels", "--device", "cpu", "--out")
     code, out, _ = command(*strict, tmp_path / "strict")
     assert code == 5 and "pixels_within" in out
     assert command("regenerate", run, ids[0], "--device", "cpu", "--out", tmp_path / "loose", "--json")[0] == 0
 
 
-def test_a_file_that_is_not_of_record_is_not_compared_with(
-    small_run: Results, tmp_path: Path, command: Command
-) -> None:
+def test_a_file_that_is_not_of_record_is_not_compared_with(small_run: Run, tmp_path: Path, command: Command) -> None:
     """What is made again is the stimulus of record, whatever lies in its place."""
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
-    first, second, *_ = (run / "stimuli" / record["filename"] for record in RunStore.open(run).records())
+    first, second, *_ = (run / "stimuli" / record.filename for record in read_run(run).records.values())
     shutil.copyfile(second, first)
     code, out, _ = command("regenerate", run, "--device", "cpu", "--out", tmp_path / "again")
     assert code == 0 and out.count("identical_file") >= 4
     assert out.count("the file in the run is not that of record: see `stimkit verify`") == 1
 
 
-def test_losses_that_differ_and_the_environment_that_may_be_why(small_run: Results, tmp_path: Path) -> None:
+def test_losses_that_differ_and_the_environment_that_may_be_why(small_run: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
-    record = RunStore.open(run).records()[0]
-    path = run / "records" / f"{record['stimulus_id']}.json"
-    record["losses"]["file"]["total"] *= 1.5
-    record |= {"pixel_sha256": "0" * 64, "file_sha256": "0" * 64}
-    path.write_text(json.dumps(record))
-    (run / "stimuli" / record["filename"]).unlink()
+    record = next(iter(read_run(run).records.values()))
+    losses = record.flat()["losses"]
+    losses["file"]["total"] *= 1.5
+    forge(run, record.stimulus_id, losses=losses, pixel_sha256="0" * 64, file_sha256="0" * 64)
+    (run / "stimuli" / record.filename).unlink()
     environments = json.loads((run / "environment.json").read_text())
-    environments[record["env_id"]]["packages"]["torch"] = "1.0"
+    environments[record.env_id]["packages"]["torch"] = "1.0"
     (run / "environment.json").write_text(json.dumps(environments))
-    (one,) = regenerate(run, tmp_path / "again", cells=[record["stimulus_id"]], device="cpu")
+    (one,) = regenerate(run, tmp_path / "again", cells=[record.stimulus_id], device="cpu")
     assert one.tier == "differs"
     assert any(text.startswith("packages.torch: 1.0 → ") for text in one.environment_differs)
 
 
-def test_a_record_cannot_choose_where_files_are_written(small_run: Results, tmp_path: Path) -> None:
+def test_a_record_cannot_choose_where_files_are_written(small_run: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(small_run.path, tmp_path / "run"))
-    record = RunStore.open(run).records()[0]
-    path = run / "records" / f"{record['stimulus_id']}.json"
-    path.write_text(json.dumps({**record, "filename": "another.png"}))
-    (one,) = regenerate(run, tmp_path / "deep" / "again", cells=[record["stimulus_id"]], device="cpu")
-    assert (one.filename, one.tier) == (record["filename"], "identical_file")
-    path.write_text(json.dumps({**record, "filename": "../../another.png"}))
+    record = next(iter(read_run(run).records.values()))
+    forge(run, record.stimulus_id, filename="another.png")
+    (one,) = regenerate(run, tmp_path / "deep" / "again", cells=[record.stimulus_id], device="cpu")
+    assert (one.filename, one.tier) == (record.filename, "identical_file")
+    forge(run, record.stimulus_id, filename="../../another.png")
     with pytest.raises(RunFolderError, match="filename"):
-        regenerate(run, tmp_path / "deep" / "again2", cells=[record["stimulus_id"]], device="cpu")
+        regenerate(run, tmp_path / "deep" / "again2", cells=[record.stimulus_id], device="cpu")
     assert not list(tmp_path.rglob("another.png"))
 
 
@@ -183,7 +178,7 @@ def test_a_run_that_keeps_its_inputs_needs_nothing_else(tmp_path: Path, command:
     assert tiers(made) == ["identical_file"] * 2
     kept = run / "inputs" / "content-a.png"
     kept.write_bytes(encode_png(np.zeros((40, 40, 3), np.uint8)))
-    assert [(one.kind, one.path) for one in verify(run).findings] == [("input_altered", "inputs/content-a.png")]
+    assert [(one.name, one.path) for one in verify(run).findings] == [("input_altered", "inputs/content-a.png")]
     with pytest.raises(ImageError, match="was not found"):
         regenerate(run, tmp_path / "not", device="cpu")
 
@@ -204,7 +199,7 @@ def test_every_bundled_protocol_is_made_again_with_the_same_bytes(path: Path, tm
     assert set(tiers(regenerate(tmp_path / "run", tmp_path / "again", device="cpu"))) == {"identical_file"}
 
 
-def test_mistakes_are_told_before_anything_is_made(small_run: Results, tmp_path: Path, command: Command) -> None:
+def test_mistakes_are_told_before_anything_is_made(small_run: Run, tmp_path: Path, command: Command) -> None:
     known = next(iter(small_run.records))
     with pytest.raises(RunFolderError, match=rf'no complete stimulus .*did you mean "{known}"'):
         regenerate(small_run.path, tmp_path / "x", cells=[known[:-1] + "z"])
@@ -216,7 +211,7 @@ def test_mistakes_are_told_before_anything_is_made(small_run: Results, tmp_path:
         regenerate(small_run.path, small_run.path)
     assert not (tmp_path / "x").exists()
     code, _, err = command("regenerate", small_run.path, "--require", "equal", "--out", tmp_path / "x")
-    assert code == 2 and 'no tier "equal"' in err
+    assert code == 2 and '"equal" is not a tier' in err
 
 
 def test_similarity_is_one_for_equal_images_and_falls_with_noise() -> None:

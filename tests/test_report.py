@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 from PIL import Image
 
 import stimkit
+from stimkit.auditing.evidence import Evidence
 from stimkit.errors import RunFolderError
-from stimkit.reporting.contents import BYTES_PER_PIXEL, MIN_THUMBNAIL, THUMBNAIL_BUDGET, _thumbnail_side
+from stimkit.images.png import encode_png
+from stimkit.reporting.contents import BYTES_PER_PIXEL, SMALLEST_THUMBNAIL, THUMBNAIL_BUDGET, thumbnail, thumbnail_side
 from stimkit.reporting.report import report
-from stimkit.runfolder.results import Results
+from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
-from tests.conftest import document
+from tests.conftest import document, forge
 
 Command = Callable[..., tuple[int, str, str]]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,7 +32,7 @@ HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, small_run: Results) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, small_run: Run) -> Path:
     """A run with a description that tries to become a part of the page."""
     folder = tmp_path_factory.mktemp("report") / "run"
     plan = stimkit.plan(stimkit.Protocol.from_dict({**document(), "description": HOSTILE}))
@@ -57,11 +60,12 @@ def test_the_page_holds_the_run(run: Path, page_file: Path) -> None:
     index = [variable["name"] for variable in data["variables"]].index("mean_luminance")
     for one in data["stimuli"]:
         record = records[one["id"]]
-        assert one["losses"] == record["losses"] and one["levels"] == {"role": "main", **record["levels"]}
-        assert one["values"][index] == record["mean_luminance"]
+        stages = {stage: losses.model_dump() for stage, losses in record.losses.stages().items()}
+        assert one["losses"] == stages and one["levels"] == {"role": "main", **record.levels}
+        assert one["values"][index] == record.statistics["mean_luminance"]
         with Image.open(io.BytesIO(base64.b64decode(one["image"].split(",")[1]))) as image:
             assert np.array_equal(np.asarray(image), stimkit.open_run(run).image(one["id"])), "small ones as they are"
-        assert one["trace"]["evaluation"] == list(range(1, record["evaluations"] + 1))
+        assert one["trace"]["evaluation"] == list(range(1, record.evaluations + 1))
     assert {one["name"] for one in data["findings"]} >= {"not_converged"}
     assert data["effects"] and data["factors"] == {"content": ["cat"], "style": ["cup"], **data["factors"]}
 
@@ -75,23 +79,21 @@ def test_nothing_is_fetched_and_nothing_hostile_is_markup(page_file: Path) -> No
 
 @pytest.mark.parametrize(("count", "side"), [(1, 224), (100, 224), (1280, 187)])
 def test_thumbnails_stay_within_the_budget(count: int, side: int) -> None:
-    found = _thumbnail_side([(224, 200)] * count)
+    found = thumbnail_side([(224, 200)] * count)
     assert found == side and count * BYTES_PER_PIXEL * found**2 <= THUMBNAIL_BUDGET
-    assert _thumbnail_side([(512, 512)] * 10**6) == MIN_THUMBNAIL
+    assert thumbnail_side([(512, 512)] * 10**6) == SMALLEST_THUMBNAIL
 
 
-def test_large_stimuli_become_small_pictures(small_run: Results, tmp_path: Path) -> None:
-    from stimkit.reporting.contents import _thumbnail
-
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    record = {"transfer": "srgb", "gamma": 2.2, "bits": 8}
-    uri = _thumbnail(tmp_path / "a.png", record, 128, 10**9)
+def test_large_stimuli_become_small_pictures(small_run: Run, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)
+    evidence = Evidence(next(iter(small_run.records.values())), (), encode_png(pixels), pixels, None)
+    uri = thumbnail(evidence, 128, 10**9)
     assert uri is not None and uri.startswith("data:image/webp;base64,")
     with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
         assert image.size == (128, 64)
-    uri = _thumbnail(tmp_path / "a.png", record, 600, 100_000)
+    uri = thumbnail(evidence, 600, 100_000)
     assert uri is not None and uri.startswith("data:image/webp;base64,"), "small enough a picture, too large a file"
-    assert _thumbnail(tmp_path / "nowhere.png", record, 128, 10**9) is None
+    assert thumbnail(replace(evidence, png=None, values=None), 128, 10**9) is None
 
 
 def test_command_and_mistakes(run: Path, tmp_path: Path, command: Command) -> None:
@@ -106,14 +108,11 @@ def test_command_and_mistakes(run: Path, tmp_path: Path, command: Command) -> No
 
 def test_a_damaged_run_has_a_report_with_its_findings_first(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    store = RunStore.open(tmp_path / "run")
-    first, second, *_ = store.records()
-    (tmp_path / "run" / "stimuli" / first["filename"]).unlink()
-    (tmp_path / "run" / "records" / f"{second['stimulus_id']}.json").write_text("{")
+    first, second, *_ = read_run(tmp_path / "run").records.values()
+    (tmp_path / "run" / "stimuli" / first.filename).unlink()
+    (tmp_path / "run" / "records" / f"{second.stimulus_id}.json").write_text("{")
     data = data_of(report(tmp_path / "run", device="cpu", losses=False))
-    assert [one["id"] for one in data["stimuli"]] == [
-        one["stimulus_id"] for one in store.readable(store.lock_contents()["cells"])
-    ]
+    assert [one["id"] for one in data["stimuli"]] == list(read_run(tmp_path / "run").records)
     assert data["stimuli"][0]["image"] is None and data["stimuli"][0]["values"] == [None] * len(data["variables"])
     assert {one["name"] for one in data["findings"][:2]} == {"record_damaged", "stimulus_missing"}
 
@@ -122,13 +121,12 @@ def test_a_record_cannot_choose_what_is_shown(run: Path, tmp_path: Path) -> None
     shutil.copytree(run, tmp_path / "run")
     secret = tmp_path / "run" / "stimuli" / "secret.png"
     Image.new("RGB", (16, 16), "red").save(secret)
-    store = RunStore.open(tmp_path / "run")
-    record = store.records()[0]
-    store.rewrite({**record, "filename": secret.name})
-    (tmp_path / "run" / "traces" / f"{record['stimulus_id']}.npy").unlink()
+    record = next(iter(read_run(tmp_path / "run").records.values()))
+    forge(tmp_path / "run", record.stimulus_id, filename=secret.name)
+    (tmp_path / "run" / "traces" / f"{record.stimulus_id}.npy").unlink()
     data = data_of(report(tmp_path / "run", device="cpu", losses=False))
     assert base64.b64encode(secret.read_bytes()).decode() not in (tmp_path / "run" / "report.html").read_text()
-    assert data["stimuli"][0]["file"] == f"stimuli/{record['filename']}" and data["stimuli"][0]["trace"]["total"] == []
+    assert data["stimuli"][0]["file"] == f"stimuli/{record.filename}" and data["stimuli"][0]["trace"]["total"] == []
     assert data["findings"][0]["name"] == "record_altered"
 
 
@@ -185,7 +183,7 @@ def test_filters_and_axes(page: Any, run: Path) -> None:
     records = stimkit.open_run(run).records
     assert len(shown(page)) == 4 and page.inner_text("#count") == "4 of 4 stimuli"
     page.get_by_label("style_layers", exact=True).select_option("two")
-    assert set(shown(page)) == {one for one, record in records.items() if record["levels"]["style_layers"] == "two"}
+    assert set(shown(page)) == {one for one, record in records.items() if record.levels["style_layers"] == "two"}
     assert page.inner_text("#count") == "2 of 4 stimuli"
     page.get_by_label("rows", exact=True).select_option("ratio")
     page.get_by_label("columns", exact=True).select_option("style_layers")
@@ -202,7 +200,7 @@ def test_a_click_shows_a_stimulus_and_keys_move_on(page: Any, run: Path) -> None
     page.locator("#sheet button.thumb").first.click()
     assert page.locator("#detail").is_visible() and order[0] in page.inner_text("#detail-title")
     body = page.inner_text("#detail-body")
-    total = records[order[0]]["losses"]["file"]["total"]
+    total = records[order[0]].losses.file.total
     assert f"{total:#.4g}" in body and "Neighbours in the design" in body and "mean_luminance" in body
     assert page.locator("#detail-trace .scatterlayer .trace").count() == 3
     page.keyboard.press("ArrowRight")

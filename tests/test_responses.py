@@ -11,14 +11,14 @@ import pytest
 import xarray as xr
 
 from stimkit.errors import UsageError
-from stimkit.experiment.responses import join, save
-from stimkit.runfolder.results import Results
+from stimkit.experiment.responses import join_responses, save_joined
+from stimkit.runfolder.run import Run
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def ids(small_run: Results) -> list[str]:
+def ids(small_run: Run) -> list[str]:
     return list(small_run.records)
 
 
@@ -35,11 +35,11 @@ def psychopy(ids: list[str], participant: str = "p001") -> str:
     return "\ufeffparticipant,trial,stimulus_id,trials.thisN,rt,correct,\n,,,,,,\n" + "\n".join(rows) + "\n"
 
 
-def test_files_of_both_programs(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_files_of_both_programs(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     rows = [{"participant": "p002", "trial_type": "preload", "rt": None}]
     rows += [{"participant": "p002", "trial": n, "stimulus_id": one, "rt": 10 * n} for n, one in enumerate(ids[:3])]
     files = [written(tmp_path / "a.csv", psychopy(ids)), written(tmp_path / "b.json", json.dumps(rows))]
-    joined = join(small_run.path, files)
+    joined = join_responses(small_run.path, files)
     assert joined.without_stimulus == 2 and len(joined.unknown) == 0 and joined.unanswered == ()
     found = joined.responses
     assert list(found["stimulus_id"]) == [*ids, *ids[:3]]
@@ -47,17 +47,17 @@ def test_files_of_both_programs(small_run: Results, ids: list[str], tmp_path: Pa
     for row in found.to_dict("records"):
         record = small_run.records[row["stimulus_id"]]
         assert {name: str(row[name]) for name in ("style_layers", "content")} == {
-            name: record["levels"][name] for name in ("style_layers", "content")
+            name: record.levels[name] for name in ("style_layers", "content")
         }
-        assert row["ratio"] == float(record["levels"]["ratio"])
-        assert row["loss_total_file"] == record["losses"]["file"]["total"]
-        assert row["mean_luminance"] == record["mean_luminance"]
+        assert row["ratio"] == float(record.levels["ratio"])
+        assert row["loss_total_file"] == record.losses.file.total
+        assert row["mean_luminance"] == record.statistics["mean_luminance"]
     assert list(found["response_file"]) == ["a.csv"] * 4 + ["b.json"] * 3
 
 
-def test_a_dataset_with_coordinates(small_run: Results, ids: list[str], tmp_path: Path) -> None:
-    joined = join(small_run.path, [written(tmp_path / "a.csv", psychopy(ids[:2]))])
-    save(joined, tmp_path / "out")
+def test_a_dataset_with_coordinates(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    joined = join_responses(small_run.path, [written(tmp_path / "a.csv", psychopy(ids[:2]))])
+    save_joined(joined, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/responses.csv")
     with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
         assert dataset.sizes == {"row": 2}
@@ -70,25 +70,25 @@ def test_a_dataset_with_coordinates(small_run: Results, ids: list[str], tmp_path
     assert list(pd.read_csv(tmp_path / "out/unanswered.csv")["stimulus_id"]) == ids[2:] == list(joined.unanswered)
 
 
-def test_trials_of_several_stimuli_and_names_of_files(small_run: Results, ids: list[str], tmp_path: Path) -> None:
-    names = [f"stimuli/{small_run.records[one]['filename']}" for one in ids]
+def test_trials_of_several_stimuli_and_names_of_files(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    names = [f"stimuli/{small_run.records[one].filename}" for one in ids]
     text = f"stim_file_1,stim_file_2,choice\n{names[0]},{names[1]},left\n{names[3]},{names[2]},right\n"
-    found = join(small_run.path, [written(tmp_path / "a.csv", text)], columns=["seed"]).responses
+    found = join_responses(small_run.path, [written(tmp_path / "a.csv", text)], columns=["seed"]).responses
     assert found["stimulus_id_1"].tolist() == [ids[0], ids[3]] and found["stimulus_id_2"].tolist() == [ids[1], ids[2]]
     for place in (1, 2):
-        seeds = [small_run.records[one]["seed"] for one in found[f"stimulus_id_{place}"]]
+        seeds = [small_run.records[one].seed for one in found[f"stimulus_id_{place}"]]
         assert list(found[f"seed_{place}"]) == seeds and "mean_luminance_1" not in found
 
 
-def test_columns_of_the_same_name_are_kept_apart(small_run: Results, ids: list[str], tmp_path: Path) -> None:
-    text = f"stimulus_id,status,style_layers\n{ids[0]},done,{small_run.records[ids[0]]['levels']['style_layers']}\n"
-    found = join(small_run.path, [written(tmp_path / "a.csv", text)]).responses
+def test_columns_of_the_same_name_are_kept_apart(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    text = f"stimulus_id,status,style_layers\n{ids[0]},done,{small_run.records[ids[0]].levels['style_layers']}\n"
+    found = join_responses(small_run.path, [written(tmp_path / "a.csv", text)]).responses
     assert found["status"].tolist() == ["done"] and found["stimulus_status"].tolist() == ["accepted"]
 
 
-def test_responses_to_other_stimuli(small_run: Results, ids: list[str], tmp_path: Path, command: Command) -> None:
+def test_responses_to_other_stimuli(small_run: Run, ids: list[str], tmp_path: Path, command: Command) -> None:
     mixed = written(tmp_path / "mixed.csv", f"stimulus_id,rt\n{ids[0]},1\nsffffffffff,2\n")
-    joined = join(small_run.path, [mixed])
+    joined = join_responses(small_run.path, [mixed])
     assert list(joined.unknown["rt"]) == [2] and list(joined.responses["rt"]) == [1]
     code, out, _ = command("join", small_run.path, mixed, "--out", tmp_path / "out")
     assert code == 5 and "1 rows show stimuli that are not in the run" in out
@@ -96,46 +96,46 @@ def test_responses_to_other_stimuli(small_run: Results, ids: list[str], tmp_path
     code, _, err = command("join", small_run.path, mixed, "--out", tmp_path / "out")
     assert code == 2 and "is not an empty folder" in err
     with pytest.raises(UsageError, match="are they of another run"):
-        join(small_run.path, [written(tmp_path / "other.csv", "stimulus_id,rt\nsffffffffff,2\n")])
+        join_responses(small_run.path, [written(tmp_path / "other.csv", "stimulus_id,rt\nsffffffffff,2\n")])
 
 
-def test_mistakes(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_mistakes(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     once = written(tmp_path / "a.csv", psychopy(ids))
     with pytest.raises(UsageError, match=r"8 responses are to the same trial, as participant p001, trial 1"):
-        join(small_run.path, [once, written(tmp_path / "again.csv", psychopy(ids) + "\n")])
+        join_responses(small_run.path, [once, written(tmp_path / "again.csv", psychopy(ids) + "\n")])
     (tmp_path / "p2").mkdir()
     with pytest.raises(UsageError, match=r"a\.csv has the same contents as .*a\.csv; give each file once"):
-        join(small_run.path, [once, written(tmp_path / "p2" / "a.csv", psychopy(ids))])
-    levels = small_run.records[ids[0]]["levels"]["style_layers"]
+        join_responses(small_run.path, [once, written(tmp_path / "p2" / "a.csv", psychopy(ids))])
+    levels = small_run.records[ids[0]].levels["style_layers"]
     other = written(tmp_path / "b.csv", f"stimulus_id,style_layers\n{ids[0]},another\n")
     with pytest.raises(UsageError, match=f'says style_layers "another" of {ids[0]}, and the manifest says "{levels}"'):
-        join(small_run.path, [other])
+        join_responses(small_run.path, [other])
     with pytest.raises(UsageError, match="has no column stimulus_id or stim_file, but x, y"):
-        join(small_run.path, [written(tmp_path / "c.csv", "x,y\n1,2\n")])
+        join_responses(small_run.path, [written(tmp_path / "c.csv", "x,y\n1,2\n")])
     with pytest.raises(UsageError, match="is no table"):
-        join(small_run.path, [written(tmp_path / "d.json", '{"a": 1}')])
+        join_responses(small_run.path, [written(tmp_path / "d.json", '{"a": 1}')])
     with pytest.raises(UsageError, match="is no table"):
-        join(small_run.path, [written(tmp_path / "e.csv", "")])
+        join_responses(small_run.path, [written(tmp_path / "e.csv", "")])
     with pytest.raises(UsageError, match="there are no responses in"):
-        join(small_run.path, [written(tmp_path / "f.csv", "stimulus_id,rt\n")])
+        join_responses(small_run.path, [written(tmp_path / "f.csv", "stimulus_id,rt\n")])
     with pytest.raises(UsageError, match="is no table"):
-        join(small_run.path, [written(tmp_path / "g.json", "[" * 100_000)])
+        join_responses(small_run.path, [written(tmp_path / "g.json", "[" * 100_000)])
     with pytest.raises(UsageError, match="cannot be read"):
-        join(small_run.path, [tmp_path / "none.csv"])
+        join_responses(small_run.path, [tmp_path / "none.csv"])
     with pytest.raises(UsageError, match='no column "sead"'):
-        join(small_run.path, [once], columns=["sead"])
+        join_responses(small_run.path, [once], columns=["sead"])
 
 
-def test_files_of_one_name_are_told_apart(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_files_of_one_name_are_told_apart(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     files = []
     for person in ("p1", "p2"):
         (tmp_path / person).mkdir()
         files.append(written(tmp_path / person / "data.csv", f"stimulus_id,who\n{ids[0]},{person}\n"))
-    found = join(small_run.path, files).responses
+    found = join_responses(small_run.path, files).responses
     assert list(found["response_file"]) == [str(file) for file in files]
 
 
-def test_tables_of_spreadsheets(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_tables_of_spreadsheets(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     """Excel's own files, and what it writes where numbers have decimal commas, in the letters of Windows."""
     rows = [("René", ids[0], 0.523), ("Zoë", ids[1], 1.0)]
     pd.DataFrame(rows, columns=["participant", "stimulus_id", "rt"]).to_excel(tmp_path / "a.xlsx", index=False)
@@ -143,41 +143,44 @@ def test_tables_of_spreadsheets(small_run: Results, ids: list[str], tmp_path: Pa
     (tmp_path / "b.csv").write_bytes(text.encode("cp1252"))
     (tmp_path / "c.csv").write_text(text, encoding="utf-16")
     for name in ("a.xlsx", "b.csv", "c.csv"):
-        found = join(small_run.path, [tmp_path / name]).responses
+        found = join_responses(small_run.path, [tmp_path / name]).responses
         assert list(zip(found["participant"], found["stimulus_id"], found["rt"], strict=True)) == rows
     (tmp_path / "e.txt").write_text(text.replace(";", "\t").replace(",", "."), encoding="utf-16")  # "Unicode text"
-    assert list(join(small_run.path, [tmp_path / "e.txt"]).responses["rt"]) == [0.523, 1.0]
+    assert list(join_responses(small_run.path, [tmp_path / "e.txt"]).responses["rt"]) == [0.523, 1.0]
     lists = f"stimulus_id\tchosen\n{ids[0]}\t1,2\n{ids[1]}\t3,4\n"
-    assert list(join(small_run.path, [written(tmp_path / "f.tsv", lists)]).responses["chosen"]) == ["1,2", "3,4"]
+    assert list(join_responses(small_run.path, [written(tmp_path / "f.tsv", lists)]).responses["chosen"]) == [
+        "1,2",
+        "3,4",
+    ]
     (tmp_path / "d.xlsx").write_bytes(b"no spreadsheet")
     with pytest.raises(UsageError, match="is no table"):
-        join(small_run.path, [tmp_path / "d.xlsx"])
+        join_responses(small_run.path, [tmp_path / "d.xlsx"])
 
 
-def test_a_row_with_more_values_than_columns_is_an_error(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_a_row_with_more_values_than_columns_is_an_error(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     """A comma in a comment must not move what follows it into other columns."""
     row = f"{ids[0]},looks like cat, 1 dog,4,0.7\n"
     with pytest.raises(UsageError, match="row 2 has more values than there are columns"):
-        join(small_run.path, [written(tmp_path / "a.csv", "stimulus_id,comment,response,rt\n" + row)])
+        join_responses(small_run.path, [written(tmp_path / "a.csv", "stimulus_id,comment,response,rt\n" + row)])
     trailing = written(tmp_path / "b.csv", f"stimulus_id,rt\n{ids[0]},3,\n{ids[1]},4,,\n")
-    assert list(join(small_run.path, [trailing]).responses["rt"]) == [3, 4]
+    assert list(join_responses(small_run.path, [trailing]).responses["rt"]) == [3, 4]
 
 
-def test_labels_stay_what_they_are(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_labels_stay_what_they_are(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     text = "participant,trial,stimulus_id,code,rt,age/sex,note\n"
     text += f"007,1,{ids[0]},012,0.50,30/f,5e12345\n7,1,{ids[1]},1,n/a,,1\n"
-    joined = join(small_run.path, [written(tmp_path / "a.csv", text)])
+    joined = join_responses(small_run.path, [written(tmp_path / "a.csv", text)])
     found = joined.responses
     assert list(found["participant"]) == ["007", "7"] and list(found["code"]) == ["012", "1"]
     assert found["rt"][0] == 0.5 and pd.isna(found["rt"][1])
-    save(joined, tmp_path / "out")
+    save_joined(joined, tmp_path / "out")
     with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
         assert dataset["age_sex"].values.tolist() == ["30/f", ""]
 
 
-def test_files_that_are_named_as_exports_name_them(small_run: Results, ids: list[str], tmp_path: Path) -> None:
+def test_files_that_are_named_as_exports_name_them(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     names = [f"stim-{ids[0]}_image.png", "stimuli/another.png", ""]
     text = "stim_file,rt\n" + "".join(f"{name},1\n" for name in names)
-    joined = join(small_run.path, [written(tmp_path / "a.csv", text)])
+    joined = join_responses(small_run.path, [written(tmp_path / "a.csv", text)])
     assert list(joined.responses["stimulus_id"]) == [ids[0]] and joined.without_stimulus == 1
     assert list(joined.unknown["stim_file"]) == ["stimuli/another.png"]

@@ -27,32 +27,32 @@ from safetensors.numpy import load_file
 
 import stimkit
 from stimkit.auditing.verification import verify
-from stimkit.columns import COLUMNS
 from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderError, StorageError
 from stimkit.images.statistics import basic_measures
-from stimkit.records.tables import to_grid
-from stimkit.runfolder.results import Results
+from stimkit.records.dataset import to_grid
+from stimkit.records.schema import COLUMNS
+from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.events import Event
-from tests.conftest import ROOT, document, small_plan
+from tests.conftest import ROOT, changed, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 
 
-def test_folder_holds_what_the_design_says(small_run: Results) -> None:
+def test_folder_holds_what_the_design_says(small_run: Run) -> None:
     names = {path.name for path in small_run.path.iterdir() if not path.name.startswith(".")}
     assert names == {
         "protocol.toml", "protocol.lock.json", "environment.json", "stimuli", "records", "traces",
         "manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png",
     }  # fmt: skip
     for record in small_run.records.values():
-        assert record["filename"].startswith("cat_cup_")
-        assert record["filename"].endswith(f"_r1_{record['stimulus_id']}.png")
-        data = (small_run.path / "stimuli" / record["filename"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == record["file_sha256"]
+        assert record.filename.startswith("cat_cup_")
+        assert record.filename.endswith(f"_r1_{record.stimulus_id}.png")
+        data = (small_run.path / "stimuli" / record.filename).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == record.file_sha256
     assert len(list((small_run.path / "stimuli").iterdir())) == 4
     environments = json.loads((small_run.path / "environment.json").read_text())
-    assert {record["env_id"] for record in small_run.records.values()} == set(environments)
+    assert {record.env_id for record in small_run.records.values()} == set(environments)
     assert next(iter(environments.values()))["packages"]["stimkit"] == stimkit.__version__
 
 
@@ -96,7 +96,7 @@ def numpy_recomputation(run: Path, row: pd.Series[Any]) -> tuple[float, float]:
     return float(content_loss), float(style_loss)
 
 
-def test_file_losses_can_be_recomputed_by_anyone(small_run: Results) -> None:
+def test_file_losses_can_be_recomputed_by_anyone(small_run: Run) -> None:
     table = pd.read_csv(small_run.path / "manifest.csv")
     for _, row in table.iterrows():
         content, style = numpy_recomputation(small_run.path, row)
@@ -105,7 +105,7 @@ def test_file_losses_can_be_recomputed_by_anyone(small_run: Results) -> None:
         assert row["loss_total_file"] == pytest.approx(row["alpha"] * content + row["beta"] * style, rel=1e-4)
 
 
-def test_manifest_csv_is_plain_and_complete(small_run: Results) -> None:
+def test_manifest_csv_is_plain_and_complete(small_run: Run) -> None:
     table = pd.read_csv(small_run.path / "manifest.csv")
     assert table["stimulus_id"].tolist() == [cell.id for cell in small_plan().cells]
     assert set(table.columns) >= {column.name for column in COLUMNS} | {"content", "style", "style_layers", "ratio"}
@@ -115,7 +115,7 @@ def test_manifest_csv_is_plain_and_complete(small_run: Results) -> None:
     assert (table["status"] == "accepted").all()
 
 
-def test_losses_csv_adds_up(small_run: Results) -> None:
+def test_losses_csv_adds_up(small_run: Run) -> None:
     rows = pd.read_csv(small_run.path / "losses.csv")
     assert set(rows["stage"]) == {"initial", "optimized", "file"}
     for (_, _), part in rows.groupby(["stimulus_id", "stage"]):
@@ -127,7 +127,7 @@ def test_losses_csv_adds_up(small_run: Results) -> None:
         assert (terms["weight"] * terms["value"]).sum() == pytest.approx(total, rel=1e-5)
 
 
-def test_netcdf_opens_with_units_and_long_names(small_run: Results) -> None:
+def test_netcdf_opens_with_units_and_long_names(small_run: Run) -> None:
     with xr.open_dataset(small_run.path / "manifest.nc") as manifest:
         assert dict(manifest.sizes) == {
             "stimulus": 4, "stage": 3, "style_layer": 2, "content_layer": 1, "trace_step": 6, "channel": 3,
@@ -147,7 +147,7 @@ def test_netcdf_opens_with_units_and_long_names(small_run: Results) -> None:
         assert float(cell) == pytest.approx(expected)
 
 
-def test_opened_run_gives_images_on_demand(small_run: Results) -> None:
+def test_opened_run_gives_images_on_demand(small_run: Run) -> None:
     some = next(iter(small_run.records))
     assert small_run.image(some).shape == (32, 32, 3)
     assert small_run.to_grid().sizes["ratio"] == 2
@@ -155,18 +155,18 @@ def test_opened_run_gives_images_on_demand(small_run: Results) -> None:
         small_run.image("snothere")
 
 
-def test_trace_ends_where_the_optimized_loss_is(small_run: Results) -> None:
+def test_trace_ends_where_the_optimized_loss_is(small_run: Run) -> None:
     with xr.open_dataset(small_run.path / "manifest.nc") as manifest:
         lowest = manifest["trace_total"].min("trace_step")
         assert (manifest["loss_total"].sel(stage="optimized") <= lowest * 1.001).all()
 
 
-def test_same_protocol_gives_the_same_pixels(small_run: Results, tmp_path: Path) -> None:
+def test_same_protocol_gives_the_same_pixels(small_run: Run, tmp_path: Path) -> None:
     stimkit.run(small_plan(), tmp_path / "again", device="cpu")
     again = stimkit.open_run(tmp_path / "again")
-    assert {k: v["pixel_sha256"] for k, v in again.records.items()} == {
-        k: v["pixel_sha256"] for k, v in small_run.records.items()
-    }
+    assert [record.pixel_sha256 for record in again.records.values()] == [
+        record.pixel_sha256 for record in small_run.records.values()
+    ]
 
 
 # --- resume, refuse, survive ---------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Stop(Exception):
 
 def stop_after(count: int) -> Any:
     def on_event(event: Event) -> None:
-        if event.record is not None and event.done >= count:
+        if event.outcome is not None and event.done >= count:
             raise Stop
 
     return on_event
@@ -213,7 +213,7 @@ def test_adding_a_level_extends_a_run(tmp_path: Path) -> None:
     assert (summary.done_before, summary.made) == (2, 2)
 
 
-def test_another_protocol_is_refused_and_nothing_changes(small_run: Results) -> None:
+def test_another_protocol_is_refused_and_nothing_changes(small_run: Run) -> None:
     before = (small_run.path / "protocol.lock.json").read_bytes()
     with pytest.raises(RunFolderError, match="holds another protocol: 4 of its 4 cells are not in this one"):
         stimkit.run(small_plan(synthesis={"size": 48}), small_run.path, device="cpu")
@@ -290,18 +290,18 @@ def test_a_disk_that_is_too_small_is_noticed_first(small_disk: Path) -> None:
         stimkit.run(small_plan(), small_disk / "run", device="cpu")
 
 
-def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
+def test_a_disk_that_fills_up_loses_nothing(small_run: Run, small_disk: Path) -> None:
     store = RunStore.create(small_disk / "run", small_plan())
-    record = {"schema": 1, "status": "accepted", "filename": "a.png", "stimulus_id": "s1"}
+    record = changed(next(iter(small_run.records.values())), stimulus_id="s1", filename="a.png")
     with store.writing():
         store.commit(record, b"x" * 100_000, np.zeros((1, 3), np.float32))
         with pytest.raises(StorageError, match=r"disk .* is full; complete stimuli are intact"):
-            store.commit({**record, "stimulus_id": "s2", "filename": "b.png"}, b"x" * 2_000_000, np.zeros((1, 3)))
+            store.commit(changed(record, stimulus_id="s2", filename="b.png"), b"x" * 2_000_000, np.zeros((1, 3)))
     assert [path.name for path in (small_disk / "run" / "stimuli").iterdir()] == ["a.png"]
     assert store.completed() == {"s1"}
 
 
-def test_a_folder_that_is_only_for_reading(small_run: Results, small_disk: Path, command: Command) -> None:
+def test_a_folder_that_is_only_for_reading(small_run: Run, small_disk: Path, command: Command) -> None:
     run = small_disk / "run"
     shutil.copytree(small_run.path, run)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -348,9 +348,9 @@ def test_signals_keep_what_is_complete(number: int, code: int, tmp_path: Path) -
     assert "Traceback" not in errors
     done = RunStore.open(run).completed()
     assert 2 <= len(done) < 200
-    for record in RunStore.open(run).records():
-        data = (run / "stimuli" / record["filename"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == record["file_sha256"]
+    for record in read_run(run).records.values():
+        data = (run / "stimuli" / record.filename).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == record.file_sha256
     if number != signal.SIGKILL:
         assert "run the same command again to go on" in errors
         assert len(pd.read_csv(run / "manifest.csv")) == len(done)
@@ -380,7 +380,7 @@ def test_a_second_driver_is_refused_and_a_second_signal_stops_at_once(tmp_path: 
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGTERM
     # Files of a cell without a record, tables that are rebuilt at the end: what was on its way may be there.
-    assert {finding.kind for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
+    assert {finding.name for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
     assert "nobody is writing it" in command("status", run)[1]
 
 
@@ -395,14 +395,14 @@ def test_a_disk_that_fills_up_during_a_run(small_disk: Path, tmp_path: Path) -> 
             filler.flush()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 6 and "is full; complete stimuli are intact" in errors, errors
-    assert {finding.kind for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
+    assert {finding.name for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
     done = RunStore.open(run).completed()
     (small_disk / "filler").unlink()
     with pytest.raises(Stop):
         plan = stimkit.plan(stimkit.Protocol.load(protocol))
         stimkit.run(plan, run, device="cpu", batch_size=2, on_event=stop_after(len(done) + 2))
     assert done < RunStore.open(run).completed()
-    assert not [finding for finding in verify(run).findings if finding.kind != "extra_file"]
+    assert not [finding for finding in verify(run).findings if finding.name != "extra_file"]
 
 
 def test_interrupted_carries_its_exit_code() -> None:
@@ -425,14 +425,8 @@ def test_luminance_statistics_against_known_answers() -> None:
 
 def overflowing_weights(folder: Path) -> Path:
     """A file of weights with which every loss is not finite."""
-    from stimkit.network.sources import (
-        load_weights,
-    )
-    from stimkit.network.weights import (
-        Weights,
-        save_weights,
-        tensor_digest,
-    )
+    from stimkit.network.sources import load_weights
+    from stimkit.network.weights import Weights, save_weights, tensor_digest
 
     source = load_weights("pca")
     huge = {
@@ -467,20 +461,20 @@ def test_trying_a_failed_cell_again_repeats_its_last_attempt(tmp_path: Path) -> 
     first = stimkit.open_run(tmp_path / "run").records
     assert stimkit.run(plan, tmp_path / "run", device="cpu", retry_failed=True).made == 2
     for stimulus_id, record in stimkit.open_run(tmp_path / "run").records.items():
-        assert [one["seed"] for one in record["attempts"]] == [one["seed"] for one in first[stimulus_id]["attempts"]]
-        assert (record["attempt"], len(record["attempts"])) == (3, 3)
+        assert [one.seed for one in record.attempts] == [one.seed for one in first[stimulus_id].attempts]
+        assert (record.attempt, len(record.attempts)) == (3, 3)
 
 
 @pytest.mark.parametrize("folder", ["stimuli", "traces"])
 def test_a_complete_cell_whose_file_is_gone_is_made_again(tmp_path: Path, folder: str) -> None:
     plan = small_plan(factors={"ratio": [1e-5]})
     stimkit.run(plan, tmp_path / "run", device="cpu")
-    pixels = {one: record["pixel_sha256"] for one, record in stimkit.open_run(tmp_path / "run").records.items()}
+    pixels = {one: record.pixel_sha256 for one, record in stimkit.open_run(tmp_path / "run").records.items()}
     lost = next((tmp_path / "run" / folder).iterdir())
     lost.unlink()
     assert stimkit.run(plan, tmp_path / "run", device="cpu").made == 1
     assert lost.is_file() and verify(tmp_path / "run").findings == ()
-    again = {one: record["pixel_sha256"] for one, record in stimkit.open_run(tmp_path / "run").records.items()}
+    again = {one: record.pixel_sha256 for one, record in stimkit.open_run(tmp_path / "run").records.items()}
     assert again == pixels
 
 

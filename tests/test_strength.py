@@ -20,7 +20,7 @@ from stimkit.images.pixels import resize
 from stimkit.images.statistics import image_measures, similarity
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.summary import summarize
-from stimkit.runfolder.results import Results
+from stimkit.runfolder.run import Run
 from tests.conftest import document, small_plan
 
 ONE = {"style_layers": ["two"], "ratio": [1e-5]}
@@ -63,7 +63,7 @@ def test_equal_strength_is_reached_by_stopping_there(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def titrated_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def titrated_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     plan = small_plan(
         images={"content": {"cat": "skimage:chelsea", "rocket": "skimage:rocket"}},
         factors={"style_layers": ["two"], "ratio": None, "titrate_value": [0.4, 0.7]},
@@ -74,7 +74,7 @@ def titrated_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return stimkit.open_run(folder)
 
 
-def test_titration_finds_the_ratio_of_each_cell(titrated_run: Results) -> None:
+def test_titration_finds_the_ratio_of_each_cell(titrated_run: Run) -> None:
     table = pd.read_csv(titrated_run.path / "manifest.csv")
     assert (table["status"] == "accepted").all()
     assert (table["titrate_error"].abs() <= 0.03).all()
@@ -88,7 +88,7 @@ def test_titration_finds_the_ratio_of_each_cell(titrated_run: Results) -> None:
         assert 1e-6 <= low < high <= 1e-2, "more content, more similar"
 
 
-def test_titrated_runs_are_sound_and_made_again(titrated_run: Results, tmp_path: Path) -> None:
+def test_titrated_runs_are_sound_and_made_again(titrated_run: Run, tmp_path: Path) -> None:
     assert verify(titrated_run.path).findings == ()
     assert not [one for one in audit(titrated_run.path, device="cpu").findings if one.severity == "error"]
     made = regenerate(titrated_run.path, tmp_path / "again", device="cpu")
@@ -100,10 +100,10 @@ def test_a_value_out_of_reach_is_told_and_not_accepted(tmp_path: Path) -> None:
     plan = small_plan(factors={"style_layers": ["two"], "ratio": None}, synthesis=changes)
     summary = stimkit.run(plan, tmp_path / "run", device="cpu")
     (record,) = stimkit.open_run(tmp_path / "run").records.values()
-    assert summary.rejected == (record["stimulus_id"],)
-    assert "mean_luminance is" in record["status_reason"] and "from 0.95" in record["status_reason"]
-    pixels = stimkit.open_run(tmp_path / "run").image(record["stimulus_id"])
-    assert record["titrate_error"] == pytest.approx(image_measures(pixels)["mean_luminance"] - 0.95)
+    assert summary.rejected == (record.stimulus_id,)
+    assert "mean_luminance is" in record.status_reason and "from 0.95" in record.status_reason
+    pixels = stimkit.open_run(tmp_path / "run").image(record.stimulus_id)
+    assert record.titrate_error == pytest.approx(image_measures(pixels)["mean_luminance"] - 0.95)
 
 
 def test_titration_is_part_of_the_estimate() -> None:
@@ -138,14 +138,14 @@ def test_titrations_that_cannot_be_are_refused(sections: dict[str, Any], message
     assert message in str(caught.value)
 
 
-def test_files_say_what_they_are(titrated_run: Results) -> None:
+def test_files_say_what_they_are(titrated_run: Run) -> None:
     for one, record in titrated_run.records.items():
-        with Image.open(titrated_run.path / "stimuli" / record["filename"]) as image:
+        with Image.open(titrated_run.path / "stimuli" / record.filename) as image:
             text = image.text
         parameters = json.loads(text["stimkit"])
         assert text["stimulus_id"] == one
         assert (parameters["alpha"], parameters["seed"], parameters["titrate"]) == (
-            record["alpha"],
-            record["seed"],
+            record.alpha,
+            record.seed,
             "ssim_content",
         )

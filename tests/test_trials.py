@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,34 +16,40 @@ from stimkit.experiment.trials.assignment import latin, williams
 from stimkit.experiment.trials.balance import balance, longest_run, notes
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
-from stimkit.experiment.trials.saving import save
+from stimkit.experiment.trials.saving import save_lists
 from stimkit.experiment.trials.sequence import Impossible, arrange, keeps
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 from stimkit.records.selection import select
-from stimkit.runfolder.results import Results
-from tests.conftest import ROOT
+from stimkit.runfolder.run import Run
+from tests.conftest import ROOT, changed
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def records(small_run: Results) -> list[Record]:
+def records(small_run: Run) -> list[Record]:
     """Stimuli of 4 contents × 3 styles × 2 replicates."""
     return made_up(small_run, 4, 3, 2)
 
 
-def made_up(run: Results, contents: int, styles: int, replicates: int = 1) -> list[Record]:
+def made_up(run: Run, contents: int, styles: int, replicates: int = 1) -> list[Record]:
     """Records of a design, from one that is real."""
     template = next(iter(run.records.values()))
     found = []
     cells = itertools.product(range(contents), range(styles), range(replicates))
     for number, (content, style, replicate) in enumerate(cells):
-        record = copy.deepcopy(template)
         levels = {"content": f"c{content}", "style": f"s{style}", "replicate": str(replicate + 1)}
         stimulus_id = f"s{number:010x}"
-        record |= {"stimulus_id": stimulus_id, "filename": f"{stimulus_id}.png", "levels": levels, "attributes": {}}
-        record["replicate"] = replicate + 1
-        found.append(record)
+        found.append(
+            changed(
+                template,
+                stimulus_id=stimulus_id,
+                filename=f"{stimulus_id}.png",
+                levels=levels,
+                attributes={},
+                replicate=replicate + 1,
+            )
+        )
     return found
 
 
@@ -120,7 +125,7 @@ def test_trials_before_count_and_orders_are_random() -> None:
 def test_every_stimulus_so_often_and_nothing_twice_in_a_row(records: list[Record]) -> None:
     found = lists(records, "[trial]\nrepetitions = 2\n[sequence]\nno_repeat = ['content']\nmax_run = {style = 2}")
     for rows in by_participant(found):
-        assert Counter(rows["stimulus_id"]) == dict.fromkeys((record["stimulus_id"] for record in records), 2)
+        assert Counter(rows["stimulus_id"]) == dict.fromkeys((record.stimulus_id for record in records), 2)
         assert list(rows["trial"]) == list(range(1, 49))
         assert (rows["content"].to_numpy()[1:] != rows["content"].to_numpy()[:-1]).all()
         assert longest_run([{style} for style in rows["style"]]) <= 2
@@ -197,14 +202,14 @@ def test_blocks_and_their_order(records: list[Record], order: str, cycle: int) -
         assert set(counted[counted["measure"] == "block_after"]["total"]) == {2}
 
 
-def test_blocks_by_count_have_as_many_of_each(small_run: Results) -> None:
+def test_blocks_by_count_have_as_many_of_each(small_run: Run) -> None:
     found = lists(made_up(small_run, 4, 4, 4), "[blocks]\ncount = 4", 2)
     for rows in by_participant(found):
         for _, block in rows.groupby("block"):
             assert len(block) == 16 and set(Counter(zip(block["content"], block["style"], strict=True)).values()) == {1}
 
 
-def test_a_part_of_the_trials_is_balanced_within_and_over_participants(small_run: Results) -> None:
+def test_a_part_of_the_trials_is_balanced_within_and_over_participants(small_run: Run) -> None:
     found = lists(made_up(small_run, 16, 16, 5), "[trial]\ncount = 64", 20)
     for rows in by_participant(found):
         assert rows["stimulus_id"].is_unique
@@ -216,7 +221,7 @@ def test_a_part_of_the_trials_is_balanced_within_and_over_participants(small_run
 
 
 def test_practice_and_catch_trials(records: list[Record]) -> None:
-    records[0] |= {"role": "untouched", "levels": {**records[0]["levels"], "style": ""}}
+    records[0] = changed(records[0], role="untouched", levels={**records[0].levels, "style": ""})
     text = """
 [practice]
 count = 3
@@ -250,7 +255,7 @@ def test_catch_trials_keep_the_rules_too(records: list[Record]) -> None:
 
 
 def test_only_what_was_accepted_or_is_asked_for(records: list[Record]) -> None:
-    records[3]["status"] = "rejected"
+    records[3] = changed(records[3], status="rejected")
     assert len(lists(records, participants=1).table) == 23
     assert len(lists(records, "[stimuli]\nstatus = ['accepted', 'rejected']", 1).table) == 24
     assert len(lists(records, "[stimuli]\nwhere = 'style == \"s1\" and replicate == 2'", 1).table) == 3
@@ -292,10 +297,11 @@ def test_orders_of_blocks_are_balanced_within_groups(records: list[Record]) -> N
     assert set(places.values()) == {8}
 
 
-def test_latin_squares_are_balanced_within_attributes(small_run: Results) -> None:
-    records = made_up(small_run, 8, 2)
-    for record in records:
-        record["attributes"] = {"category": "animal" if int(record["levels"]["content"][1]) % 2 else "tool"}
+def test_latin_squares_are_balanced_within_attributes(small_run: Run) -> None:
+    records = [
+        changed(record, attributes={"category": "animal" if int(record.levels["content"][1]) % 2 else "tool"})
+        for record in made_up(small_run, 8, 2)
+    ]
     found = lists(records, "[assign]\nlatin = {items = 'content', conditions = 'style'}", 4)
     for rows in by_participant(found):
         assert set(Counter(zip(rows["category"], rows["style"], strict=True)).values()) == {2}
@@ -314,8 +320,8 @@ def test_practice_does_not_show_items_of_a_latin_square(records: list[Record]) -
 
 def test_controls_and_their_empty_levels(records: list[Record]) -> None:
     """As of a texture, which has no content image and no ratio."""
-    for record in records[::2]:
-        record |= {"role": "texture", "levels": {**record["levels"], "content": ""}}
+    for index in range(0, len(records), 2):
+        records[index] = changed(records[index], role="texture", levels={**records[index].levels, "content": ""})
     text = "[stimuli]\nwhere = 'role != \"\"'\n"
     pairs = lists(records, text + "[trial]\nform = 'pair'\ndiffer = ['role']\nfree = ['content', 'replicate']", 1).table
     assert len(pairs) and all({row["role_1"], row["role_2"]} == {"main", "texture"} for row in pairs.to_dict("records"))
@@ -326,23 +332,23 @@ def test_controls_and_their_empty_levels(records: list[Record]) -> None:
 
 def test_to_have_no_level_is_no_level(records: list[Record]) -> None:
     """Photographs without a style, one after the other, repeat no style."""
-    for record in records[: len(records) // 2 + 2]:
-        record["levels"] = {**record["levels"], "style": ""}
+    for index in range(len(records) // 2 + 2):
+        records[index] = changed(records[index], levels={**records[index].levels, "style": ""})
     rows = lists(records, "[sequence]\nno_repeat = ['style']\n", 1).table["style"]
     assert (rows == "").sum() == len(records) // 2 + 2
     assert not [one for one, other in itertools.pairwise(rows) if one and one == other]
 
 
 def test_controls_are_shown_only_where_the_role_is_named(records: list[Record]) -> None:
-    for record in records[::2]:
-        record["role"] = "texture"
-    shown = records[1]["levels"]["content"]
+    for index in range(0, len(records), 2):
+        records[index] = changed(records[index], role="texture")
+    shown = records[1].levels["content"]
     for where, roles in ((f"content == '{shown}'", {"main"}), ("role != 'none'", {"main", "texture"})):
         rows = lists(records, f'[stimuli]\nwhere = "{where}"\n', 1).table
         assert set(rows["role"]) == roles
 
 
-def test_tight_rules_with_catch_trials(small_run: Results) -> None:
+def test_tight_rules_with_catch_trials(small_run: Run) -> None:
     """Two styles in strict alternation, with one more of either."""
     records = made_up(small_run, 4, 2)
     text = "[sequence]\nno_repeat = ['style']\n[catch]\ncount = 1\nwhere = 'content == \"c0\"'\n"
@@ -351,21 +357,20 @@ def test_tight_rules_with_catch_trials(small_run: Results) -> None:
 
 
 def test_names_that_lists_need(records: list[Record]) -> None:
-    for record in records:
-        record["attributes"] = {"kind": "x"}
+    records = [changed(record, attributes={"kind": "x"}) for record in records]
     with pytest.raises(UsageError, match='factor or attribute "kind", which is a column of lists'):
         lists(records)
 
 
-def test_the_design_of_the_documentation(small_run: Results) -> None:
+def test_the_design_of_the_documentation(small_run: Run) -> None:
     block = (ROOT / "docs/experiments.md").read_text().split("```toml\n")[1].split("```")[0]
-    records = []
+    records: list[Record] = []
     for layers, ratio in itertools.product(("fine", "full"), (1e-7, 1e-5)):
         for record in made_up(small_run, 4, 3, 3):
-            levels = {"style_layers": layers, "ratio": f"{ratio:g}"}
             number = f"s{len(records):010x}"
-            records.append({**record, "stimulus_id": number, "levels": {**record["levels"], **levels}})
-            records[-1] |= {"filename": f"{number}.png", "alpha_beta_ratio": ratio}
+            levels = {**record.levels, "style_layers": layers, "ratio": f"{ratio:g}"}
+            name = f"{number}.png"
+            records.append(changed(record, stimulus_id=number, levels=levels, filename=name, alpha_beta_ratio=ratio))
     found = make_lists(records, TrialDesign.from_toml(block))
     assert Counter(found.table["kind"]) == {"main": 24 * 96, "practice": 24 * 4, "catch": 24 * 6}
     assert notes(found) == []
@@ -461,7 +466,7 @@ def test_conditions_that_could_never_hold_are_refused(where: str, message: str) 
         select(table, where)
 
 
-def test_files_and_command(small_run: Results, tmp_path: Path, command: Command) -> None:
+def test_files_and_command(small_run: Run, tmp_path: Path, command: Command) -> None:
     example = ROOT / "protocols/trials/rating.toml"
     text = example.read_text().replace('no_repeat = ["style"]', "")
     (tmp_path / "rating.toml").write_text(text)
@@ -482,5 +487,5 @@ def test_files_and_command(small_run: Results, tmp_path: Path, command: Command)
 def test_nothing_is_left_where_lists_cannot_be_written(records: list[Record], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is not an empty folder"):
-        save(lists(records), tmp_path / "file")
+        save_lists(lists(records), tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

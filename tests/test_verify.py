@@ -18,31 +18,31 @@ from PIL import Image
 
 import stimkit
 from stimkit.auditing.audit import audit
-from stimkit.auditing.verification import KINDS, verify
+from stimkit.auditing.findings import FILE_FINDINGS
+from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError, StimkitError
-from stimkit.planning.resolved import lock_of, plan_of
-from stimkit.reporting.archive import bundle
-from stimkit.runfolder.results import Results
+from stimkit.planning.resolved import plan_from_resolved, resolve
+from stimkit.reporting.archive import archive
+from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.runner import collect
 from tests.conftest import ROOT, small_plan
 
 
 @pytest.fixture
-def run(small_run: Results, tmp_path: Path) -> Path:
+def run(small_run: Run, tmp_path: Path) -> Path:
     """A copy of a finished run that may be damaged, at another place than it was made."""
     return Path(shutil.copytree(small_run.path, tmp_path / "moved"))
 
 
 def found(run: Path) -> list[tuple[str, str]]:
-    return [(finding.kind, finding.stimulus_id) for finding in verify(run).findings]
+    return [(finding.name, finding.stimulus_id) for finding in verify(run).findings]
 
 
 def first(run: Path) -> tuple[str, Path, Path]:
     """Id, stimulus and record of the first cell."""
-    store = RunStore.open(run)
-    record = store.records()[0]
-    return record["stimulus_id"], run / "stimuli" / record["filename"], run / f"records/{record['stimulus_id']}.json"
+    record = next(iter(read_run(run).records.values()))
+    return record.stimulus_id, run / "stimuli" / record.filename, run / f"records/{record.stimulus_id}.json"
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
@@ -55,7 +55,7 @@ def test_a_moved_run_is_sound(run: Path) -> None:
     seen: list[tuple[int, int]] = []
     result = verify(run, lambda done, total: seen.append((done, total)))
     assert result.findings == ()
-    assert result.complete == result.planned == len(RunStore.open(run).records())
+    assert result.complete == result.planned == len(read_run(run).records)
     assert seen[-1] == (result.planned, result.planned)
 
 
@@ -126,9 +126,9 @@ def test_what_file_managers_leave_is_no_damage(run: Path, tmp_path: Path) -> Non
     for name in (".DS_Store", "Thumbs.db", "._x.png"):
         (run / "stimuli" / name).write_bytes(b"x")
     assert verify(run).findings == ()
-    bundle(run, tmp_path / "set.zip")
-    with zipfile.ZipFile(tmp_path / "set.zip") as archive:
-        assert not [name for name in archive.namelist() if "DS_Store" in name or "Thumbs" in name or "._" in name]
+    archive(run, tmp_path / "set.zip")
+    with zipfile.ZipFile(tmp_path / "set.zip") as packed:
+        assert not [name for name in packed.namelist() if "DS_Store" in name or "Thumbs" in name or "._" in name]
 
 
 def test_one_pixel(run: Path) -> None:
@@ -137,7 +137,7 @@ def test_one_pixel(run: Path) -> None:
     pixels[3, 4, 1] ^= 1
     Image.fromarray(pixels).save(stimulus)
     (finding,) = verify(run).findings
-    assert (finding.kind, finding.stimulus_id) == ("stimulus_altered", stimulus_id)
+    assert (finding.name, finding.stimulus_id) == ("stimulus_altered", stimulus_id)
     assert finding.detail == "its pixels differ" and finding.path == f"stimuli/{stimulus.name}"
 
 
@@ -145,7 +145,7 @@ def test_another_file_of_the_same_pixels(run: Path) -> None:
     stimulus_id, stimulus, _ = first(run)
     Image.open(stimulus).save(stimulus, compress_level=0)
     (finding,) = verify(run).findings
-    assert (finding.kind, finding.stimulus_id) == ("stimulus_altered", stimulus_id)
+    assert (finding.name, finding.stimulus_id) == ("stimulus_altered", stimulus_id)
     assert finding.detail == "its bytes differ, its pixels are unchanged"
 
 
@@ -161,7 +161,7 @@ def test_two_swapped_files(run: Path) -> None:
     other.rename(one)
     (run / "x").rename(other)
     findings = verify(run).findings
-    assert [finding.kind for finding in findings] == ["stimulus_swapped"] * 2
+    assert [finding.name for finding in findings] == ["stimulus_swapped"] * 2
     assert findings[0].detail == f"it is the stimulus of {findings[1].stimulus_id}"
 
 
@@ -177,7 +177,7 @@ def test_missing_files(run: Path) -> None:
 def test_extra_files(run: Path) -> None:
     (run / "stimuli" / "nice.png").write_bytes(b"")
     (run / "records" / "s0123456789.json").write_text("{}")
-    findings = {(finding.kind, finding.path) for finding in verify(run).findings}
+    findings = {(finding.name, finding.path) for finding in verify(run).findings}
     assert {("extra_file", "stimuli/nice.png"), ("extra_file", "records/s0123456789.json")} <= findings
 
 
@@ -198,16 +198,16 @@ def test_one_parameter_of_a_record(run: Path, key: str, value: object) -> None:
     stimulus_id, _, record = first(run)
     edit(record, lambda one: one.update({key: value}))
     findings = verify(run).findings
-    assert (findings[0].kind, findings[0].stimulus_id) == ("record_altered", stimulus_id)
+    assert (findings[0].name, findings[0].stimulus_id) == ("record_altered", stimulus_id)
     assert key.removesuffix("_id") in findings[0].detail or "environment" in findings[0].detail
-    assert "table_altered" in {finding.kind for finding in findings}
+    assert "table_altered" in {finding.name for finding in findings}
 
 
 def test_a_loss_in_a_record_no_longer_agrees_with_the_tables(run: Path) -> None:
     _, _, record = first(run)
     edit(record, lambda one: one["losses"]["file"].update(total=1e-9))  # type: ignore[index]
     findings = verify(run).findings
-    assert {finding.kind for finding in findings} == {"table_altered"}
+    assert {finding.name for finding in findings} == {"table_altered"}
     assert {finding.path for finding in findings} == {"manifest.csv", "losses.csv", "manifest.nc"}
 
 
@@ -229,15 +229,15 @@ def test_the_protocol_and_its_lock(run: Path) -> None:
 
 
 def test_every_kind_of_finding_is_described() -> None:
-    source = (ROOT / "stimkit/auditing/verification.py").read_text()
-    used = {kind for kind in KINDS if source.count(f'"{kind}"') > 1}
-    assert used == KINDS.keys()
+    source = "".join((ROOT / "stimkit/auditing" / name).read_text() for name in ("verification.py", "evidence.py"))
+    used = {kind for kind in FILE_FINDINGS if f'"{kind}"' in source}
+    assert used == FILE_FINDINGS.keys()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "protocols").glob("*.toml")), ids=lambda path: path.stem)
 def test_a_lock_is_enough_to_make_its_plan_again(path: Path) -> None:
     plan = stimkit.plan(stimkit.Protocol.load(path))
-    again = plan_of(json.loads(json.dumps(lock_of(plan))))
+    again = plan_from_resolved(json.loads(json.dumps(resolve(plan))))
     assert again.cells == plan.cells
     assert again.inputs == tuple(dataclasses.replace(one, problem=None) for one in plan.inputs)
     assert [list(cell.levels) for cell in again.cells] == [list(cell.levels) for cell in plan.cells]
@@ -252,7 +252,7 @@ def test_locks_of_every_kind_of_factor_are_read() -> None:
             "init": ["noise"],
         }
     )
-    assert plan_of(json.loads(json.dumps(lock_of(plan)))).cells == plan.cells
+    assert plan_from_resolved(json.loads(json.dumps(resolve(plan)))).cells == plan.cells
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -293,18 +293,18 @@ def test_a_newer_lock_is_refused(run: Path, command: Command) -> None:
     ],
 )
 def test_records_with_values_of_another_kind_are_damaged(
-    small_run: Results, tmp_path: Path, forged: dict[str, object]
+    small_run: Run, tmp_path: Path, forged: dict[str, object]
 ) -> None:
     run = shutil.copytree(small_run.path, tmp_path / "run")
     path = next((run / "records").glob("*.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), **forged}))
-    assert [(one.kind, one.path) for one in verify(run).findings][:1] == [("record_damaged", f"records/{path.name}")]
+    assert [(one.name, one.path) for one in verify(run).findings][:1] == [("record_damaged", f"records/{path.name}")]
 
 
 @pytest.mark.parametrize("stages", [{"equalized": None}, {"shown": {}}])
-def test_records_with_other_stages_are_damaged(small_run: Results, tmp_path: Path, stages: dict[str, object]) -> None:
+def test_records_with_other_stages_are_damaged(small_run: Run, tmp_path: Path, stages: dict[str, object]) -> None:
     run = shutil.copytree(small_run.path, tmp_path / "run")
     path = next((run / "records").glob("*.json"))
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "losses": {**record["losses"], **stages}}))
-    assert "record_damaged" in [one.kind for one in verify(run).findings]
+    assert "record_damaged" in [one.name for one in verify(run).findings]

@@ -9,13 +9,9 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from stimkit.network.layers import CONVOLUTIONS, LAYERS
-from stimkit.network.sources import (
-    load_weights,
-)
+from stimkit.network.sources import load_weights
 from stimkit.network.vgg import VGG19, calibration_images
-from stimkit.network.weights import (
-    Weights,
-)
+from stimkit.network.weights import Weights
 
 LAYERS_SEEN = ["conv1_1", "pool1", "conv2_2", "conv3_4", "conv4_2", "pool4", "conv5_1"]
 

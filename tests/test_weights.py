@@ -20,22 +20,9 @@ from stimkit.cli.weights import DownloadBar
 from stimkit.errors import WeightsError
 from stimkit.network.fitting import fit_weights, read_images
 from stimkit.network.layers import CONVOLUTIONS
-from stimkit.network.sources import (
-    EMBEDDED,
-    RemoteWeights,
-    fetch_weights,
-    find_remote,
-    load_weights,
-)
+from stimkit.network.sources import EMBEDDED, RemoteWeights, fetch_weights, find_remote, load_weights
 from stimkit.network.vgg import VGG19, calibration_images
-from stimkit.network.weights import (
-    Tensors,
-    Weights,
-    _read_safetensors,
-    read_weights,
-    save_weights,
-    tensor_digest,
-)
+from stimkit.network.weights import Tensors, Weights, _read_safetensors, read_weights, save_weights, tensor_digest
 
 
 @pytest.fixture(scope="session")

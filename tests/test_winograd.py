@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from stimkit.network import winograd
-from stimkit.network.sources import (
-    load_weights,
-)
+from stimkit.network.sources import load_weights
 from stimkit.network.vgg import VGG19
 
 CASES = [(1, 128, 128, 16, 16), (3, 128, 256, 17, 22), (2, 256, 128, 40, 13), (5, 128, 128, 4, 64)]

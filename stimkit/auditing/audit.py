@@ -1,43 +1,42 @@
-"""Audit a run: is every stimulus what the manifest says, did it converge, does a nuisance follow a factor?"""
+"""Audit a run: is every stimulus what the manifest says, did it converge, does a nuisance variable follow a factor?"""
 
 from __future__ import annotations
 
-import json
-import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from stimkit.auditing.effects import effects
-from stimkit.auditing.findings import Finding, ranked
-from stimkit.auditing.losses import inconsistent, losses_again
-from stimkit.auditing.remeasurement import Remeasurement
-from stimkit.auditing.rules import confounds, of_stimuli, outliers
-from stimkit.auditing.verification import verify
-from stimkit.columns import BASIC, CONFOUNDS
-from stimkit.errors import ImageError, RunFolderError, WeightsError
-from stimkit.files import storage_errors, write_atomically
+from stimkit.auditing.effects import explain_variance
+from stimkit.auditing.evidence import Evidence, read_evidence
+from stimkit.auditing.findings import Finding, rank
+from stimkit.auditing.losses import LossCheck, check_sums
+from stimkit.auditing.rules import find_confounds, find_outliers, judge_stimuli
+from stimkit.auditing.verification import check_folder, check_protocol, check_records, check_tables, file_owners, verify
+from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
+from stimkit.errors import ImageError, RunFolderError
 from stimkit.images.pixels import Pixels, resize
-from stimkit.images.statistics import measure_files
-from stimkit.planning.cells import Plan
-from stimkit.planning.inputs import FoundInputs, Inputs
-from stimkit.planning.resolved import plan_of
-from stimkit.records.record import Record
-from stimkit.records.tables import attribute_names, csv_bytes, factor_names, table
-from stimkit.runfolder.store import RunStore
+from stimkit.images.png import to_shown
+from stimkit.images.statistics import image_measures, similarity
+from stimkit.planning.cells import Cell
+from stimkit.planning.inputs import InputSource
+from stimkit.records.schema import TERMS, Record
+from stimkit.records.tables import attribute_names, factor_names, to_table
+from stimkit.runfolder.run import AnyRun, Run, read_run
 from stimkit.synthesis.devices import choose_device
 
 STATISTIC_TOLERANCE = 1e-9
-AUDIT_SCHEMA = 1
-FOLDER = "audit"  # in the run folder
+CHUNK = 64  # stimuli whose pixels are in memory at a time
 Rows = dict[str, dict[str, Any]]  # numbers about a stimulus, by its id
-OnCount = Callable[[int, int], None]
 OnPhase = Callable[[str, int, int], None]
+Portray = Callable[[Evidence], str | None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Audit:
     stimuli: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row a stimulus: manifest, image statistics, losses computed again, percentiles among unrelated images."""
     effects: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """How much variance of each variable every factor explains, as `stimkit.auditing.effects.effects` gives it."""
+    """How much variance of each variable every factor explains: see `stimkit.auditing.effects.explain_variance`."""
 
     @property
     def failed(self) -> bool:
@@ -59,8 +58,19 @@ class Audit:
         return any(finding.severity == "error" for finding in self.findings)
 
 
+@dataclass(frozen=True)
+class Examination:
+    """An audit, with what else was read of the stimuli on the way."""
+
+    audit: Audit
+    traces: Mapping[str, NDArray[Any]]
+    """Those that can be read, by stimulus id."""
+    portraits: Mapping[str, str]
+    """What a report shows of each stimulus, by stimulus id."""
+
+
 def audit(
-    run: str | Path,
+    run: AnyRun,
     *,
     inputs: Sequence[str | Path] = (),
     device: str = "auto",
@@ -69,202 +79,198 @@ def audit(
 ) -> Audit:
     """Audit a run folder; nothing in it is changed.
 
+    >>> found = stimkit.audit("runs/quickstart")
+    >>> found.failed, found.complete
+    (False, 8)
+
     Files are verified; image statistics and (with `losses`) the losses of all files and initial images are computed
     again, for which input images and weights are found as `regenerate` finds them. `on_phase` is called with a
-    phase, what is done of it, and how much there is. Raises `RunFolderError` where the folder is no run folder or
-    its lock cannot be read, `DeviceError` for a device that is not there.
+    phase, what is done of it, and how much there is. Raises `RunFolderError` where the folder is not a run folder or
+    its resolved protocol cannot be read, `DeviceError` for a device that is not there.
     """
-    report = on_phase or (lambda phase, done, total: None)
-    place, store = choose_device(device), RunStore.open(run)
-    checked = verify(run, partial(report, "verifying files"))
-    found = [Finding(one.kind, "error", one.stimulus_id, one.detail, path=one.path) for one in checked.findings]
+    return examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase).audit
+
+
+def examine(
+    run: AnyRun,
+    *,
+    inputs: Sequence[str | Path] = (),
+    device: str = "auto",
+    losses: bool = True,
+    on_phase: OnPhase | None = None,
+    portray: Portray | None = None,
+) -> Examination:
+    """Audit a run in one pass over its stimuli; `portray` makes of each what a report shows of it."""
+    tell = on_phase or (lambda phase, done, total: None)
+    place = choose_device(device)
+    run = read_run(run)
     try:
-        plan = plan_of(store.lock_contents(), base=store.origin())
-    except RunFolderError:  # which is among the findings: without the lock, a record means nothing
-        return Audit(checked.planned, checked.complete, tuple(ranked(found)))
-    found += _pending(plan, store)
-    damaged = {finding.stimulus_id for finding in found}
-    records = [record for record in store.readable(plan.by_id) if record["stimulus_id"] not in damaged]
+        plan = run.plan
+    except RunFolderError:  # which is among the findings: without the resolved protocol, a record means nothing
+        checked = verify(run, partial(tell, "stimuli"))
+        return Examination(Audit(checked.planned, checked.complete, checked.findings), {}, {})
+    findings = [*check_protocol(run), *check_records(run), *_pending(run)]
+    source = run.inputs(inputs)
+    check = LossCheck(plan, source, place) if losses else None
+    seen = _Pass(run, source, {finding.stimulus_id for finding in findings}, check, portray)
+    findings += seen.look_at_all(partial(tell, "stimuli"))
+    findings += [*(check.problems if check else ()), *check_folder(run), *check_tables(run, seen.traces)]
+    complete = len(run.records) + len(run.strays)
+    damaged = {finding.stimulus_id for finding in findings if finding.severity == "error" and finding.path}
+    records = [record for record in run.records.values() if record.stimulus_id not in damaged]
     if not records:
-        return Audit(checked.planned, checked.complete, tuple(ranked(found)))
-    for record in records:
-        cell = plan.by_id[record["stimulus_id"]].as_recorded(record)
-        found += inconsistent(record, cell, store.trace(cell.id))
-    made = {
-        store.path / "stimuli" / plan.by_id[record["stimulus_id"]].filename: record
-        for record in records
-        if record["status"] != "failed"
-    }
-    source = FoundInputs(plan, store.input_folders(inputs))
-    statistics, wrong = _statistics(made, plan, source, partial(report, "image statistics"))
-    found += wrong
-    again: Rows = {}
-    if losses:
-        missing = _missing(plan, source)
-        remeasurement = Remeasurement(plan, source, place, without=missing)
-        again, wrong = _losses(made, store, remeasurement, missing, partial(report, "losses again"))
-        found += wrong
-    stimuli = _table(store, records, statistics, again)
-    factors = factor_names(records)
+        return Examination(Audit(len(run.planned), complete, tuple(rank(findings))), seen.traces, seen.portraits)
+    stimuli = _table(records, seen)
+    tell("effects of factors", 0, 1)
+    factors, limits = factor_names(records), plan.protocol.audit
     design = stimuli[stimuli["role"] == "main"]
-    found += of_stimuli(stimuli, plan.protocol.audit)
-    found += outliers(design[design["status"] != "failed"], plan.protocol.audit, factors)
-    report("effects of factors", 0, 1)
+    findings += judge_stimuli(stimuli, limits)
+    findings += find_outliers(design[design["status"] != "failed"], limits, factors)
     accepted = design[design["status"] == "accepted"]
-    explained = explain(accepted, factors, CONFOUNDS, attribute_names(records))
-    report("effects of factors", 1, 1)
-    found += confounds(explained, plan.protocol.audit.confounds)
-    return Audit(checked.planned, checked.complete, tuple(ranked(found)), stimuli, explained)
+    effects = explain(accepted, factors, CONFOUNDS, attribute_names(records))
+    findings += find_confounds(effects, limits.confounds)
+    tell("effects of factors", 1, 1)
+    found = Audit(len(run.planned), complete, tuple(rank(findings)), stimuli, effects)
+    return Examination(found, seen.traces, seen.portraits)
 
 
-def _pending(plan: Plan, store: RunStore) -> list[Finding]:
-    complete = store.completed()
+def _pending(run: Run) -> list[Finding]:
     words = "the cell has no complete stimulus; run the protocol again"
-    return [Finding("pending", "warning", cell.id, words) for cell in plan.cells if cell.id not in complete]
+    return [Finding("pending", "warning", stimulus_id, words) for stimulus_id in run.pending]
 
 
-def _statistics(
-    made: Mapping[Path, Record], plan: Plan, inputs: Inputs, on_count: OnCount
-) -> tuple[Rows, list[Finding]]:
-    """Statistics of the stimuli by id, and those that are not what their records say."""
-    encodings = [plan.by_id[record["stimulus_id"]].settings.encoding for record in made.values()]
-    measured = measure_files(list(made), _references(plan, list(made.values()), inputs), on_count, encodings)
-    rows = {record["stimulus_id"]: row for record, row in zip(made.values(), measured, strict=True)}
-    wrong = [one for record in made.values() for one in _statistic_mismatch(record, rows[record["stimulus_id"]])]
-    return rows, wrong
+class _Pass:
+    """One pass over the stimuli of a run: each file is read and decoded once, whatever is asked of it."""
+
+    def __init__(
+        self, run: Run, inputs: InputSource, suspect: set[str], check: LossCheck | None, portray: Portray | None
+    ) -> None:
+        self._run, self._suspect, self._check, self._portray = run, suspect, check, portray
+        self._references = _References(inputs)
+        self.traces: dict[str, NDArray[Any]] = {}
+        self.portraits: dict[str, str] = {}
+        self.statistics: Rows = {}
+        self.losses: Rows = {}
+
+    def look_at_all(self, on_count: Callable[[int, int], None]) -> list[Finding]:
+        """Look at every stimulus, and return what is found."""
+        owners = file_owners(self._run)
+        findings: list[Finding] = []
+        done, total = 0, len(self._run.records)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for cells in _chunks(self._run):
+                records = [self._run.records[cell.id] for cell in cells]
+                references = [self._references.of(cell) for cell in cells]
+                sound: list[tuple[Cell, Evidence]] = []
+                looks = pool.map(partial(self._look, owners=owners), records, references)
+                for cell, (evidence, statistics, portrait) in zip(cells, looks, strict=True):
+                    findings += self._take(cell, evidence, statistics, portrait)
+                    if statistics is not None:
+                        sound.append((cell, evidence))
+                    done += 1
+                    on_count(done, total)
+                if self._check is not None:
+                    rows, wrong = self._check.measure(sound)
+                    self.losses |= rows
+                    findings += wrong
+        return findings
+
+    def _look(
+        self, record: Record, reference: Pixels | None, *, owners: Mapping[str | None, str]
+    ) -> tuple[Evidence, dict[str, float] | None, str | None]:
+        """What is asked of one stimulus: its files, its statistics where it is sound, and its portrait."""
+        evidence = read_evidence(self._run, record, owners)
+        portrait = self._portray(evidence) if self._portray else None
+        is_sound = not evidence.findings and record.stimulus_id not in self._suspect
+        if evidence.values is None or not is_sound:
+            return evidence, None, portrait
+        image = to_shown(evidence.values, record.settings.encoding)
+        similar = None if reference is None or reference.shape != image.shape else similarity(image, reference)
+        statistics = {**image_measures(image), SSIM_CONTENT.name: float("nan") if similar is None else similar}
+        return evidence, statistics, portrait
+
+    def _take(
+        self, cell: Cell, evidence: Evidence, statistics: dict[str, float] | None, portrait: str | None
+    ) -> Iterator[Finding]:
+        """Keep what was seen of a stimulus, and say what is wrong with it."""
+        if evidence.trace is not None:
+            self.traces[cell.id] = evidence.trace
+        if portrait is not None:
+            self.portraits[cell.id] = portrait
+        yield from evidence.findings
+        if evidence.findings or cell.id in self._suspect:
+            return
+        if evidence.trace is not None:
+            yield from check_sums(evidence.record, cell, evidence.trace)
+        if statistics is not None:
+            self.statistics[cell.id] = statistics
+            yield from _statistic_mismatch(evidence.record, statistics)
 
 
-InputKey = tuple[str, str]  # kind and name
+def _chunks(run: Run) -> Iterator[list[Cell]]:
+    """Complete cells as they were recorded, in the order in which losses are measured best: by settings and images."""
+    cells = [run.plan.by_id[one].as_recorded(record.attempt, record.alpha) for one, record in run.records.items()]
+    order = {settings: index for index, settings in enumerate(dict.fromkeys(cell.settings for cell in cells))}
+    cells.sort(key=lambda cell: (order[cell.settings], cell.content or "", cell.style or ""))
+    return (cells[start : start + CHUNK] for start in range(0, len(cells), CHUNK))
 
 
-def _missing(plan: Plan, inputs: Inputs) -> dict[InputKey, str]:
-    """The images of a plan that are not to be found, and what is said of them."""
-    missing: dict[InputKey, str] = {}
-    for one in plan.inputs:
-        try:
-            inputs.image(one.kind, one.name)
-        except ImageError as error:
-            missing[one.kind, one.name] = str(error)
-    return missing
+class _References:
+    """The content image of each stimulus in the stimulus's size, where there is one and it is found."""
 
+    def __init__(self, inputs: InputSource) -> None:
+        self._inputs = inputs
+        self._known: dict[tuple[Any, ...], Pixels | None] = {}
 
-def _inputs_of(record: Record, plan: Plan) -> set[InputKey]:
-    """The images that the losses of a stimulus need."""
-    cell = plan.by_id[record["stimulus_id"]]
-    used = [plan.input(kind, name) for kind in ("content", "style", "mask") if (name := getattr(cell, kind))]
-    return {(one.kind, one.name) for one in used}
-
-
-def _losses(
-    made: Mapping[Path, Record],
-    store: RunStore,
-    again: Remeasurement,
-    missing: Mapping[InputKey, str],
-    on_count: OnCount,
-) -> tuple[Rows, list[Finding]]:
-    """Losses of the stimuli, computed again, by id; and those that are not what their records say.
-
-    Stimuli of `missing` images are left out, which is said.
-    """
-    rows: Rows = {}
-    findings = [Finding("losses_not_checked", "warning", "", problem) for problem in missing.values()]
-    known = {path: record for path, record in made.items() if not missing.keys() & _inputs_of(record, again.plan)}
-    try:
-        for stimulus_id, row, wrong in losses_again(known, store.trace, again, on_count):
-            rows[stimulus_id] = row
-            findings += wrong
-    except (ImageError, WeightsError) as error:
-        findings.append(Finding("losses_not_checked", "warning", "", str(error)))
-    return rows, findings
-
-
-def _references(plan: Plan, records: Sequence[Record], inputs: Inputs) -> list[Pixels | None]:
-    """For each stimulus its content image in the stimulus's size, where there is one and it is found."""
-    known: dict[tuple[Any, ...], Pixels | None] = {}
-
-    def reference(name: str | None, size: tuple[int, int], how: str) -> Pixels | None:
-        key = (name, size, how)
-        if name is not None and key not in known:
+    def of(self, cell: Cell) -> Pixels | None:
+        key = (cell.content, cell.settings.size, cell.settings.fit)
+        if cell.content is not None and key not in self._known:
             try:
-                known[key] = resize(inputs.image("content", name), size, how)
-            except ImageError:  # the audit of the losses says so
-                known[key] = None
-        return known.get(key)
-
-    cells = [plan.by_id[record["stimulus_id"]] for record in records]
-    return [reference(cell.content, cell.settings.size, cell.settings.fit) for cell in cells]
+                image = self._inputs.image("content", cell.content)
+                self._known[key] = resize(image, cell.settings.size, cell.settings.fit)
+            except ImageError:  # the check of the losses says so
+                self._known[key] = None
+        return self._known.get(key)
 
 
-def _statistic_mismatch(record: Record, found: Mapping[str, Any]) -> Iterator[Finding]:
+def _statistic_mismatch(record: Record, measured: Mapping[str, float]) -> Iterator[Finding]:
     for name in BASIC:
-        error = abs(record[name] - found[name])
+        recorded = record.statistics[name]
+        error = abs(recorded - measured[name]) if recorded is not None else np.inf
         if not error <= STATISTIC_TOLERANCE:
-            detail = f"{name} is {found[name]:.6g}, recorded is {record[name]:.6g}"
-            yield Finding(
-                "statistic_mismatch", "error", record["stimulus_id"], detail, float(error), STATISTIC_TOLERANCE
-            )
+            detail = f"{name} is {measured[name]:.6g}, recorded is {recorded:.6g}"
+            yield Finding("statistic_mismatch", "error", record.stimulus_id, detail, float(error), STATISTIC_TOLERANCE)
 
 
-def _table(store: RunStore, records: Sequence[Record], *measured: Rows) -> pd.DataFrame:
+def _table(records: Sequence[Record], seen: _Pass) -> pd.DataFrame:
     """The manifest with what was measured, and with what follows from records and traces."""
-    frame = table(records)
-    for rows in filter(None, measured):
+    frame = to_table(records)
+    for rows in filter(None, (seen.statistics, seen.losses)):
         further = pd.DataFrame.from_dict(rows, orient="index").rename_axis("stimulus_id").reset_index()
         known = [name for name in further if name in frame and name != "stimulus_id"]
         frame = frame.merge(further.drop(columns=known), on="stimulus_id", how="left")
     frame["clipped"] = frame["clip_low_frac"] + frame["clip_high_frac"]
     frame["loss_increase"] = frame["loss_total_file"] / frame["loss_total_optimized"] - 1
-    frame["still_falling"] = [_falling(store, record) for record in records]
-    for term in ("content", "style", "total"):
+    frame["still_falling"] = [_falling(record, seen.traces[record.stimulus_id]) for record in records]
+    for term in TERMS:
         with np.errstate(divide="ignore", invalid="ignore"):
             frame[f"log_loss_{term}"] = np.log10(pd.to_numeric(frame[f"loss_{term}_file"]).to_numpy(float))
     return frame
 
 
-def _falling(store: RunStore, record: Record) -> float:
+def _falling(record: Record, trace: NDArray[Any]) -> float:
     """Relative decrease of the lowest total loss over the last `window` evaluations."""
-    totals = store.trace(record["stimulus_id"])[:, 2]
-    totals = totals[np.isfinite(totals)]
+    totals = trace[np.isfinite(trace[:, 2]), 2]
     if len(totals) < 2:
         return float("nan")
     lowest = np.minimum.accumulate(totals)
-    before = lowest[max(0, len(lowest) - 1 - record["window"])]
+    before = lowest[max(0, len(lowest) - 1 - record.settings.window)]
     return float(1 - lowest[-1] / before) if before > 0 else 0.0
 
 
 def explain(
     stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str], attributes: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Effects of all factors but the replicate, and of attributes, on those variables that the table has."""
+    """Explain those variables that the table has by all factors but the replicate, and by attributes."""
     design = [name for name in factors if name != "replicate"]
-    return effects(stimuli, design, [name for name in variables if name in stimuli], attributes)
-
-
-def save(found: Audit, folder: Path) -> Path:
-    """Write findings.csv, stimuli.csv, effects.csv and audit.json into a folder, and return it."""
-    findings = pd.DataFrame([asdict(one) for one in found.findings], columns=[one.name for one in fields(Finding)])
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, frame in (("findings", findings), ("stimuli", found.stimuli), ("effects", found.effects)):
-            write_atomically(folder / f"{name}.csv", csv_bytes(frame))
-        write_atomically(folder / "audit.json", (json.dumps(as_json(found), indent=1) + "\n").encode())
-    return folder
-
-
-def as_json(found: Audit) -> dict[str, Any]:
-    """An audit as JSON values; what is not a number there is null."""
-    return {
-        "schema": AUDIT_SCHEMA,
-        "planned": found.planned,
-        "complete": found.complete,
-        "failed": found.failed,
-        "findings": [_plain(asdict(one)) for one in found.findings],
-        "effects": [_plain(row) for row in found.effects.to_dict("records")],
-        "stimuli": [_plain(row) for row in found.stimuli.to_dict("records")],
-    }
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """JSON values of a row: numbers as they are, null for what is not finite."""
-    values = {str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in values.items()}
+    return explain_variance(stimuli, design, [name for name in variables if name in stimuli], attributes)

@@ -13,7 +13,7 @@ MIN_SHARE = 1.5  # rows for each column that a model needs
 EFFECT_COLUMNS = ("variable", "factor", "model", "df", "df_residual", "f", "p", "eta_squared", "omega_squared")
 
 
-def effects(
+def explain_variance(
     table: pd.DataFrame, factors: Sequence[str], variables: Iterable[str], attributes: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Effect sizes of factors on variables: one row for each variable, factor and model.

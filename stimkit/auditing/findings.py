@@ -1,4 +1,4 @@
-"""Findings of an audit: their names and severities, and the rules that find them in a table of stimuli."""
+"""Findings of audits and verifications: their names, what they mean, and how grave they are."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from stimkit.auditing.verification import KINDS
-
 SEVERITIES = ("error", "warning", "notice")
+FILE_FINDINGS = {
+    "lock_altered": "the resolved protocol does not describe its own cells",
+    "protocol_altered": "protocol.toml is not the one that the run was made with",
+    "environment_damaged": "environment.json cannot be read, or is not as it was written",
+    "record_damaged": "a record cannot be read",
+    "record_altered": "a record says something else than the resolved protocol, or contradicts itself",
+    "stimulus_missing": "a complete cell has no stimulus file; running the protocol again makes it again",
+    "stimulus_altered": "a stimulus is not the file that was committed",
+    "stimulus_swapped": "a stimulus file holds another cell's stimulus",
+    "trace_missing": "a complete cell has no trace; running the protocol again makes it again",
+    "trace_altered": "a trace is not the one that was committed",
+    "input_altered": "a kept input is not the one that the run was made from",
+    "extra_file": "a file that no cell accounts for",
+    "table_missing": "a derived table is not there; running the protocol again rebuilds it",
+    "table_altered": "a derived table differs from the records; running the protocol again rebuilds it",
+}
+"""Findings about the files of a run folder: what is not as it was committed. All of them are errors."""
 FINDINGS = {
-    **KINDS,
+    **FILE_FINDINGS,
     "loss_mismatch": "a recorded loss is not the one that is computed again from the image",
     "loss_inconsistent": "recorded losses do not add up, or contradict the trace",
     "statistic_mismatch": "a recorded image statistic is not that of the file",
@@ -33,7 +48,7 @@ FINDINGS = {
     "rejected": "a rule of [accept] does not hold",
     "no_better_than_chance": "unrelated images of the set are as close to a target as the stimulus",
 }
-"""Names of findings, the gravest first, and what they mean. Those of `stimkit.auditing.verification` are errors."""
+"""Names of findings, the gravest first, and what they mean."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +68,8 @@ class Finding:
     """The file, relative to the run folder, where it is about one."""
 
 
-def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """The gravest first; within a severity and name, the furthest beyond its limit."""
+def rank(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings: the gravest first; within a severity and name, the furthest beyond its limit."""
     names = list(FINDINGS)
 
     def key(finding: Finding) -> tuple[Any, ...]:

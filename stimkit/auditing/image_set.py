@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from stimkit.auditing.audit import Audit, explain
-from stimkit.auditing.findings import Finding, ranked
-from stimkit.auditing.rules import OUTLYING, confounds, outliers
+from stimkit.auditing.findings import Finding, rank
+from stimkit.auditing.rules import OUTLYING, find_confounds, find_outliers
 from stimkit.columns import MEASURES, SSIM_CONTENT
 from stimkit.documents.messages import EVERY
 from stimkit.errors import UsageError, did_you_mean
@@ -20,8 +20,8 @@ from stimkit.protocol.limits import AuditLimits
 from stimkit.protocol.patterns import matching, placeholders
 
 SIZE_AND_DIGEST = ("height_px", "width_px", "pixel_sha256")
-NAMES = tuple(measure.name for measure in MEASURES)
-RESERVED = {*NAMES, SSIM_CONTENT.name, *OUTLYING, "filename", "stimulus_id", "problem", *SIZE_AND_DIGEST}
+MEASURED = tuple(measure.name for measure in MEASURES)
+_TAKEN = {*MEASURED, SSIM_CONTENT.name, *OUTLYING, "filename", "stimulus_id", "problem", *SIZE_AND_DIGEST}
 
 
 def audit_images(
@@ -36,7 +36,7 @@ def audit_images(
     """Measure all images in and below a folder and say how much of each statistic the factors explain.
 
     Factors come from a `table` (CSV with a column `filename`, relative to the folder), or from the names of the files
-    by a `pattern` such as `{shape}{i}-{texture}{j}.png`; see `parse`. `combine` makes factors of others:
+    by a `pattern` such as `{shape}{i}-{texture}{j}.png`; see `parse_names`. `combine` makes factors of others:
     `{"style": ("texture", "j")}`. `limits` are the largest parts of a statistic's variance (ω²) that a factor may
     explain, by factor, or for every one as `{"mean_luminance": {"*": 0.2}}`. Raises `UsageError` for a folder without
     images, a table that does not fit, a pattern that no file matches, an unknown statistic or factor.
@@ -50,24 +50,24 @@ def audit_images(
     names = [path.relative_to(place).as_posix() for path in paths]
     if not names:
         raise UsageError(f"{folder} has no images in it")
-    factors = _read_table(Path(table)) if table is not None else parse(names, str(pattern))
+    factors = _read_table(Path(table)) if table is not None else parse_names(names, str(pattern))
     factors = _combined(factors, combine)
     design = [name for name in factors.columns if name != "filename"]
     _check_limits(limits, [name for name in design if name != "replicate"])
-    rows = measure_files(paths, [None] * len(paths), on_count)
+    rows = measure_files(paths, on_count)
     stimuli = pd.DataFrame([{"filename": name, **row} for name, row in zip(names, rows, strict=True)])
     found = list(_of_files(stimuli, factors))
     readable = stimuli[stimuli["problem"].isna()] if "problem" in stimuli else stimuli
     stimuli = factors.merge(readable, on="filename").rename(columns={"filename": "stimulus_id"})
     if stimuli.empty:
         raise UsageError(f"no image in {folder} is accounted for by the factors")
-    found += outliers(stimuli, AuditLimits(), design)
-    explained = explain(stimuli, design, NAMES)
-    found += confounds(explained, limits)
-    return Audit(len(factors), len(stimuli), tuple(ranked(found)), stimuli, explained)
+    found += find_outliers(stimuli, AuditLimits(), design)
+    explained = explain(stimuli, design, MEASURED)
+    found += find_confounds(explained, limits)
+    return Audit(len(factors), len(stimuli), tuple(rank(found)), stimuli, explained)
 
 
-def parse(names: Sequence[str], pattern: str) -> pd.DataFrame:
+def parse_names(names: Sequence[str], pattern: str) -> pd.DataFrame:
     """Factors from file names: one row for each name that matches, one column for each `{placeholder}`.
 
     See `stimkit.protocol.patterns.matching`. Raises `UsageError` for a pattern without placeholders or one that no name
@@ -104,7 +104,7 @@ def _combined(factors: pd.DataFrame, combine: Mapping[str, Sequence[str]]) -> pd
             if part not in factors:
                 raise UsageError(f'"{part}" is no factor{did_you_mean(part, factors.columns)}')
         factors[name] = factors[list(parts)].agg("-".join, axis=1)
-    clash = (set(factors.columns) - {"filename"} | ({"filename"} & combine.keys())) & RESERVED
+    clash = (set(factors.columns) - {"filename"} | ({"filename"} & combine.keys())) & _TAKEN
     if clash:
         raise UsageError(f"a factor cannot be called {', '.join(sorted(clash))}: that is a column of the result")
     return factors
@@ -112,8 +112,8 @@ def _combined(factors: pd.DataFrame, combine: Mapping[str, Sequence[str]]) -> pd
 
 def _check_limits(limits: Mapping[str, Mapping[str, float]], factors: Sequence[str]) -> None:
     for variable, limit in limits.items():
-        if variable not in NAMES:
-            raise UsageError(f'"{variable}" is not measured{did_you_mean(variable, NAMES)}')
+        if variable not in MEASURED:
+            raise UsageError(f'"{variable}" is not measured{did_you_mean(variable, MEASURED)}')
         for factor in limit:
             if factor not in (EVERY, *factors):
                 raise UsageError(f'"{factor}" is no factor{did_you_mean(factor, factors)}')

@@ -3,67 +3,97 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from stimkit.auditing.evidence import Evidence
 from stimkit.auditing.findings import Finding
 from stimkit.auditing.remeasurement import Remeasurement
-from stimkit.images.png import decode_values, to_network_image
-from stimkit.planning.cells import Cell
-from stimkit.records.record import Record
+from stimkit.errors import ImageError, WeightsError
+from stimkit.images.pixels import FloatImage
+from stimkit.images.png import to_network_image
+from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.inputs import InputSource
+from stimkit.records.schema import TERMS, Record, StageLosses
 from stimkit.stimuli.preparation import initial_image
 from stimkit.synthesis.synthesis import Measured
 
-TERMS = ("content", "style", "total")
 ROUNDING = 4e-6  # relative error of feature maps and Gram matrices in float32
 FAST_ROUNDING = 4e-5  # the same, by the faster convolutions of the optimization
-CHUNK = 64  # images that are in memory at a time
 
-Row = dict[str, Any]
+InputKey = tuple[str, str]  # kind and name
+Row = dict[str, Any]  # numbers about a stimulus, by their columns
 
 
-def losses_again(
-    made: Mapping[Path, Record],
-    traces: Callable[[str], NDArray[Any]],
-    again: Remeasurement,
-    on_count: Callable[[int, int], None],
-) -> Iterator[tuple[str, Row, list[Finding]]]:
-    """Measure stimuli in their files again: yield each id, a row of numbers, and what differs from record and trace.
+class LossCheck:
+    """Measures the losses of stimuli again, and compares them with what was recorded.
 
-    Raises `ImageError` or `WeightsError` where an input is not found.
+    Stimuli whose input images are not found are left out; `problems` says so, and why nothing could be measured.
     """
-    plan = again.plan
-    known = {record["stimulus_id"]: (record, path) for path, record in made.items()}
-    cells = [plan.by_id[record["stimulus_id"]].as_recorded(record) for record in made.values()]
-    done = 0
-    for batch in _batches(cells):
-        files = [
-            to_network_image(decode_values(known[cell.id][1].read_bytes(), cell.filename), cell.settings.encoding)
-            for cell in batch
-        ]
-        starts = [initial_image(cell, again.inputs) for cell in batch]
-        measured = zip(again.losses(batch, files), again.losses(batch, starts), strict=True)
-        for cell, (file, start) in zip(batch, measured, strict=True):
-            record = known[cell.id][0]
-            tolerance = plan.protocol.audit.loss_tolerance
-            wrong = _mismatches(record, traces(cell.id), file, start, again.scale(cell), tolerance)
+
+    def __init__(self, plan: Plan, inputs: InputSource, device: torch.device) -> None:
+        self._missing = _missing_inputs(plan, inputs)
+        self._remeasurement = Remeasurement(plan, inputs, device, without=self._missing)
+        self._failed = False
+        self.problems = [Finding("losses_not_checked", "warning", "", reason) for reason in self._missing.values()]
+
+    def measure(self, stimuli: Sequence[tuple[Cell, Evidence]]) -> tuple[dict[str, Row], list[Finding]]:
+        """Measure some stimuli: numbers of each by id, and what differs from records and traces."""
+        rows: dict[str, Row] = {}
+        findings: list[Finding] = []
+        known = [(cell, evidence) for cell, evidence in stimuli if not self._missing.keys() & self._inputs_of(cell)]
+        for _, group in groupby(known, key=lambda pair: pair[0].settings):
+            if self._failed:
+                break
+            try:
+                for stimulus_id, row, wrong in self._measure_group(list(group)):
+                    rows[stimulus_id] = row
+                    findings += wrong
+            except (ImageError, WeightsError) as error:
+                self._failed = True
+                self.problems.append(Finding("losses_not_checked", "warning", "", str(error)))
+        return rows, findings
+
+    def _measure_group(self, group: Sequence[tuple[Cell, Evidence]]) -> Iterator[tuple[str, Row, list[Finding]]]:
+        """Measure stimuli of equal settings."""
+        again = self._remeasurement
+        tolerance = again.plan.protocol.audit.loss_tolerance
+        cells = [cell for cell, _ in group]
+        files = [_shown(evidence) for _, evidence in group]
+        starts = [initial_image(cell, again.inputs) for cell in cells]
+        measured = zip(again.losses(cells, files), again.losses(cells, starts), strict=True)
+        for (cell, evidence), (file, start) in zip(group, measured, strict=True):
+            assert evidence.trace is not None, "a stimulus that lacks its trace is not sound"
+            scale = again.scale(cell)
+            wrong = _mismatches(evidence.record, evidence.trace, file, start, scale, tolerance)
             yield cell.id, _row(cell, file, again), list(wrong)
-            done += 1
-            on_count(done, len(cells))
+
+    def _inputs_of(self, cell: Cell) -> set[InputKey]:
+        """The images that the losses of a stimulus need."""
+        names = {"content": cell.content, "style": cell.style, "mask": cell.mask}
+        used = [self._remeasurement.plan.input(kind, name) for kind, name in names.items() if name]
+        return {(image.kind, image.name) for image in used}
 
 
-def _batches(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """Cells of equal settings, those of one content image side by side."""
-    order = {settings: index for index, settings in enumerate(dict.fromkeys(cell.settings for cell in cells))}
-    arranged = sorted(cells, key=lambda cell: (order[cell.settings], cell.content or "", cell.style or ""))
-    for _, group in groupby(arranged, key=lambda cell: cell.settings):
-        members = list(group)
-        yield from (members[start : start + CHUNK] for start in range(0, len(members), CHUNK))
+def _shown(evidence: Evidence) -> FloatImage:
+    assert evidence.values is not None, "a stimulus that cannot be read is not sound"
+    return to_network_image(evidence.values, evidence.record.settings.encoding)
+
+
+def _missing_inputs(plan: Plan, inputs: InputSource) -> dict[InputKey, str]:
+    """The images of a plan that are not to be found, and what is said of them."""
+    missing: dict[InputKey, str] = {}
+    for image in plan.inputs:
+        try:
+            inputs.image(image.kind, image.name)
+        except ImageError as error:
+            missing[image.kind, image.name] = str(error)
+    return missing
 
 
 def _row(cell: Cell, file: Measured, again: Remeasurement) -> Row:
@@ -86,7 +116,7 @@ def _mismatches(
     scales = _flat(scale.content_layers, scale.style_layers, scale.content, scale.style, scale.total)
     for stage, again in (("file", file), ("initial", start)):
         found = _flat(again.content_layers, again.style_layers, again.content, again.style, again.total)
-        recorded = _recorded(record["losses"][stage])
+        recorded = _recorded(record.losses.stages()[stage])
         wrong = {
             name: abs(value - found[name]) / found[name] if found[name] else math.inf
             for name, value in recorded.items()
@@ -96,17 +126,17 @@ def _mismatches(
             first = next(iter(wrong))
             others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             detail = f"{stage}: the {first} loss is {found[first]:.6g}, recorded is {recorded[first]:.6g}{others}"
-            yield Finding("loss_mismatch", "error", record["stimulus_id"], detail, max(wrong.values()), tolerance)
-    if record["precision"] in ("float32", "float64") and len(trace):
+            yield Finding("loss_mismatch", "error", record.stimulus_id, detail, max(wrong.values()), tolerance)
+    if record.settings.precision in ("float32", "float64") and len(trace):
         totals = {"initial": trace[0, 2]}
-        light = (record["equalize_luminance"], record["equalize_contrast"])
+        light = (record.settings.equalize_luminance, record.settings.equalize_contrast)
         if light == ("none", "none"):  # held light makes another result the best than that of the lowest total loss
             totals["optimized"] = _result(record, trace)
         for stage, total in totals.items():
-            known = _recorded(record["losses"][stage])["total"]
+            known = _recorded(record.losses.stages()[stage])["total"]
             if not _equal(known, float(total), scale.total, tolerance, FAST_ROUNDING):
                 detail = f"{stage}: the total loss is {known:.6g}, the trace says {total:.6g}"
-                yield Finding("loss_inconsistent", "error", record["stimulus_id"], detail)
+                yield Finding("loss_inconsistent", "error", record.stimulus_id, detail)
 
 
 def _equal(one: float, other: float, scale: float, tolerance: float, rounding: float) -> bool:
@@ -124,12 +154,12 @@ def _result(record: Record, trace: NDArray[Any]) -> float:
     totals = trace[np.isfinite(trace[:, 2]), 2]
     if not len(totals):
         return math.nan
-    return float(totals[-1] if record["optimizer"] == "adam" else totals.min())
+    return float(totals[-1] if record.settings.optimizer == "adam" else totals.min())
 
 
 def _flat(
-    content_layers: Mapping[str, float], style_layers: Mapping[str, float], content: Any, style: Any, total: Any
-) -> dict[str, float]:
+    content_layers: Mapping[str, Any], style_layers: Mapping[str, Any], content: Any, style: Any, total: Any
+) -> dict[str, Any]:
     """Losses of a stage by their names in words: the sums, then those of the layers."""
     return {
         "content": content,
@@ -140,27 +170,28 @@ def _flat(
     }
 
 
-def _recorded(losses: Mapping[str, Any]) -> dict[str, float]:
+def _recorded(losses: StageLosses) -> dict[str, float]:
     """The losses of a recorded stage; what was not finite is NaN, a term that the cell does not have is left out."""
-    flat = _flat(losses["content_layers"], losses["style_layers"], *(losses[term] for term in TERMS))
-    absent = {term for term in ("content", "style") if not losses[f"{term}_layers"]}
+    flat = _flat(losses.content_layers, losses.style_layers, losses.content, losses.style, losses.total)
+    absent = {term for term in ("content", "style") if not losses.layers(term)}
     return {name: math.nan if value is None else value for name, value in flat.items() if name not in absent}
 
 
-def inconsistent(record: Record, cell: Cell, trace: NDArray[Any]) -> Iterator[Finding]:
-    """Recorded losses that do not add up: nothing but the record and the trace is needed."""
+def check_sums(record: Record, cell: Cell, trace: NDArray[Any]) -> Iterator[Finding]:
+    """Check that recorded losses add up: nothing but the record and the trace is needed."""
     problems = []
-    for stage, losses in record["losses"].items():
+    for stage, losses in record.losses.stages().items():
         sums = {
-            term: sum(weight * (losses[f"{term}_layers"][name] or 0.0) for name, weight in layers)
+            term: sum(weight * (losses.layers(term)[name] or 0.0) for name, weight in layers)
             for term, layers in (("content", cell.content_layers), ("style", cell.style_layers))
         }
-        sums["total"] = cell.alpha * (losses["content"] or 0.0) + cell.beta * (losses["style"] or 0.0)
+        sums["total"] = cell.alpha * (losses.content or 0.0) + cell.beta * (losses.style or 0.0)
         for term in TERMS:
-            if losses[term] is not None and not math.isclose(losses[term], sums[term], rel_tol=1e-4, abs_tol=1e-12):
-                problems.append(f"{stage}: the {term} loss is {losses[term]:.6g}, its parts give {sums[term]:.6g}")
-    if len(trace) != record["evaluations"]:
-        problems.append(f"the trace has {len(trace)} evaluations, the record {record['evaluations']}")
+            loss = losses.sum(term)
+            if loss is not None and not math.isclose(loss, sums[term], rel_tol=1e-4, abs_tol=1e-12):
+                problems.append(f"{stage}: the {term} loss is {loss:.6g}, its parts give {sums[term]:.6g}")
+    if len(trace) != record.evaluations:
+        problems.append(f"the trace has {len(trace)} evaluations, the record {record.evaluations}")
     if problems:
         others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        yield Finding("loss_inconsistent", "error", record["stimulus_id"], problems[0] + others)
+        yield Finding("loss_inconsistent", "error", record.stimulus_id, problems[0] + others)

@@ -16,13 +16,10 @@ from stimkit.files import check_new, storage_errors, write_atomically
 from stimkit.images.png import Values, decode_values, to_shown, values_digest
 from stimkit.images.statistics import similarity
 from stimkit.planning.cells import Cell
-from stimkit.planning.inputs import FoundInputs
-from stimkit.planning.resolved import plan_of
-from stimkit.protocol.settings import Settings
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 from stimkit.records.selection import select
-from stimkit.records.tables import csv_bytes, table
-from stimkit.runfolder.store import RunStore
+from stimkit.records.tables import csv_bytes, to_table
+from stimkit.runfolder.run import AnyRun, read_run
 from stimkit.stimuli.assembly import Assembly
 from stimkit.stimuli.stimulus import Stimulus
 from stimkit.synthesis.devices import check_precision, choose_device, determinism
@@ -67,7 +64,7 @@ OnCompared = Callable[[Comparison, int, int], None]
 
 
 def regenerate(
-    run: str | Path,
+    run: AnyRun,
     out: str | Path,
     *,
     cells: Sequence[str] = (),
@@ -80,6 +77,9 @@ def regenerate(
 ) -> list[Comparison]:
     """Make cells of a run again, in deterministic mode, and compare them with the stimuli of record.
 
+    >>> [comparison.tier for comparison in stimkit.regenerate("runs/quickstart", "again", where='style == "swirl"')]
+    ['identical_file', 'identical_file', 'identical_file', 'identical_file']
+
     `cells` are stimulus ids and `where` a condition on columns of the manifest, such as
     `style == "swirl" and ratio < 1e-5`; without either, all complete cells. Images and weights are found by
     digest: at their original places, in RUN/inputs, or in the folders `inputs`. By default every batch is
@@ -88,16 +88,16 @@ def regenerate(
 
     Raises `RunFolderError`, `ImageError`, `WeightsError`, `DeviceError` or `UsageError`.
     """
-    store, target = RunStore.open(run), Path(out)
+    target = Path(out)
     check_new(target)
-    records = {record["stimulus_id"]: record for record in store.records()}
+    run = read_run(run)
+    run.check_readable()
+    plan, records = run.plan, run.records
     wanted = _chosen(records, cells, where)
-    plan = plan_of(store.lock_contents(), base=store.origin())
     place = choose_device(device)
-    for precision in {plan.by_id[one].settings.precision for one in wanted}:
+    for precision in {plan.by_id[stimulus_id].settings.precision for stimulus_id in wanted}:
         check_precision(precision, place)
-    assembly = Assembly(FoundInputs(plan, store.input_folders(inputs)), place)
-    environments = store.environments()
+    assembly = Assembly(run.inputs(inputs), place)
     environment = describe_environment(place, deterministic=True)
     comparisons: list[Comparison] = []
     with storage_errors(target):
@@ -105,14 +105,13 @@ def regenerate(
     with storage_errors(target), determinism(True):
         for batch, kind in _batches(wanted, records, plan.by_id, alone=alone):
             for made in assembly.make(batch):
-                cell, stimulus = made.cell, made.stimulus
-                record = records[cell.id]
-                if cell.id not in wanted or cell.attempt != record["attempt"]:
+                record = records[made.cell.id]
+                if made.cell.id not in wanted or made.cell.attempt != record.attempt:
                     continue
-                write_atomically(target / "stimuli" / cell.filename, stimulus.png)
-                changed = _differences(environments.get(record["env_id"], {}), environment)
-                recorded = store.path / "stimuli" / cell.filename
-                comparisons.append(_compare(recorded, record, stimulus, cell.settings, tolerances, kind, changed))
+                write_atomically(target / "stimuli" / made.cell.filename, made.stimulus.png)
+                changed = _differences(run.environments.get(record.env_id, {}), environment)
+                recorded = run.path / "stimuli" / made.cell.filename
+                comparisons.append(_compare(recorded, record, made.stimulus, tolerances, kind, changed))
                 if on_compared is not None:
                     on_compared(comparisons[-1], len(comparisons), len(wanted))
         write_atomically(target / "comparison.csv", comparison_csv(comparisons))
@@ -128,13 +127,13 @@ def comparison_csv(comparisons: Sequence[Comparison]) -> bytes:
 
 def _chosen(records: Mapping[str, Record], cells: Sequence[str], where: str | None) -> list[str]:
     """Ids of the complete cells that are asked for, in the order of the plan."""
-    complete = [one for one, record in records.items() if record["status"] != "failed"]
+    complete = [one for one, record in records.items() if record.status != "failed"]
     for one in cells:
         if one not in complete:
             raise RunFolderError(f"the run has no complete stimulus {one}{did_you_mean(one, complete)}")
     chosen = [one for one in complete if not cells or one in cells]
     if where is not None:
-        chosen = list(select(table([records[one] for one in chosen]), where)["stimulus_id"])
+        chosen = list(select(to_table([records[one] for one in chosen]), where)["stimulus_id"])
     if not chosen:
         raise UsageError("no complete stimulus is asked for")
     return chosen
@@ -146,26 +145,24 @@ def _batches(
     """The batches to compute. One whose company is not complete any more is computed cell by cell."""
     companies: dict[str, dict[int, Cell]] = {}  # by batch and place in it
     for one, record in records.items():
-        for number, attempt in enumerate(record["attempts"], 1):
-            companies.setdefault(attempt["batch_id"], {})[attempt["batch_slot"]] = cells[one].as_recorded(
-                {**record, "attempt": number}
-            )
-    for batch_id in dict.fromkeys(records[one]["batch_id"] for one in wanted):
-        mine = [one for one in wanted if records[one]["batch_id"] == batch_id]
+        for number, attempt in enumerate(record.attempts, 1):
+            company = companies.setdefault(attempt.batch_id, {})
+            company[attempt.batch_slot] = cells[one].as_recorded(number, record.alpha)
+    for batch_id in dict.fromkeys(records[one].batch_id for one in wanted):
+        mine = [one for one in wanted if records[one].batch_id == batch_id]
         company = companies.get(batch_id, {})
         together = {(cell.id, cell.attempt) for cell in company.values()}
-        complete = len(company) == records[mine[0]]["batch_size"]
-        if not alone and complete and together >= {(one, records[one]["attempt"]) for one in mine}:
+        complete = len(company) == records[mine[0]].batch_size
+        if not alone and complete and together >= {(one, records[one].attempt) for one in mine}:
             yield [company[slot] for slot in sorted(company)], "recorded"
         else:
-            yield from (([cells[one].as_recorded(records[one])], "alone") for one in mine)
+            yield from (([cells[one].as_recorded(records[one].attempt, records[one].alpha)], "alone") for one in mine)
 
 
 def _compare(
     path: Path,
     record: Record,
     stimulus: Stimulus,
-    settings: Settings,
     tolerances: Tolerances,
     kind: str,
     changed: tuple[str, ...],
@@ -174,26 +171,26 @@ def _compare(
         before: Values | None = decode_values(path.read_bytes(), path.name)
     except (OSError, UsageError):
         before = None
-    if before is not None and values_digest(before) != record["pixel_sha256"]:
+    if before is not None and values_digest(before) != record.pixel_sha256:
         before = None  # which is not the stimulus of record
     difference = None if before is None else np.abs(before.astype(int) - stimulus.values)
     step = 257 if stimulus.values.dtype == np.uint16 else 1  # of 8 bits
-    recorded = record["losses"]["file"]["total"]
+    recorded = record.losses.file.total
     close = recorded is not None and abs(stimulus.measured.total - recorded) <= tolerances.loss * abs(recorded)
     reached = {
-        "identical_file": stimulus.file_sha256 == record["file_sha256"],
-        "identical_pixels": values_digest(stimulus.values) == record["pixel_sha256"],
+        "identical_file": stimulus.file_sha256 == record.file_sha256,
+        "identical_pixels": values_digest(stimulus.values) == record.pixel_sha256,
         "pixels_within": difference is not None and difference.max() <= tolerances.pixel * step,
         "losses_within": close,
         "differs": True,
     }
     return Comparison(
-        stimulus_id=record["stimulus_id"],
+        stimulus_id=record.stimulus_id,
         filename=path.name,
         tier=next(tier for tier in TIERS if reached[tier]),
         max_difference=None if difference is None else int(difference.max()),
         changed_fraction=None if difference is None else float((difference > 0).mean()),
-        ssim=None if before is None else similarity(to_shown(before, settings.encoding), stimulus.shown),
+        ssim=None if before is None else similarity(to_shown(before, record.settings.encoding), stimulus.shown),
         loss_recorded=recorded,
         loss_again=stimulus.measured.total,
         batch=kind,

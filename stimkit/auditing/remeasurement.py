@@ -19,7 +19,7 @@ from stimkit.images.pixels import Pixels, resize, to_float
 from stimkit.images.regions import region_maps, weights_of_positions
 from stimkit.network.layers import LAYERS, Convention
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import mask_of, plain, preparation_key, prepared
@@ -80,7 +80,7 @@ class Remeasurement:
     """Measures images for the cells of a plan on one device."""
 
     def __init__(
-        self, plan: Plan, inputs: Inputs, device: torch.device, *, without: Container[tuple[str, str]] = ()
+        self, plan: Plan, inputs: InputSource, device: torch.device, *, without: Container[tuple[str, str]] = ()
     ) -> None:
         self.plan, self.inputs, self._device = plan, inputs, device
         self._without = without  # images that are not there, by kind and name

@@ -32,7 +32,7 @@ CHANCE_PERCENTILE = 5.0
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
 
 
-def of_stimuli(stimuli: pd.DataFrame, limits: AuditLimits) -> Iterator[Finding]:
+def judge_stimuli(stimuli: pd.DataFrame, limits: AuditLimits) -> Iterator[Finding]:
     """Findings about single stimuli: one row of the table for each, as `Audit.stimuli` has it."""
     for name, severity in (("failed", "error"), ("rejected", "notice")):
         for row in _rows(stimuli[stimuli["status"] == name]):
@@ -75,7 +75,7 @@ def _beyond(
         yield Finding(name, severity, row.stimulus_id, words.format(f"{100 * value:.3g}"), value, limit)
 
 
-def outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -> Iterator[Finding]:
+def find_outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[str]) -> Iterator[Finding]:
     """Stimuli that are far from their replicates, or from the additive effects of the factors (robust z)."""
     limit, severity = _limit(limits, "outlier")
     varied = [name for name in factors if name != "replicate" and table[name].nunique() > 1]
@@ -159,7 +159,7 @@ def _chance(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding("no_better_than_chance", "notice", row.stimulus_id, detail, value, CHANCE_PERCENTILE)
 
 
-def confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
+def find_confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
     """Variables that follow a factor more than is allowed, by omega squared of that factor alone."""
     rows = effects[effects["model"] == "alone"]
     for row in _rows(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import netCDF4
@@ -11,19 +12,26 @@ import pandas as pd
 import xarray as xr
 
 from stimkit.planning.resolved import LOCK
-from stimkit.records.tables import LATER_COLUMNS
+from stimkit.records.schema import COLUMN_OF, TERMS, Record
 
 
-def csv_agrees(data: bytes, expected: bytes) -> bool:
-    """Whether a CSV table holds what is expected; one of an earlier stimkit may lack later columns."""
+def _later_columns(records: Sequence[Record]) -> set[str]:
+    """Columns that tables may lack: those that the files of the records have no values of, as earlier ones do not."""
+    known = {name for record in records for name in record.names}
+    known |= {f"loss_{term}_{stage}" for record in records for stage in record.losses.stages() for term in TERMS}
+    return COLUMN_OF.keys() - known
+
+
+def csv_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bool:
+    """Whether a CSV table holds what is expected of records; one of an earlier stimkit may lack later columns."""
     if data == expected:
         return True
     table, whole = (pd.read_csv(io.BytesIO(one), dtype=str, keep_default_na=False) for one in (data, expected))
     later = whole.columns.difference(table.columns)
-    return LATER_COLUMNS.issuperset(later) and table.equals(whole.drop(columns=later))
+    return _later_columns(records).issuperset(later) and table.equals(whole.drop(columns=later))
 
 
-def netcdf_agrees(data: bytes, expected: bytes) -> bool:
+def netcdf_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bool:
     """Whether a NetCDF manifest holds what is expected; one of an earlier stimkit may lack later variables.
 
     Attributes are compared but for words about the variables, which may change from version to version.
@@ -34,7 +42,7 @@ def netcdf_agrees(data: bytes, expected: bytes) -> bool:
     later = set(whole.variables) - set(table.variables)
     return (
         _attributes(table) == _attributes(whole)
-        and LATER_COLUMNS.issuperset(map(str, later))
+        and _later_columns(records).issuperset(map(str, later))
         and table.equals(whole.drop_vars(later))
     )
 

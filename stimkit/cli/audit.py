@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from stimkit.cli.runs import AsJson, RunPath
 from stimkit.documents.messages import EVERY
 from stimkit.errors import UsageError
-from stimkit.files import check_writable
+from stimkit.files import check_writable, json_text
 
 
 def audit(
@@ -26,18 +25,18 @@ def audit(
 
     Writes findings.csv, stimuli.csv and effects.csv into RUN/audit. Example: stimkit audit runs/quickstart
     """
-    from stimkit.auditing.audit import FOLDER, save
-    from stimkit.auditing.audit import as_json as in_json
     from stimkit.auditing.audit import audit as examine
+    from stimkit.auditing.saving import AUDIT_FOLDER, save_audit
+    from stimkit.auditing.saving import audit_values as in_json
     from stimkit.cli import display
     from stimkit.runfolder.store import RunStore
 
     check_writable(RunStore.open(run).path)
     with display.phases() as show:
         found = examine(run, inputs=inputs or (), device=device, losses=losses, on_phase=show)
-    folder = save(found, Path(run) / FOLDER)
+    folder = save_audit(found, Path(run) / AUDIT_FOLDER)
     if as_json:
-        typer.echo(json.dumps(in_json(found), indent=1))
+        typer.echo(json_text(in_json(found), ascii_only=True))
     else:
         display.show_audit(run, found, folder)
     if found.failed:
@@ -90,9 +89,9 @@ def audit_images(
     """
     from functools import partial
 
-    from stimkit.auditing.audit import as_json as in_json
-    from stimkit.auditing.audit import save
     from stimkit.auditing.image_set import audit_images as examine
+    from stimkit.auditing.saving import audit_values as in_json
+    from stimkit.auditing.saving import save_audit
     from stimkit.cli import display
 
     combined = {name: parts.split("+") for name, parts in map(_assignment, combine or ())}
@@ -106,9 +105,9 @@ def audit_images(
             on_count=partial(show, "image statistics"),
         )
     if out is not None:
-        save(found, out)
+        save_audit(found, out)
     if as_json:
-        typer.echo(json.dumps(in_json(found), indent=1))
+        typer.echo(json_text(in_json(found), ascii_only=True))
     else:
         display.show_audit(folder, found, out)
     if found.failed:
@@ -129,5 +128,5 @@ def _limits(texts: Iterable[str]) -> dict[str, dict[str, float]]:
         try:
             limits.setdefault(variable, {})[factor or EVERY] = float(value)
         except ValueError:
-            raise UsageError(f'--limit: "{value}" is no number') from None
+            raise UsageError(f'--limit: "{value}" is not a number') from None
     return limits

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stimkit.auditing.regeneration import Comparison
     from stimkit.auditing.verification import Verification
     from stimkit.experiment.trials.lists import TrialLists
-    from stimkit.runfolder.store import RunState
+    from stimkit.runfolder.run import RunState
     from stimkit.running.events import Event, OnEvent, RunSummary
 
 SHOWN = 5  # findings of a kind
@@ -58,7 +58,7 @@ class _Clock:
 
     def left(self, event: Event) -> float:
         if self._before < 0:
-            self._before = event.done - (event.record is not None)
+            self._before = event.done - (event.outcome is not None)
         part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
         elapsed = time.perf_counter() - self._began
         return elapsed * (1 - part) / part if part > 0 else math.inf
@@ -92,16 +92,15 @@ def run_display(device: str, total: int) -> Iterator[OnEvent]:
 
 
 def _print_line(event: Event, left: float) -> None:
-    record = event.record
     if event.note:
         err.print(event.note)
-    if record is None:
+    if event.outcome is None:
         return
-    losses = record["losses"]["file"]
-    state = "" if record["status"] == "accepted" else f"  {record['status'].upper()}: {record['status_reason']}"
+    cell = event.outcome
+    state = "" if cell.status == "accepted" else f"  {cell.status.upper()}: {cell.status_reason}"
     err.print(
-        f"[{event.done}/{event.total}] {record['filename']}  total loss {_number(losses['total'])}"
-        f"  {record['evaluations']} evaluations ({record['stop_reason']})  {duration(left)} left{state}",
+        f"[{event.done}/{event.total}] {cell.filename}  total loss {_number(cell.total_loss)}"
+        f"  {cell.evaluations} evaluations ({cell.stop_reason})  {duration(left)} left{state}",
     )
 
 
@@ -162,15 +161,12 @@ def show_state(run: Path, state: RunState) -> None:
             out.print(f"{title}  {_some(ids)}")
 
 
-def show_unfinished(run: Path) -> None:
+def show_unfinished(run: Path, state: RunState) -> None:
     """Say how many cells of a run cannot be shown to anybody."""
-    from stimkit.runfolder.store import RunStore
-
-    state = RunStore.open(run).state()
     counts = {"pending": len(state.pending), "failed": len(state.failed)}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    if told:
-        err.print(f"note: of the {state.planned} cells of {run}, {told} are left out")
+    left_out = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if left_out:
+        err.print(f"note: of the {state.planned} cells of {run}, {left_out} are left out")
 
 
 def _some(ids: Sequence[str]) -> str:
@@ -180,7 +176,7 @@ def _some(ids: Sequence[str]) -> str:
 def show_verification(run: Path, result: Verification) -> None:
     """Print what `verify` found."""
     for finding in result.findings:
-        out.print(f"{finding.kind:<16}  {finding.path}: {finding.detail}")
+        out.print(f"{finding.name:<16}  {finding.path}: {finding.detail}")
     verdict = f"{len(result.findings)} findings" if result.findings else "everything is as it was committed"
     out.print(f"{run}: {result.complete} of {result.planned} stimuli checked, {verdict}")
 

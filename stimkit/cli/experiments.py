@@ -23,15 +23,16 @@ def trials(
     """
     from stimkit.cli import display
     from stimkit.experiment.trials.design import TrialDesign
-    from stimkit.experiment.trials.lists import make_lists
-    from stimkit.experiment.trials.saving import save
-    from stimkit.runfolder.results import open_run
+    from stimkit.experiment.trials.lists import make_trials
+    from stimkit.experiment.trials.saving import save_lists
+    from stimkit.runfolder.run import open_run, state_of
 
     wanted = TrialDesign.load(design)
-    lists = make_lists(list(open_run(run).records.values()), wanted)
-    display.show_unfinished(run)
+    found = open_run(run)
+    lists = make_trials(found, wanted)
+    display.show_unfinished(run, state_of(found))
     folder = out or Path("trials") / wanted.name
-    save(lists, folder)
+    save_lists(lists, folder)
     display.show_trials(lists, folder)
 
 
@@ -62,10 +63,12 @@ def export(
     from stimkit.cli import display
     from stimkit.experiment.export.formats import export as write
     from stimkit.experiment.trials.design import TrialDesign
+    from stimkit.runfolder.run import read_run, state_of
 
     folder = out or Path("exports") / f"{run.resolve().name}-{form}"
+    found = read_run(run)
     count = write(
-        run,
+        found,
         form,
         folder,
         design=TrialDesign.load(design) if design else None,
@@ -74,7 +77,7 @@ def export(
         columns=columns.split(",") if columns else None,
         jspsych_tarballs=jspsych,
     )
-    display.show_unfinished(run)
+    display.show_unfinished(run, state_of(found))
     typer.echo(f"{folder}: {count} stimuli for {form}, see README.md there")
 
 
@@ -92,13 +95,12 @@ def join(
 
     Example: stimkit join runs/quickstart data/*.csv
     """
-    from stimkit.experiment.responses import counts, save
-    from stimkit.experiment.responses import join as join_responses
+    from stimkit.experiment.responses import count_responses, join_responses, save_joined
 
     joined = join_responses(run, responses, columns=columns.split(",") if columns is not None else None)
     folder = out or Path("joined") / run.resolve().name
-    save(joined, folder)
-    for line in counts(joined):
+    save_joined(joined, folder)
+    for line in count_responses(joined):
         typer.echo(line)
     typer.echo(f"{folder}: responses.csv, responses.nc")
     if len(joined.unknown):

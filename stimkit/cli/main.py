@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from pathlib import Path
@@ -96,7 +95,7 @@ def schema() -> None:
     """Print the JSON Schema of protocol files, for editors."""
     from stimkit.protocol.protocol import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    typer.echo(json_text(json_schema(), indent=2, ascii_only=True))
 
 
 @app.command()
@@ -127,7 +126,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        typer.echo(json.dumps(findings, indent=1))
+        typer.echo(json_text(findings, ascii_only=True))
         return
     for topic, lines in findings.items():
         typer.echo(f"{topic:<10} {lines[0]}")
@@ -140,7 +139,7 @@ app.command()(cli_run.collect)
 app.command()(cli_runs.status)
 app.command()(cli_runs.verify)
 app.command()(cli_runs.regenerate)
-app.command()(cli_runs.bundle)
+app.command()(cli_runs.archive)
 app.command()(cli_audit.audit)
 app.command()(cli_audit.report)
 app.command("audit-images")(cli_audit.audit_images)
@@ -150,12 +149,12 @@ app.command()(cli_experiments.join)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
-    from stimkit.runfolder.store import RunStore
+    from stimkit.runfolder.run import read_run, state_of
 
-    store = RunStore.open(run)
-    if not set(planned) & store.planned_ids():
+    found = read_run(run)
+    if not set(planned) & set(found.planned):
         raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
-    state = store.state(planned)
+    state = state_of(found, planned)
     return {name: list(getattr(state, name)) for name in ("done", "rejected", "failed", "pending")}
 
 

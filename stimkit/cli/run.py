@@ -7,10 +7,11 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from stimkit.planning.cells import Plan
     from stimkit.running.events import Event, OnEvent, RunSummary
+    from stimkit.running.session import RunOptions
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
 
@@ -36,12 +38,12 @@ def run(
         bool, typer.Option("--deterministic", help="The same batches give the same bits on the same machine.")
     ] = False,
     keep_inputs: Annotated[
-        bool, typer.Option("--bundle", help="Keep copies of images and weights in the run folder.")
+        bool, typer.Option("--keep-inputs", help="Keep copies of images and weights in the run folder.")
     ] = False,
     devices: Annotated[
         str | None, typer.Option(metavar="cuda:0,cuda:1", help="One worker process for each of these devices.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="So many worker processes on the CPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of worker processes on the CPU.")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Workers of a Dask cluster.")] = None,
     slurm: Annotated[Path | None, typer.Option(metavar="FILE", help="Workers as jobs of SLURM.")] = None,
     shard: Annotated[
@@ -57,6 +59,7 @@ def run(
     """
     from stimkit.planning.crossing import plan as make_plan
     from stimkit.protocol.protocol import Protocol
+    from stimkit.running.session import RunOptions
 
     places = {"--devices": devices, "--workers": workers, "--scheduler": scheduler, "--slurm": slurm, "--shard": shard}
     if len(named := [name for name, value in places.items() if value is not None]) > 1:
@@ -68,20 +71,18 @@ def run(
     plan = make_plan(Protocol.load(protocol))
     plan.check_complete()
     folder = out or Path("runs") / plan.protocol.name
-    options: dict[str, Any] = {
-        "batch_size": batch_size,
-        "retry_failed": retry_failed,
-        "deterministic": deterministic,
-    }
+    options = RunOptions(device, batch_size, retry_failed, deterministic, keep_inputs)
     if shard is not None:
         if keep_inputs:
-            raise UsageError("--bundle is for runs that are not in shards; collect the run, then `stimkit bundle` it")
-        summary = _shard(plan, folder, shard, device, options)
+            raise UsageError(
+                "--keep-inputs is for runs that are not in shards; collect the run, then `stimkit archive` it"
+            )
+        summary = _shard(plan, folder, shard, options)
     elif not named:
-        summary = _here(plan, folder, device, {**options, "keep_inputs": keep_inputs})
+        summary = _here(plan, folder, options)
     else:
         with _cluster(devices, workers, scheduler, slurm, (tls_ca, tls_cert, tls_key), device) as (client, where, ours):
-            summary = _on_cluster(plan, folder, client, {**options, "keep_inputs": keep_inputs, "device": where}, ours)
+            summary = _on_cluster(plan, folder, client, replace(options, device=where), ours)
     _end(summary)
 
 
@@ -106,29 +107,27 @@ def _end(summary: RunSummary) -> None:
         raise typer.Exit(4)
 
 
-def _here(plan: Plan, folder: Path, device: str, options: dict[str, Any]) -> RunSummary:
+def _here(plan: Plan, folder: Path, options: RunOptions) -> RunSummary:
     from stimkit.cli import display
-    from stimkit.running import runner
+    from stimkit.running.runner import run_here
     from stimkit.synthesis.devices import choose_device
 
-    with _signals() as check, display.run_display(str(choose_device(device)), len(plan.cells)) as show:
-        return runner.run(plan, folder, device=device, on_event=_checking(check, show), **options)
+    with _signals() as check, display.run_display(str(choose_device(options.device)), len(plan.cells)) as show:
+        return run_here(plan, folder, options, _checking(check, show))
 
 
-def _shard(plan: Plan, folder: Path, shard: str, device: str, options: dict[str, Any]) -> RunSummary:
+def _shard(plan: Plan, folder: Path, shard: str, options: RunOptions) -> RunSummary:
     from stimkit.cli import display
-    from stimkit.running import runner
+    from stimkit.running.runner import run_here
 
     if not (given := re.fullmatch(r"(\d+)/(\d+)", shard)):
         raise UsageError(f'--shard is I/N, such as 1/8, not "{shard}"')
     number, count = int(given[1]), int(given[2])
     with _signals() as check, display.run_display(f"shard {number}/{count}", len(plan.cells)) as show:
-        return runner.run_shard(
-            plan, folder, (number, count), device=device, on_event=_checking(check, show), **options
-        )
+        return run_here(plan, folder, options, _checking(check, show), shard=(number, count))
 
 
-def _on_cluster(plan: Plan, folder: Path, client: Client, options: dict[str, Any], ours: bool) -> RunSummary:
+def _on_cluster(plan: Plan, folder: Path, client: Client, options: RunOptions, ours: bool) -> RunSummary:
     from stimkit.cli import display
     from stimkit.running.driver import run_on_cluster
 
@@ -136,7 +135,7 @@ def _on_cluster(plan: Plan, folder: Path, client: Client, options: dict[str, Any
         display.err.print(f"dashboard: {client.dashboard_link}")
     with _signals() as check, display.run_display("cluster", len(plan.cells)) as show:
         checking = _checking(check, show)
-        return run_on_cluster(plan, folder, client, workers_come_back=not ours, on_event=checking, **options)
+        return run_on_cluster(plan, folder, client, options, workers_come_back=not ours, on_event=checking)
 
 
 @contextmanager
@@ -172,8 +171,8 @@ def _signals() -> Iterator[list[int]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_DFL)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
         os.write(2, b"\nstopping; complete stimuli are kept (again to stop at once)\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stimkit.errors import UsageError
+from stimkit.files import json_text
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -18,11 +18,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def status(run: RunPath, as_json: AsJson = False) -> None:
     """Show what a run folder has done, what is pending or failed, and who is writing it."""
     from stimkit.cli import display
-    from stimkit.runfolder.store import RunStore
+    from stimkit.runfolder.run import read_run, state_of
 
-    state = RunStore.open(run).state()
+    state = state_of(read_run(run))
     if as_json:
-        typer.echo(json.dumps(asdict(state), indent=1))
+        typer.echo(json_text(asdict(state), ascii_only=True))
     else:
         display.show_state(run, state)
 
@@ -35,7 +35,7 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
     with display.phases() as show:
         result = check(run, lambda done, total: show("verifying files", done, total))
     if as_json:
-        typer.echo(json.dumps(asdict(result), indent=1))
+        typer.echo(json_text(asdict(result), ascii_only=True))
     else:
         display.show_verification(run, result)
     if result.findings:
@@ -66,28 +66,28 @@ def regenerate(
     from stimkit.cli import display
 
     if require not in TIERS[:-1]:
-        raise UsageError(f'--require: no tier "{require}"; give one of {", ".join(TIERS[:-1])}')
+        raise UsageError(f'--require: "{require}" is not a tier; give one of {", ".join(TIERS[:-1])}')
     comparisons = make_again(
         run, out, cells=cells or (), where=where, inputs=inputs or (), device=device, alone=alone,
         on_compared=None if as_json else display.show_comparison,
     )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in comparisons], indent=1))
+        typer.echo(json_text([asdict(one) for one in comparisons], ascii_only=True))
     else:
         display.show_tiers(out, [one.tier for one in comparisons])
     if any(TIERS.index(one.tier) > TIERS.index(require) for one in comparisons):
         raise typer.Exit(5)
 
 
-def bundle(
+def archive(
     run: RunPath,
     out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="Archive to write.", show_default=False)],
     inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
 ) -> None:
     """Write a complete run with its inputs, a README and checksums as one archive."""
-    from stimkit.reporting.archive import bundle as write
+    from stimkit.reporting.archive import archive as write
 
     made = write(run, out, inputs=inputs or ())
     typer.echo(f"{made.path}: {made.files} files, {len(made.inputs)} of them inputs")
-    for one in made.left_out:
-        typer.echo(f"left out: {one}")
+    for image in made.left_out:
+        typer.echo(f"left out: {image}")

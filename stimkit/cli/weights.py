@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stimkit.errors import UsageError, WeightsError
+from stimkit.files import json_text
 from stimkit.images.reading import image_files
 from stimkit.network.sources import IMAGENET, fetch_weights, find_remote, load_weights, locate_weights
 from stimkit.network.weights import save_weights
@@ -94,7 +94,7 @@ def inspect(source: Source, as_json: Annotated[bool, typer.Option("--json", help
         "parameters": sum(tensor.size for tensor in weights.tensors.values()),
     }
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        typer.echo(json_text(facts, ascii_only=True))
         return
     for key, value in facts.items():
         typer.echo(f"{key:<18} {value if value not in (None, '') else '-'}")

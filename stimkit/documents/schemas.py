@@ -18,7 +18,7 @@ class Schema:
     kind: str
     current: int
     steps: Mapping[int, Callable[[Document], Document]]
-    """From schema n to schema n + 1."""
+    """From schema n to schema n + 1; a schema that only brought values with defaults needs none."""
 
     def read(self, document: Any, name: str) -> Document:
         """Return a document in the current schema; the one given is not changed.
@@ -26,16 +26,16 @@ class Schema:
         Raises `RunFolderError` where it is of a later schema, or no such document.
         """
         schema = document.get("schema") if isinstance(document, dict) else None
-        if type(schema) is not int or not (schema == self.current or schema in self.steps or schema > self.current):
+        if type(schema) is not int or schema < 1:
             raise RunFolderError(f"{name} is not a {self.kind} (schema {schema!r})")
         if schema > self.current:
             raise RunFolderError(
                 f"{name} is of schema {schema}, written by stimkit {document.get('stimkit_version')}; this one reads"
                 f" the {self.kind} up to schema {self.current}: use that version or a later one"
             )
-        for number in range(schema, self.current):
+        for number in (number for number in self.steps if number >= schema):
             try:
-                document = {**self.steps[number](document), "schema": number + 1}
+                document = self.steps[number](document)
             except (KeyError, TypeError) as error:
                 raise RunFolderError(f"{name} is damaged: it has no {error}") from error
-        return dict(document)
+        return {**document, "schema": self.current}

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stimkit.columns import BASIC, COLUMNS
+from stimkit.columns import BASIC
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.response_files import ID_COLUMN, read_all
 from stimkit.files import whole_folder, write_atomically
-from stimkit.records.tables import attribute_names, csv_bytes, factor_names, netcdf_bytes, table
-from stimkit.runfolder.store import RunStore
+from stimkit.records.dataset import netcdf_bytes
+from stimkit.records.schema import COLUMNS
+from stimkit.records.tables import attribute_names, csv_bytes, factor_names, to_table
+from stimkit.runfolder.run import AnyRun, read_run
 from stimkit.version import __version__
 
 JOINED = (
@@ -46,7 +48,7 @@ class Joined:
     """`responses` along the dimension `row`; factors, attributes and ids are coordinates."""
 
 
-def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str] | None = None) -> Joined:
+def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequence[str] | None = None) -> Joined:
     """Join the responses in files to the manifest of a run.
 
     Files are CSV, TSV, XLSX or JSON (a list of objects) of PsychoPy, jsPsych or anything else that has a column
@@ -58,8 +60,10 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
     Raises `RunFolderError` for a folder that is no run, `UsageError` for files that cannot be read or have no such
     column, trials that are there twice, responses of another run, values that the manifest contradicts.
     """
-    records = RunStore.open(run).records()
-    manifest = table([record for record in records if record["status"] != "failed"]).set_index(
+    run = read_run(run)
+    run.check_readable()
+    records = list(run.records.values())
+    manifest = to_table([record for record in records if record.status != "failed"]).set_index(
         "stimulus_id", drop=False
     )
     factors, attributes = factor_names(records), attribute_names(records)
@@ -73,7 +77,9 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
     responses = read[shown].reset_index(drop=True)
     known = _known(responses, places, manifest.index)
     if not known.any():
-        raise UsageError(f"{run} has none of the stimuli in {', '.join(map(str, files))}; are they of another run?")
+        raise UsageError(
+            f"{run.path} has none of the stimuli in {', '.join(map(str, files))}; are they of another run?"
+        )
     unknown, responses = responses[~known], responses[known].reset_index(drop=True)
     _check_twice(responses)
     joined = _with_manifest(responses, manifest, wanted, places, ("role", *factors, *attributes))
@@ -88,7 +94,7 @@ def join(run: str | Path, files: Sequence[str | Path], *, columns: Sequence[str]
     )
 
 
-def save(joined: Joined, out: str | Path) -> None:
+def save_joined(joined: Joined, out: str | Path) -> None:
     """Write responses.csv, responses.nc and, where there are any, unknown.csv and unanswered.csv into a new folder."""
     with whole_folder(Path(out)) as folder:
         (folder / "responses.csv").write_bytes(csv_bytes(joined.responses))
@@ -196,7 +202,7 @@ def _plain(values: Any) -> Any:
     return values.astype(object).where(values.notna(), "").map(str).to_numpy(object)
 
 
-def counts(joined: Joined) -> Iterator[str]:
+def count_responses(joined: Joined) -> Iterator[str]:
     """What was joined, in words."""
     people = (
         f" of {joined.responses['participant'].nunique()} participants" if "participant" in joined.responses else ""

@@ -153,4 +153,9 @@ def read_picture(path: Path, encoding: Encoding) -> Image.Image:
 
     Raises `OSError` or `ImageError` where the file cannot be read.
     """
-    return Image.fromarray(quantize(to_network_image(decode_values(path.read_bytes(), path.name), encoding)))
+    return to_picture(decode_values(path.read_bytes(), path.name), encoding)
+
+
+def to_picture(values: Values, encoding: Encoding) -> Image.Image:
+    """What an observer sees of the values of a file, in 8 bits."""
+    return Image.fromarray(quantize(to_network_image(values, encoding)))

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stimkit.columns import MEASURES, SSIM_CONTENT
+from stimkit.columns import MEASURES
 from stimkit.errors import ImageError
 from stimkit.images.light import LUMINANCE_WEIGHTS, to_linear
-from stimkit.images.pixels import Pixels, pixel_digest
-from stimkit.images.png import Encoding, Shown, decode_values, to_shown, values_digest
+from stimkit.images.pixels import pixel_digest
+from stimkit.images.png import Shown
 from stimkit.images.reading import decode_image
 
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of encoded values
@@ -135,49 +135,30 @@ def similarity(first: Shown, second: Shown) -> float | None:
     )  # fmt: skip
 
 
-def measure_files(
-    paths: Sequence[Path],
-    references: Sequence[Pixels | None],
-    on_count: Callable[[int, int], None],
-    encodings: Sequence[Encoding | None] | None = None,
-) -> list[dict[str, Any]]:
-    """Size, digest and statistics of image files, and similarity to a reference of the same size where there is one.
+def measure_files(paths: Sequence[Path], on_count: Callable[[int, int], None]) -> list[dict[str, Any]]:
+    """Size, digest and statistics of image files, converted to sRGB as they say.
 
-    All cores decode. The row of a file that is missing or damaged has a `problem` instead. Stimuli have encodings,
-    which say what their files are for; other images are sRGB.
+    All cores decode. The row of a file that is missing or damaged has a `problem` instead.
     """
     found = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(_measure_file, paths, references, encodings or [None] * len(paths)):
+        for row in pool.map(_measure_file, paths):
             found.append(row)
             on_count(len(found), len(paths))
     return found
 
 
-def _measure_file(path: Path, reference: Pixels | None, encoding: Encoding | None) -> dict[str, Any]:
+def _measure_file(path: Path) -> dict[str, Any]:
     try:
-        image, digest = _read(path, encoding)
+        pixels = decode_image(path.read_bytes(), path.name)
+    except OSError as error:
+        return {"problem": f"{path} cannot be read: {error.strerror or error}"}
     except ImageError as error:
         return {"problem": str(error)}
-    height, width = image.shape[:2]
-    ssim = None if reference is None or reference.shape != image.shape else similarity(image, reference)
+    height, width = pixels.shape[:2]
     return {
         "height_px": height,
         "width_px": width,
-        "pixel_sha256": digest,
-        **image_measures(image),
-        SSIM_CONTENT.name: float("nan") if ssim is None else ssim,
+        "pixel_sha256": pixel_digest(pixels),
+        **image_measures(pixels),
     }
-
-
-def _read(path: Path, encoding: Encoding | None) -> tuple[Shown, str]:
-    """An image as it is seen, and the digest of its values."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
-    if encoding is None:
-        pixels = decode_image(data, path.name)
-        return pixels, pixel_digest(pixels)
-    values = decode_values(data, path.name)
-    return to_shown(values, encoding), values_digest(values)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from stimkit.errors import Problem, ProtocolError
 from stimkit.network.layers import LAYERS
@@ -86,10 +86,10 @@ class Cell:
             seed = int(hashlib.sha256(f"{seed};{number}".encode()).hexdigest()[:12], 16)
         return replace(self, attempt=attempt, seed=seed)
 
-    def as_recorded(self, record: Mapping[str, Any]) -> Cell:
+    def as_recorded(self, attempt: int, alpha: float) -> Cell:
         """Return this cell as its record says that it was made: at which attempt and, if titrated, which ratio."""
-        cell = self.at_attempt(record["attempt"])
-        return cell if self.settings.titrate == "none" else replace(cell, alpha=record["alpha"])
+        cell = self.at_attempt(attempt)
+        return cell if self.settings.titrate == "none" else replace(cell, alpha=alpha)
 
     @property
     def ratio(self) -> float:

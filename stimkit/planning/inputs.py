@@ -17,7 +17,7 @@ from stimkit.planning.cells import Plan
 from stimkit.protocol.settings import Settings
 
 
-class Inputs(Protocol):
+class InputSource(Protocol):
     """What the cells of a plan are made from."""
 
     def image(self, kind: str, name: str) -> Pixels:
@@ -110,7 +110,7 @@ class FoundInputs:
         return images
 
 
-def input_files(plan: Plan, inputs: Inputs, names: Container[str] | None = None) -> Iterator[tuple[str, bytes]]:
+def input_files(plan: Plan, inputs: InputSource, names: Container[str] | None = None) -> Iterator[tuple[str, bytes]]:
     """The inputs of a plan as files with names of their own: images, or those called `names`, and weights.
 
     Images are written as PNG, which keeps their pixels and so their digests. Samples of scikit-image and weights

@@ -39,7 +39,7 @@ class _Form(BaseModel):
     origin: str | None = None
 
 
-def lock_of(plan: Plan) -> Lock:
+def resolve(plan: Plan) -> Lock:
     """Resolve a plan: protocol, settings, digests of inputs and weights, ids of the cells."""
     protocol = plan.protocol
     return {
@@ -78,7 +78,7 @@ def read_lock(path: Path) -> Lock:
     return lock
 
 
-def plan_of(lock: Lock, *, base: Path = Path()) -> Plan:
+def plan_from_resolved(lock: Lock, *, base: Path = Path()) -> Plan:
     """Make the plan of a lock again, without its inputs and weights at hand: their digests are in it.
 
     `base` is the folder that image and weight files are relative to. Raises `RunFolderError` where the lock

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from stimkit.columns import COLUMNS, CONFOUNDS
+from stimkit.columns import BASIC, CONFOUNDS, RecordColumns
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.errors import did_you_mean
 from stimkit.protocol.labels import label, label_of, text_of
 from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
+from stimkit.protocol.settings import SECTION_OF
 
 RESERVED = (
     "stimulus", "stage", "channel", "trace_step", "content_layer", "style_layer", "channel_mean", "content_weight",
@@ -60,7 +61,7 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[BrokenRule]:
-    reserved = {*factors, *(column.name for column in COLUMNS), *CONFOUNDS, *RESERVED}
+    reserved = {*factors, *RecordColumns.model_fields, *SECTION_OF, *BASIC, *CONFOUNDS, *RESERVED}
     for name in named:
         if name in reserved or not name.isidentifier() or name.startswith(("loss_", "trace_")):
             yield ("images",), f'an attribute or mark cannot be called "{name}": the manifest has such a column'

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from stimkit.columns import Meaning
 from stimkit.images.aperture import ApertureShape
 from stimkit.images.png import Encoding
 from stimkit.images.regions import RegionShape
@@ -76,14 +77,20 @@ class Frozen(BaseModel):
 class ModelSettings(Frozen):
     """The network: `[model]` of a protocol."""
 
-    weights: Annotated[str, Field(min_length=1, description='"pca", "imagenet", or a file')] = "pca"
+    weights: Annotated[
+        str, Field(min_length=1, description='"pca", "imagenet", or a file'), Meaning("name of the weights")
+    ] = "pca"
     preprocessing: Annotated[
         Literal["auto", "torchvision", "caffe"],
         Field(description="what the network expects of its input; auto: as its weights file says"),
     ] = "auto"
-    pooling: Annotated[Pooling, Field(description="the paper uses average pooling")] = "average"
+    pooling: Annotated[
+        Pooling, Field(description="the paper uses average pooling"), Meaning("pooling of the network")
+    ] = "average"
     normalize: Annotated[
-        bool, Field(description="rescale filters to unit mean activation, as the paper did; same function")
+        bool,
+        Field(description="rescale filters to unit mean activation, as the paper did; same function"),
+        Meaning("filters rescaled to unit mean activation"),
     ] = True
 
 
@@ -92,7 +99,9 @@ class SynthesisSettings(Frozen):
 
     size: Annotated[Size, Field(description="pixels of the stimulus: a side, or [height, width]")] = (256, 256)
     fit: Annotated[
-        Literal["crop", "stretch"], Field(description="how images of another shape are brought to `size`")
+        Literal["crop", "stretch"],
+        Field(description="how images of another shape are brought to `size`"),
+        Meaning("how input images were brought to shape"),
     ] = "crop"
     style_scale: Annotated[
         float, Field(ge=0.125, le=4, description="size of the style image relative to the stimulus")
@@ -103,6 +112,7 @@ class SynthesisSettings(Frozen):
     init: Annotated[
         Literal["noise", "content", "style", "scrambled"],
         Field(description="the initial image; scrambled: the content image with random phases"),
+        Meaning("initial image"),
     ] = "noise"
     init_contrast: Annotated[
         float, Field(gt=0, le=1, description="range of the uniform white noise around mid-grey; 1 is 0 to 1")
@@ -111,8 +121,8 @@ class SynthesisSettings(Frozen):
         float,
         Field(ge=0, le=2, description="amplitudes of the noise fall as 1/f^slope, of the same variance; 0: white"),
     ] = 0.0
-    optimizer: Optimizer = "lbfgs"
-    max_evaluations: Annotated[int, Field(ge=0, le=1_000_000)] = 300
+    optimizer: Annotated[Optimizer, Field(description="method that minimizes the total loss")] = "lbfgs"
+    max_evaluations: Annotated[int, Field(ge=0, le=1_000_000, description="largest number of evaluations")] = 300
     rtol: Annotated[
         float, Field(ge=0, lt=1, description="stop when the total loss fell by less than this part; 0: never")
     ] = 1e-4
@@ -124,29 +134,36 @@ class SynthesisSettings(Frozen):
         float, Field(ge=0, lt=1, description="stop when content loss / initial content loss is below; 0: never")
     ] = 0.0
     preconditioner: Annotated[
-        Literal["fourier", "none"], Field(description="fourier: 1/f^0.5 and decorrelated colour")
+        Literal["fourier", "none"],
+        Field(description="fourier: 1/f^0.5 and decorrelated colour"),
+        Meaning("preconditioner of the optimizer"),
     ] = "fourier"
     history: Annotated[int, Field(ge=1, le=100, description="pairs that L-BFGS keeps")] = 10
-    learning_rate: Annotated[float, Field(gt=0, description="Adam only"), Finite] = 0.05
-    precision: Precision = "float32"
+    learning_rate: Annotated[float, Field(gt=0, description="Adam only"), Finite, Meaning("learning rate of Adam")] = (
+        0.05
+    )
+    precision: Annotated[Precision, Field(description="arithmetic of the network during optimization")] = "float32"
     colour: Annotated[
         Colour,
         Field(
             description="free: as they come; grey: all images in grey; luminance: synthesis in grey, then the colours"
             " of the content image; covariance, histogram: the style image's colours are first matched to the content's"
         ),
+        Meaning("colours of the images: free, grey, luminance, covariance or histogram"),
     ] = "free"
     regions: Annotated[
         Literal["whole", "grid", "polar"],
         Field(description="where Gram matrices are taken: over the whole image, n × n regions, or polar windows"),
+        Meaning("where Gram matrices were taken: whole image, grid or polar windows"),
     ] = "whole"
     region_count: Annotated[int, Field(ge=2, le=8, description="n of the grid's n × n regions")] = 2
     region_scaling: Annotated[float, Field(ge=0.25, le=1, description="width of a polar window / eccentricity")] = 0.5
     titrate: Annotated[
         Titrated,
         Field(description="find the ratio of each cell at which this has the value `titrate_value`"),
+        Meaning("statistic or loss by which the ratio was found"),
     ] = "none"
-    titrate_value: Annotated[float, Finite] = 0.0
+    titrate_value: Annotated[float, Finite, Field(description="value that `titrate` is to have")] = 0.0
     titrate_tolerance: Annotated[float, Field(gt=0, description="largest difference from the value"), Finite] = 0.01
     titrate_lowest: Annotated[float, Field(gt=0, description="lowest ratio"), Finite] = 1e-7
     titrate_highest: Annotated[float, Field(gt=0, description="highest ratio"), Finite] = 1e-3
@@ -162,19 +179,37 @@ class OutputSettings(Frozen):
     """From the optimized image to the stimulus: `[output]` of a protocol. Luminance is relative, in linear light."""
 
     equalize_luminance: Annotated[
-        float | str, _number_or_images(1), Field(description="mean luminance: a number, or that of images")
+        float | str,
+        _number_or_images(1),
+        Field(description="mean luminance: a number, or that of images"),
+        Meaning("target of mean luminance, or the images that it is taken from"),
+        Meaning("value that it was to have"),
+        Meaning("largest difference from that value"),
+        Meaning("lowest ratio that was tried"),
+        Meaning("highest ratio that was tried"),
+        Meaning("ratios between them that could be tried"),
     ] = "none"
     equalize_contrast: Annotated[
         float | str,
         _number_or_images(10),
         Field(description="standard deviation / mean of luminance: a number, or that of images"),
+        Meaning("target of RMS contrast, or the images that it is taken from"),
     ] = "none"
-    equalize_histogram: Annotated[ImageTarget, Field(description="distribution of luminance")] = "none"
-    equalize_spectrum: Annotated[ImageTarget, Field(description="amplitude spectrum of luminance")] = "none"
+    equalize_histogram: Annotated[
+        ImageTarget,
+        Field(description="distribution of luminance"),
+        Meaning("images that the distribution of luminance is taken from"),
+    ] = "none"
+    equalize_spectrum: Annotated[
+        ImageTarget,
+        Field(description="amplitude spectrum of luminance"),
+        Meaning("images that the amplitude spectrum is taken from"),
+    ] = "none"
     equalize_weight: Annotated[
         float,
         Field(ge=0, description="of a penalty that holds luminance and contrast during the optimization; 0: none"),
         Finite,
+        Meaning("weight of the penalty that holds luminance and contrast in the optimization"),
     ] = 0.3
     gamut: Annotated[
         Literal["iterate", "compress", "clip"],
@@ -182,24 +217,45 @@ class OutputSettings(Frozen):
             description="what equalization does beyond 0 to 1. iterate: clips luminance and hits the target all the"
             " same; compress: lowers contrast; clip: clips channels"
         ),
+        Meaning("what equalization does beyond 0 to 1"),
     ] = "iterate"
     aperture: Annotated[Literal["none", "circle", "gaussian"], Field(description="shape of what is shown")] = "none"
     aperture_diameter: Annotated[
-        float, Field(ge=0, description="degrees of visual angle; 0: the shorter side"), Finite
+        float, Field(ge=0, description="degrees of visual angle; 0: the shorter side"), Finite, Meaning(units="deg")
     ] = 0.0
-    aperture_ramp: Annotated[float, Field(ge=0, description="raised cosine of the circle, degrees"), Finite] = 0.0
-    aperture_sigma: Annotated[float, Field(ge=0, description="of the Gaussian, degrees"), Finite] = 0.0
+    aperture_ramp: Annotated[
+        float,
+        Field(ge=0, description="raised cosine of the circle, degrees"),
+        Finite,
+        Meaning("width of the raised cosine of a circular aperture", "deg"),
+    ] = 0.0
+    aperture_sigma: Annotated[
+        float,
+        Field(ge=0, description="of the Gaussian, degrees"),
+        Finite,
+        Meaning("standard deviation of a Gaussian aperture", "deg"),
+    ] = 0.0
     background: Annotated[float, Field(ge=0, le=1, description="luminance around the aperture")] = 0.2159
-    ppd: Annotated[float, Field(ge=0, description="pixels per degree of visual angle; 0: not known"), Finite] = 0.0
+    ppd: Annotated[
+        float,
+        Field(ge=0, description="pixels per degree of visual angle; 0: not known"),
+        Finite,
+        Meaning(units="1/deg"),
+    ] = 0.0
     transfer: Annotated[
         Literal["srgb", "gamma", "linear"],
         Field(description="of the display: sRGB, a power function, or linear light"),
+        Meaning("transfer function of the display that the file is for"),
     ] = "srgb"
     gamma: Annotated[float, Field(ge=1, le=4, description="exponent of a display with transfer = gamma")] = 2.2
-    bits: Annotated[Literal[8, 16], Field(description="of a channel in the file")] = 8
-    rounding: Annotated[Literal["nearest", "dither"], Field(description="to 8 bits; dither: up or down at random")] = (
-        "nearest"
-    )
+    bits: Annotated[
+        Literal[8, 16], Field(description="of a channel in the file"), Meaning("bits of a channel in the file", "bit")
+    ] = 8
+    rounding: Annotated[
+        Literal["nearest", "dither"],
+        Field(description="to 8 bits; dither: up or down at random"),
+        Meaning("rounding to these bits"),
+    ] = "nearest"
 
     @property
     def equalize_targets(self) -> tuple[float | str, ...]:

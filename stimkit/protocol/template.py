@@ -20,7 +20,7 @@ root = "."                      # folder of the image files, relative to this fi
 # scikit-image's photographs ("skimage:chelsea", "skimage:coffee", "skimage:rocket", ...).
 content = {{ cat = "skimage:chelsea", coffee = "skimage:coffee" }}
 style = {{ tissue = "skimage:immunohistochemistry", gravel = "skimage:gravel" }}
-# licence = {{ cat = "CC0-1.0" }}   # of image files; `stimkit bundle` puts those that have one into the archive
+# licence = {{ cat = "CC0-1.0" }}   # of image files; `stimkit archive` puts those that have one into the archive
 
 [layers]
 # conv1_1 ... conv5_4 (after the ReLU) and pool1 ... pool5.

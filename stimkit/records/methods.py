@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stimkit.planning.cells import Plan
 from stimkit.protocol.settings import Settings
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 
 IN_WORDS = {
     "weights", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate", "history",
@@ -32,11 +32,11 @@ def methods_paragraph(
 
     Where only some are `shown`, by id, it is about those; how many were accepted is said of all.
     """
-    judged = [record for record in records if record["role"] == "main"]
-    whole = [record for record in records if shown is None or record["stimulus_id"] in shown]
-    records = [record for record in whole if record["role"] == "main"]
-    accepted = [record for record in records if record["status"] == "accepted"]
-    cells = [plan.by_id[record["stimulus_id"]] for record in records]
+    judged = [record for record in records if record.role == "main"]
+    whole = [record for record in records if shown is None or record.stimulus_id in shown]
+    records = [record for record in whole if record.role == "main"]
+    accepted = [record for record in records if record.status == "accepted"]
+    cells = [plan.by_id[record.stimulus_id] for record in records]
     settings = [cell.settings for cell in cells or plan.main_cells]
     sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
     weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
@@ -44,7 +44,7 @@ def methods_paragraph(
     devices = _listed(str(one.get("device_name")) for one in environments.values())
     varied = {name: {cell.levels[name] for cell in cells or plan.main_cells} for name in plan.factors}
     design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
-    versions = _listed(record["stimkit_version"] for record in records)
+    versions = _listed(record.stimkit_version for record in records)
     pooling = _listed(one.pooling for one in settings)
     rescaled = ", filters rescaled to unit mean activation" if all(one.normalize for one in settings) else ""
     sentences = [
@@ -116,7 +116,7 @@ def _listed(values: Iterable[Any]) -> str:
 def _layer_sentences(records: Sequence[Record]) -> list[str]:
     sentences = []
     for term in ("content", "style"):
-        sets = dict.fromkeys(record[f"{term}_layers_used"].replace(";", ", ") for record in records)
+        sets = dict.fromkeys(", ".join(record.layer_weights(term)) for record in records)
         named = "; ".join(one for one in sets if one)
         if named:
             sentences.append(f"{term.capitalize()} layers: {named}.")
@@ -153,7 +153,7 @@ def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) 
             for one in settings
             if one.regions != "whole"
         ],
-        "The style was limited by the masks": [record["mask_id"] for record in records if record["mask_id"]],
+        "The style was limited by the masks": [record.mask_id for record in records if record.mask_id],
         "α/β was titrated to": [f"{one.titrate} = {one.titrate_value:g}" for one in settings if one.titrate != "none"],
         "In linear light, stimuli were equalized to": [
             f"{what} of {wanted}"
@@ -179,41 +179,34 @@ def _aperture(settings: Settings) -> str:
 
 
 def _controls(records: Sequence[Record]) -> str:
-    counts = Counter(record["role"] for record in records if record["role"] != "main")
+    counts = Counter(record.role for record in records if record.role != "main")
     told = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
     return f"Controls: {told}." if told else ""
 
 
 def _ratio(record: Record) -> str:
-    ratio = record["alpha_beta_ratio"]
+    ratio = record.alpha_beta_ratio
     return ratio if isinstance(ratio, str) else format(ratio, ".3g")
 
 
 def _optimizer(record: Record) -> str:
-    if record["optimizer"] == "adam":
-        return f"Adam (learning rate {record['learning_rate']:g})"
-    conditioned = "preconditioned " if record["preconditioner"] != "none" else ""
-    return f"{conditioned}L-BFGS (history {record['history']})"
+    if record.settings.optimizer == "adam":
+        return f"Adam (learning rate {record.settings.learning_rate:g})"
+    conditioned = "preconditioned " if record.settings.preconditioner != "none" else ""
+    return f"{conditioned}L-BFGS (history {record.settings.history})"
 
 
 def _start(record: Record) -> str:
-    if record["init"] == "noise":
-        slope = record["init_slope"]
+    if record.settings.init == "noise":
+        slope = record.settings.init_slope
         kind = f"noise with a spectrum of 1/f^{slope:g}" if slope else "white noise"
-        return f"{kind} of contrast {record['init_contrast']:g}"
-    return f"the {record['init']} image"
+        return f"{kind} of contrast {record.settings.init_contrast:g}"
+    return f"the {record.settings.init} image"
 
 
 def _outcome(accepted: Sequence[Record]) -> str:
     """What the optimization reached, from the files as they are shown."""
-    ratios = {
-        term: [
-            record["losses"]["file"][term] / record["losses"]["initial"][term]
-            for record in accepted
-            if record["losses"]["initial"][term]
-        ]
-        for term in ("content", "style")
-    }
+    ratios = {term: list(_relative_losses(accepted, term)) for term in ("content", "style")}
     parts = [
         f"{term} loss of the files was {np.median(values):.3g} (range {min(values):.3g} – {max(values):.3g}) of the"
         " initial image's"
@@ -223,11 +216,19 @@ def _outcome(accepted: Sequence[Record]) -> str:
     return f"The median {'; the median '.join(parts)}." if parts else ""
 
 
+def _relative_losses(records: Sequence[Record], term: str) -> Iterator[float]:
+    """Losses of files relative to those of their initial images, where both are there."""
+    for record in records:
+        before, after = record.losses.initial.sum(term), record.losses.file.sum(term)
+        if before and after is not None:
+            yield after / before
+
+
 def _acceptance(plan: Plan, records: Sequence[Record]) -> str:
     """Which rules decided about the stimuli, and how many did not meet them."""
     rules = plan.protocol.accept.model_dump(exclude_none=True, exclude={"retries"})
-    lost = [record for record in records if record["status"] != "accepted"]
-    again = sum(record["attempt"] > 1 for record in records)
+    lost = [record for record in records if record.status != "accepted"]
+    again = sum(record.attempt > 1 for record in records)
     named = ", ".join(f"{name} {_rule(value)}" for name, value in rules.items())
     sentences = [f"Stimuli were accepted by the rules: {named}."] if rules else []
     if lost:

@@ -1,27 +1,44 @@
-"""The form of a record: what every reader of one may rely on, whoever wrote the file."""
+"""The schema of a record: everything about one stimulus, typed; as it stands in its file and in a row of the manifest.
+
+A record is written once, when its cell is committed, and is the source of every table. Its file is flat JSON: the
+columns of `stimkit.columns.RecordColumns`, the settings of the cell, statistics by name; losses by stage and the
+attempts are nested. A setting that a file does not name had its default, so that a new one needs no step of migration.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from stimkit.columns import COLUMNS
+from stimkit.columns import BASIC, MEASURES, Column, Meaning, Natural, Number, RecordColumns, column_of, meaning_of
 from stimkit.errors import RunFolderError
-from stimkit.records.record import STATISTICS, Record
+from stimkit.protocol.settings import Settings
+from stimkit.records.migrations import RECORD
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+STAGES = {
+    "initial": "of the initial image",
+    "optimized": "of the optimized image before clipping and rounding",
+    "equalized": "after equalization, before aperture and rounding",
+    "file": "of the stimulus as decoded from its file",
+}
+"""Where losses are measured; `equalized` only where an image is changed between optimization and file."""
+TERMS = ("content", "style", "total")
+_RENAMED = {"loss_convention": "loss"}  # settings that have another name in tables
+_IN_PARTS = ("size",)  # settings that tables hold as several columns
+_LOSS_CONVENTION = Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean")
+
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-class _Losses(_Form):
-    """Losses of a stage; null where a cell has no such term, or the loss was not finite."""
+class StageLosses(_Part):
+    """Losses of a stage, unweighted; null where a cell has no such term, or the loss was not finite."""
 
     content: Loss | None
     style: Loss | None
@@ -29,99 +46,197 @@ class _Losses(_Form):
     content_layers: dict[str, Loss | None]
     style_layers: dict[str, Loss | None]
 
+    def layers(self, term: str) -> dict[str, Loss | None]:
+        """Losses of the layers of a term."""
+        return self.content_layers if term == "content" else self.style_layers
 
-_NONE: Any = None  # a stage that is not there; one that is there has losses
-
-
-class _Stages(_Form):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    initial: _Losses
-    optimized: _Losses
-    equalized: _Losses = Field(default=_NONE, validate_default=False)
-    file: _Losses
+    def sum(self, term: str) -> Loss | None:
+        """The weighted sum of a term, or the total."""
+        return {"content": self.content, "style": self.style, "total": self.total}[term]
 
 
-class _Attempt(_Form):
-    seed: Count
+class RecordedLosses(_Part):
+    """Losses by stage."""
+
+    initial: StageLosses
+    optimized: StageLosses
+    equalized: StageLosses | None = None
+    file: StageLosses
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_empty_stage(cls, stages: Any) -> Any:
+        if isinstance(stages, dict) and "equalized" in stages and stages["equalized"] is None:
+            raise PydanticCustomError("null", "equalized is null: a stage that is not there is left out")
+        return stages
+
+    def stages(self) -> dict[str, StageLosses]:
+        """The stages that there are, in their order."""
+        stages = {stage: getattr(self, stage) for stage in STAGES}
+        return {stage: losses for stage, losses in stages.items() if losses is not None}
+
+
+class Attempt(_Part):
+    """What a record keeps of each attempt at its cell."""
+
+    seed: Natural
     status_reason: str
     stop_reason: str
-    evaluations: Count
+    evaluations: Natural
     batch_id: str
-    batch_size: Count
-    batch_slot: Count
+    batch_size: Natural
+    batch_slot: Natural
 
 
-class _Record(_Form):
-    stimulus_id: str
-    filename: Annotated[str, Field(pattern=r"^[^/\\\x00]+\.png$")]  # no way out of the folder of stimuli
-    status: Annotated[str, Field(pattern="^(accepted|rejected|failed)$")]
+class Record(RecordColumns):
+    """Everything about one stimulus."""
+
     levels: dict[str, str]
-    attributes: dict[str, str]
-    attempt: Count
-    attempts: Annotated[list[_Attempt], Field(min_length=1)]
-    losses: _Stages
-    alpha: Number
-    beta: Number
-    evaluations: Count
-    rollbacks: Count
-    window: Count
-    height_px: Count
-    width_px: Count
-    mean_luminance: Number | None
-    rms_contrast: Number | None
-    mean_r: Number | None
-    mean_g: Number | None
-    mean_b: Number | None
-    mean_luminance_inside: Number | None
-    rms_contrast_inside: Number | None
-    clip_low_frac: Number | None
-    clip_high_frac: Number | None
-    wall_time_s: Number
-    role: str
-    control_of: str
-    content_layers_used: str
-    style_layers_used: str
-    content_layer_weights: str
-    style_layer_weights: str
-    optimizer: str
-    precision: str
-    equalize_weight: Number
-    equalize_error: Number | None
-    titrate: str
-    titrate_value: Number
-    titrate_tolerance: Number
-    titrate_lowest: Number
-    titrate_highest: Number
-    titrate_error: Number | None
-    transfer: Annotated[str, Field(pattern="^(srgb|gamma|linear)$")]
-    gamma: Annotated[float, Field(ge=1, le=4)]
-    bits: Annotated[int, Field(ge=8, le=16)]
-    batch_size: Count
-    batch_slot: Count
+    """Label of the level of every factor, in the order of the protocol."""
+    attributes: Annotated[dict[str, str], Meaning(since=3)] = Field(default_factory=dict)
+    """What follows from the levels: attributes of the images, and marks."""
+    settings: Settings
+    """Those of its cell, with the preprocessing that the weights asked for."""
+    statistics: dict[str, Number | None]
+    """Those of `BASIC`, of the file; null for a stimulus without an image."""
+    losses: RecordedLosses
+    trace_sha256: str
+    attempts: Annotated[tuple[Attempt, ...], Field(min_length=1), Meaning(since=2)]
+
+    _names: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The columns that the file of the record has values of: earlier versions of stimkit knew fewer."""
+        return self._names or frozenset(COLUMN_OF)
+
+    def flat(self) -> dict[str, Any]:
+        """The record as it stands in its file: JSON values, in the order of the table."""
+        settings = self.settings.model_dump(mode="json", exclude=set(_IN_PARTS))
+        own = self.model_dump(mode="json", exclude={"settings", "statistics"}, exclude_none=False)
+        own["losses"] = {stage: losses for stage, losses in own["losses"].items() if losses is not None}
+        for name, setting in _RENAMED.items():
+            settings[name] = settings.pop(setting)
+        flat = {**own, **settings, **self.statistics}
+        first = ("levels", "attributes")
+        columns = [name for name in COLUMN_OF if name in flat]
+        return {"schema": RECORD.current, **{name: flat.pop(name) for name in (*first, *columns)}, **flat}
+
+    def row(self) -> dict[str, Any]:
+        """The values of `COLUMNS`; losses of a stage are `loss_<term>_<stage>`."""
+        losses = {
+            f"loss_{term}_{stage}": losses.sum(term) for stage, losses in self.losses.stages().items() for term in TERMS
+        }
+        values = {**self.flat(), **losses}
+        return {column.name: values.get(column.name) for column in COLUMNS}
+
+    def layer_weights(self, term: str) -> dict[str, float]:
+        """Weights of the layers of a term, by layer."""
+        names = self.content_layers_used if term == "content" else self.style_layers_used
+        weights = self.content_layer_weights if term == "content" else self.style_layer_weights
+        return dict(zip(_listed(names), map(float, _listed(weights)), strict=True))
 
     @model_validator(mode="after")
-    def _has_statistics(self) -> _Record:
-        absent = [name for name in STATISTICS if getattr(self, name) is None]
+    def _has_statistics(self) -> Self:
+        values = {**self.statistics, "clip_low_frac": self.clip_low_frac, "clip_high_frac": self.clip_high_frac}
+        absent = [name for name, value in values.items() if value is None]
         if absent and self.status != "failed":
             raise PydanticCustomError("null", "{name} is null, but the status is not failed", {"name": absent[0]})
         return self
 
 
-_KEYS = {"trace_sha256"} | {
-    column.name for column in COLUMNS if column.name == "loss_convention" or not column.name.startswith("loss_")
-}
+def _listed(text: str) -> list[str]:
+    return [part for part in text.split(";") if part]
 
 
-def check_form(record: Any, name: str) -> Record:
-    """Return a record if it has the form of one. Raises `RunFolderError` saying where it has not."""
-    if absent := _KEYS - record.keys():
+_ORDER = (
+    "stimulus_id", "filename", "status", "status_reason", "role", "control_of", "attempt", "content_id", "style_id",
+    "mask_id", "mask_sha256", "regions", "region_count", "region_scaling", "replicate", "seed", "content_layers_used",
+    "style_layers_used", "content_layer_weights", "style_layer_weights", "alpha", "beta", "alpha_beta_ratio",
+    "loss_convention", "content_sha256", "style_sha256", "model", "weights", "weights_sha256", "preprocessing",
+    "pooling", "normalize", "fit", "style_scale", "init", "init_contrast", "init_slope", "init_sha256", "optimizer",
+    "preconditioner", "history", "learning_rate", "precision", "max_evaluations", "rtol", "window", "target_style",
+    "target_content", "colour", "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum",
+    "equalize_weight", "gamut", "aperture", "aperture_diameter", "aperture_ramp", "aperture_sigma", "background", "ppd",
+    "transfer", "gamma", "bits", "rounding", "titrate", "titrate_value", "titrate_tolerance", "titrate_lowest",
+    "titrate_highest", "titrate_runs", "titrate_error", "evaluations", "rollbacks", "stop_reason",
+    *(f"loss_{term}_{stage}" for stage in STAGES for term in TERMS), "height_px", "width_px", "height_deg", "width_deg",
+    *BASIC,
+)  # fmt: skip
+"""Where columns stand that are in another order in the table than in the models; the others come as they are declared,
+settings before what was measured."""
+
+
+def _columns() -> tuple[Column, ...]:
+    settings = {
+        name: column_of(name, field)
+        for name, field in Settings.model_fields.items()
+        if name not in (*_IN_PARTS, *_RENAMED.values())
+    }
+    losses = {
+        f"loss_{term}_{stage}": Column(f"loss_{term}_{stage}", "1", f"{term} loss {where}")
+        for stage, where in STAGES.items()
+        for term in TERMS
+    }
+    own = {name: column_of(name, field) for name, field in RecordColumns.model_fields.items()}
+    statistics = {measure.name: measure for measure in MEASURES if measure.name in BASIC}
+    known = {**own, **settings, "loss_convention": _LOSS_CONVENTION, **losses, **statistics}
+    last = _ORDER.index("titrate_runs") + 1
+    further = [name for name in settings if name not in _ORDER]
+    order = (*_ORDER[:last], *further, *_ORDER[last:])
+    return tuple(known[name] for name in (*order, *(name for name in known if name not in order)))
+
+
+COLUMNS = _columns()
+"""The columns of the manifest beside factors and attributes, in their order."""
+COLUMN_OF = {column.name: column for column in COLUMNS}
+_NESTED = {"levels", "attributes", "losses", "trace_sha256", "attempts"}
+_SETTINGS = {*Settings.model_fields, *_RENAMED} - {*_IN_PARTS, *_RENAMED.values()}
+_SINCE = {
+    name: meaning_of(field).since
+    for name, field in Record.model_fields.items()
+    if name not in ("settings", "statistics")
+} | dict.fromkeys(BASIC, 1)
+"""The keys that the file of a record has, beside settings, and the schema from which on it has them."""
+
+
+def read_record(document: Any, name: str) -> Record:
+    """Read the JSON values of a record's file, of this schema or an earlier one; `name` is used in messages.
+
+    Raises `RunFolderError` saying where they do not have the form of a record.
+    """
+    current = RECORD.read(document, name)
+    schema = document["schema"]
+    if absent := {key for key, since in _SINCE.items() if since <= schema} - document.keys():
         raise RunFolderError(f"{name} lacks {', '.join(sorted(absent))}")
+    if unknown := current.keys() - _SINCE.keys() - _SETTINGS - {"schema"}:
+        raise RunFolderError(f"{name} has what no record has: {', '.join(sorted(unknown)[:3])}")
+    record = build_record(current, name)
+    if record.attempt != len(record.attempts):
+        raise RunFolderError(f"{name} does not have the form of a record: attempt is not the number of its attempts")
+    record._names = frozenset(document)
+    return record
+
+
+def build_record(flat: Mapping[str, Any], name: str) -> Record:
+    """Make a record of the values of its file. Raises `RunFolderError` saying which of them cannot be."""
     try:
-        _Record.model_validate(record)
+        settings = {key: flat[_name_of(key)] for key in Settings.model_fields if _name_of(key) in flat}
+        values: dict[str, Any] = {
+            **{key: flat[key] for key in Record.model_fields if key in flat},
+            "settings": Settings(**settings, size=(flat["height_px"], flat["width_px"])),
+            "statistics": {key: flat[key] for key in BASIC},
+        }
+        if isinstance(flat.get("attempts"), list):  # which JSON has for a tuple
+            values["attempts"] = tuple(flat["attempts"])
+        return Record.model_validate(values)
     except (ValidationError, ArithmeticError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        reason = ": ".join([*([".".join(map(str, first["loc"]))] if first["loc"] else []), str(first["msg"])])
-        raise RunFolderError(f"{name} has not the form of a record: {reason}") from None
-    if record["attempt"] != len(record["attempts"]):
-        raise RunFolderError(f"{name} has not the form of a record: attempt is not the number of its attempts")
-    return dict(record)
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else str(first["msg"])
+        raise RunFolderError(f"{name} does not have the form of a record: {reason}") from None
+
+
+def _name_of(setting: str) -> str:
+    """What a setting is called in tables."""
+    return next((name for name, other in _RENAMED.items() if other == setting), setting)

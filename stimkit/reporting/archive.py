@@ -11,18 +11,17 @@ from pathlib import Path
 
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError, UsageError
-from stimkit.files import storage_errors, write_atomically
-from stimkit.planning.inputs import FoundInputs, input_files
-from stimkit.planning.resolved import plan_of
+from stimkit.files import EPOCH, storage_errors, write_atomically
+from stimkit.planning.inputs import input_files
 from stimkit.records.methods import archive_readme, methods_paragraph
+from stimkit.runfolder.run import AnyRun, read_run
 from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive, so that equal runs give equal archives
 COMPRESSED = {".png", ".npy", ".nc"}
 
 
 @dataclass(frozen=True)
-class Bundle:
+class Archive:
     """What an archive holds."""
 
     path: Path
@@ -32,8 +31,11 @@ class Bundle:
     """Inputs that the archive does not hold, and why."""
 
 
-def bundle(run: str | Path, out: str | Path, *, inputs: Sequence[str | Path] = ()) -> Bundle:
+def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) -> Archive:
     """Write a complete, sound run folder as a ZIP archive, which unpacked is a run folder with its inputs.
+
+    >>> stimkit.archive("runs/quickstart", "quickstart.zip").inputs
+    ('inputs/style-mosaic.png', 'inputs/style-swirl.png')
 
     It holds stimuli, records, traces, tables, protocol, lock, environment; weights that are a file, and those
     image files whose licence the protocol names (`[images] licence`), found by digest as `regenerate` does;
@@ -43,30 +45,30 @@ def bundle(run: str | Path, out: str | Path, *, inputs: Sequence[str | Path] = (
     Raises `RunFolderError` where cells are pending or `verify` finds anything, `UsageError` where `out`
     exists, `ImageError` or `WeightsError` where an input is not found.
     """
-    store, path = RunStore.open(run), Path(out)
+    path = Path(out)
     if path.exists():
         raise UsageError(f"{path} exists already; give another name")
+    run = read_run(run)
     checked = verify(run)
     if checked.findings or checked.complete < checked.planned:
         raise RunFolderError(
-            f"an archive is made of a complete, sound run, but {run} has {checked.planned - checked.complete} pending"
-            f" cells and {len(checked.findings)} findings of `stimkit verify`"
+            f"an archive is made of a complete, sound run, but {run.path} has {checked.planned - checked.complete}"
+            f" pending cells and {len(checked.findings)} findings of `stimkit verify`"
         )
-    plan = plan_of(store.lock_contents(), base=store.origin())
+    plan = run.plan
     licensed = plan.protocol.images.licence
-    source = FoundInputs(plan, store.input_folders(inputs))
-    found = {f"{INPUTS}/{name}": data for name, data in input_files(plan, source, licensed)}
+    found = {f"{INPUTS}/{name}": data for name, data in input_files(plan, run.inputs(inputs), licensed)}
     left_out = [
-        f"{one.kind} image {one.name} (pixels sha256 {one.pixel_sha256}): the protocol names no licence"
-        for one in plan.inputs
-        if not one.spec.startswith("skimage:") and one.name not in licensed
+        f"{image.kind} image {image.name} (pixels sha256 {image.pixel_sha256}): the protocol names no licence"
+        for image in plan.inputs
+        if not image.spec.startswith("skimage:") and image.name not in licensed
     ]
-    methods = methods_paragraph(plan, store.records(), store.environments())
+    methods = methods_paragraph(plan, list(run.records.values()), run.environments)
     readme = archive_readme(plan, methods, sorted(found), left_out)
-    members = [*_run_files(store), *found.items(), ("README.md", readme.encode())]
+    members = [*_run_files(run.store), *found.items(), ("README.md", readme.encode())]
     with storage_errors(path):
         write_atomically(path, _zip(members))
-    return Bundle(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
+    return Archive(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
 
 
 def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
@@ -84,8 +86,8 @@ def _zip(members: Sequence[tuple[str, bytes]]) -> bytes:
     """An archive of files, and of their checksums."""
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(members))
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w") as file:
         for name, data in (*members, ("SHA256SUMS", sums.encode())):
             method = zipfile.ZIP_STORED if Path(name).suffix in COMPRESSED else zipfile.ZIP_DEFLATED
-            archive.writestr(zipfile.ZipInfo(name, EPOCH), data, method)
+            file.writestr(zipfile.ZipInfo(name, EPOCH), data, method)
     return buffer.getvalue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,19 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from stimkit.auditing.audit import OnPhase, audit
+from stimkit.auditing.audit import OnPhase, examine
 from stimkit.errors import RunFolderError
-from stimkit.files import storage_errors, write_atomically
-from stimkit.planning.resolved import plan_of
+from stimkit.files import json_text, storage_errors, write_atomically
 from stimkit.records.methods import methods_paragraph
-from stimkit.reporting.contents import report_data
-from stimkit.runfolder.store import RunStore
+from stimkit.reporting.contents import gather_contents, thumbnails_for
+from stimkit.runfolder.run import AnyRun, Run, read_run
 from stimkit.version import __version__
 
-FILE = "report.html"
+REPORT_FILE = "report.html"  # in the run folder
 
 
 def report(
-    run: str | Path,
+    run: AnyRun,
     out: str | Path | None = None,
     *,
     inputs: Sequence[str | Path] = (),
@@ -35,35 +33,37 @@ def report(
 ) -> Path:
     """Audit a run and write a page about it, RUN/report.html or `out`, that opens without network or server.
 
-    The other arguments are those of `stimkit.auditing.audit.audit`. Raises `RunFolderError` where the folder is no run
-    folder, its lock does not describe it, or it has no complete stimulus yet.
+    >>> stimkit.report("runs/quickstart").name
+    'report.html'
+
+    The other arguments are those of `stimkit.audit`. Raises `RunFolderError` where the folder is not a run folder, its
+    resolved protocol does not describe it, or it has no complete stimulus yet.
     """
-    show = on_phase or (lambda phase, done, total: None)
-    store = RunStore.open(run)
-    plan = plan_of(store.lock_contents(), base=store.origin())
-    records = store.readable(plan.by_id)
-    if not records:
-        raise RunFolderError(f"{run} has no complete stimulus yet")
-    found = audit(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase)
-    environments = _environments(store)
+    run = read_run(run)
+    plan = run.plan
+    if not run.records:
+        raise RunFolderError(f"{run.path} has no complete stimulus yet")
+    portray = thumbnails_for(run)
+    found = examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase, portray=portray)
+    environments = _environments(run)
     html = _page(
-        data=_script_safe(report_data(store, plan, records, found, partial(show, "thumbnails"))),
+        data=_script_safe(gather_contents(run, found)),
         plan=plan,
-        found=found,
+        found=found.audit,
         losses_checked=losses,
-        methods=methods_paragraph(plan, records, environments),
-        environments={key: json.dumps(one, indent=1) for key, one in environments.items()},
+        methods=methods_paragraph(plan, list(run.records.values()), environments),
+        environments={key: json_text(environment) for key, environment in environments.items()},
         version=__version__,
     )
-    target = store.path / FILE if out is None else Path(out)
+    target = run.path / REPORT_FILE if out is None else Path(out)
     with storage_errors(target):
         write_atomically(target, html.encode())
     return target
 
 
-def _environments(store: RunStore) -> dict[str, Any]:
+def _environments(run: Run) -> dict[str, Any]:
     try:
-        return store.environments()
+        return run.environments
     except RunFolderError:  # which is among the findings
         return {}
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stimkit.errors import ImageError
 from stimkit.images.pixels import Pixels
-from stimkit.images.png import Encoding, read_picture
-from stimkit.records.record import Record
+from stimkit.images.png import read_picture
+from stimkit.records.schema import Record
 
 MAX_SIDE = 6000  # pixels of the whole sheet
 MAX_THUMBNAIL, MIN_THUMBNAIL = 192, 24
@@ -27,7 +27,7 @@ Levels = tuple[str, ...]
 Axis = Sequence[tuple[str, Levels]]  # factors with their levels, slowest first
 
 
-def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str, Levels]) -> Pixels:
+def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str, Levels]) -> Pixels:
     """Draw the stimuli in `folder` as a labelled grid; a cell without an image is drawn as an empty frame.
 
     The slower factors of the protocol run down, the faster ones across; factors with one level are
@@ -36,11 +36,11 @@ def contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str,
     varied = _independent([(name, levels) for name, levels in factors.items() if len(levels) > 1], records)
     if varied and len(records) < FILLED * math.prod(len(levels) for _, levels in varied):
         name = varied[0][0]
-        records, factors = numbered(records, name, lambda record: record["levels"][name])
+        records, factors = number_by_row(records, name, lambda record: record.levels[name])
         varied = list(factors.items())
     rows, columns = split_axes(varied)
     row_keys, column_keys = _keys(rows), _keys(columns)
-    by_levels = {tuple(record["levels"][name] for name, _ in varied): record for record in records}
+    by_levels = {tuple(record.levels[name] for name, _ in varied): record for record in records}
     size = _thumbnail_size(records, len(row_keys), len(column_keys))
     left, top = MARGIN + _label_width(rows), MARGIN + LINE * (2 + len(columns))
     xs, ys = _offsets(column_keys, size[0], left), _offsets(row_keys, size[1], top)
@@ -64,14 +64,14 @@ def _independent(varied: list[tuple[str, Levels]], records: Sequence[Record]) ->
     """Factors without those whose level follows from that of another one, as where factors are linked."""
     kept: list[tuple[str, Levels]] = []
     for name, levels in varied:
-        pairs = [{(record["levels"][other], record["levels"][name]) for record in records} for other, _ in kept]
-        seen = {record["levels"][name] for record in records}
+        pairs = [{(record.levels[other], record.levels[name]) for record in records} for other, _ in kept]
+        seen = {record.levels[name] for record in records}
         if len(seen) < len(levels) or all(len(pair) > len({one for one, _ in pair}) for pair in pairs):
             kept.append((name, levels))
     return kept
 
 
-def numbered(
+def number_by_row(
     records: Sequence[Record], name: str, row_of: Callable[[Record], str]
 ) -> tuple[list[Record], dict[str, Levels]]:
     """Records with two factors of a sheet: a row, and their number in it, for designs that are no full grid."""
@@ -80,7 +80,7 @@ def numbered(
     for record in records:
         row = row_of(record)
         counts[row] += 1
-        placed.append({**record, "levels": {name: row, NUMBER: str(counts[row])}})
+        placed.append(record.model_copy(update={"levels": {name: row, NUMBER: str(counts[row])}}))
     numbers = tuple(str(number) for number in range(1, max(counts.values()) + 1))
     return placed, {name: tuple(counts), NUMBER: numbers}
 
@@ -105,8 +105,8 @@ def _keys(axis: Axis) -> list[Levels]:
 
 
 def _thumbnail_size(records: Sequence[Record], rows: int, columns: int) -> tuple[int, int]:
-    height = max(record["height_px"] for record in records)
-    width = max(record["width_px"] for record in records)
+    height = max(record.height_px for record in records)
+    width = max(record.width_px for record in records)
     room = min((MAX_SIDE - 400) / (columns * width), (MAX_SIDE - 400) / (rows * height))
     scale = min(1.0, MAX_THUMBNAIL / max(height, width), max(room, MIN_THUMBNAIL / max(height, width)))
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -157,11 +157,11 @@ def _paste(
     at: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    word = record["status"] if record else "pending"
+    word: str = record.status if record else "pending"
     image = None
     if record is not None and word != "failed":
         try:
-            image = read_picture(folder / record["filename"], Encoding(record["transfer"], record["gamma"]))
+            image = read_picture(folder / record.filename, record.settings.encoding)
         except (OSError, ImageError):
             word = "unreadable"
     if image is None:

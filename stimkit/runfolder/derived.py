@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from stimkit.images.png import encode_png
-from stimkit.planning.cells import Plan
-from stimkit.records.record import Record
-from stimkit.records.tables import dataset, losses_csv, manifest_csv, netcdf_bytes
-from stimkit.runfolder.contact_sheet import contact_sheet, numbered
-from stimkit.runfolder.store import CONTROLS_SHEET, RunStore
+from stimkit.records.dataset import netcdf_bytes
+from stimkit.records.schema import Record
+from stimkit.records.tables import losses_csv, manifest_csv
+from stimkit.runfolder.contact_sheet import draw_contact_sheet, number_by_row
+from stimkit.runfolder.run import Run
+from stimkit.runfolder.store import CONTROLS_SHEET
 
 
-def rebuild(store: RunStore, plan: Plan) -> list[Record]:
-    """Write manifest.csv, losses.csv, manifest.nc and the contact sheets from the records; return these."""
-    records = store.records()
+def rebuild(run: Run) -> list[Record]:
+    """Write manifest.csv, losses.csv, manifest.nc and the contact sheets from the records; return these.
+
+    Raises `RunFolderError` where a record or trace cannot be read, `StorageError` where a file cannot be written.
+    """
+    run.check_readable()
+    store, records = run.store, list(run.records.values())
     if not records:
         return records
     store.write("manifest.csv", manifest_csv(records))
     store.write("losses.csv", losses_csv(records))
-    store.write("manifest.nc", netcdf_bytes(dataset(store, records)))
-    design = [record for record in records if record["role"] == "main"]
-    controls = [record for record in records if record["role"] != "main"]
+    store.write("manifest.nc", netcdf_bytes(run.dataset))
+    stimuli = store.path / "stimuli"
+    design = [record for record in records if record.role == "main"]
+    controls = [record for record in records if record.role != "main"]
     if design:
-        store.write("contact_sheet.png", encode_png(contact_sheet(store.path / "stimuli", design, plan.factors)))
+        store.write("contact_sheet.png", encode_png(draw_contact_sheet(stimuli, design, run.plan.factors)))
     if controls:
-        rows = numbered(controls, "role", lambda record: record["role"])
-        store.write(CONTROLS_SHEET, encode_png(contact_sheet(store.path / "stimuli", *rows)))
+        numbered = number_by_row(controls, "role", lambda record: record.role)
+        store.write(CONTROLS_SHEET, encode_png(draw_contact_sheet(stimuli, *numbered)))
     return records

@@ -16,8 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,8 @@ import numpy as np
 from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.files import remove, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
-from stimkit.planning.resolved import Lock, lock_of, read_lock
-from stimkit.records import migrations
-from stimkit.records.record import Record
-from stimkit.records.schema import check_form
+from stimkit.planning.resolved import Lock, read_lock, resolve
+from stimkit.records.schema import Record, read_record
 from stimkit.runfolder import locks as writer
 
 FOLDERS = ("stimuli", "traces", "records")
@@ -48,20 +45,7 @@ def environment_id(environment: Mapping[str, Any]) -> str:
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
-
-
-@dataclass(frozen=True)
-class RunState:
-    """How far a run is: ids of its cells, in the order of the plan."""
-
-    planned: int
-    done: tuple[str, ...]
-    rejected: tuple[str, ...]
-    failed: tuple[str, ...]
-    pending: tuple[str, ...]
-    writer: str | None
-    """Who is writing the folder now."""
+    raise ValueError(f"{word} is not a number of JSON")
 
 
 class RunStore:
@@ -123,7 +107,7 @@ class RunStore:
         if self.lock_file.is_file():
             self._check_ours(plan)
         self.write("protocol.toml", plan.protocol.text.encode())
-        self.write(self.lock_file.name, _json({**lock_of(plan), "origin": self._relative(plan.protocol.base)}))
+        self.write(self.lock_file.name, _json({**resolve(plan), "origin": self._relative(plan.protocol.base)}))
 
     def add_environment(self, environment: Mapping[str, Any]) -> str:
         """Write an environment beside those of earlier cells; return the id that records give it.
@@ -143,10 +127,6 @@ class RunStore:
             return Path(os.path.relpath(base.resolve(), self.path.resolve())).as_posix()
         except ValueError:
             return None
-
-    def origin(self) -> Path:
-        """Folder of the protocol file that the run was made from, where it is still there."""
-        return self.path / (self.lock_contents().get("origin") or ".")
 
     def input_folders(self, given: Iterable[str | Path] = ()) -> list[Path]:
         """Folders that may hold inputs: that of the run folder itself, where there is one, then those given.
@@ -184,22 +164,8 @@ class RunStore:
         return self.path / "protocol.lock.json"
 
     def lock_contents(self) -> Lock:
-        """Return the resolved protocol: settings, digests, cell ids."""
+        """Read the resolved protocol: settings, digests, cell ids. Raises `RunFolderError`."""
         return read_lock(self.lock_file)
-
-    def state(self, cells: Iterable[str] | None = None) -> RunState:
-        """Say which cells (by default those of the lock) are in which state, and who is writing."""
-        planned = list(self.lock_contents()["cells"] if cells is None else cells)
-        done = self.completed()
-        statuses = {one: self.record(one)["status"] for one in planned if one in done}
-        return RunState(
-            planned=len(planned),
-            done=tuple(one for one, status in statuses.items() if status == "accepted"),
-            rejected=tuple(one for one, status in statuses.items() if status == "rejected"),
-            failed=tuple(one for one, status in statuses.items() if status == "failed"),
-            pending=tuple(one for one in planned if one not in done),
-            writer=writer.current_writers(self.path) or None,
-        )
 
     def planned_ids(self) -> set[str]:
         return set(self.lock_contents()["cells"])
@@ -216,7 +182,7 @@ class RunStore:
         return writer.committing(self.path)
 
     def in_turn(self) -> AbstractContextManager[None]:
-        """Wait for a moment in which nobody else begins or writes the whole folder, and let nobody meanwhile."""
+        """Hold the folder's lock briefly, waiting for others; nobody else can begin or write the folder meanwhile."""
         return writer.in_turn(self.path)
 
     @contextmanager
@@ -246,61 +212,45 @@ class RunStore:
         buffer = io.BytesIO()
         np.save(buffer, trace, allow_pickle=False)
         with storage_errors(self.path):
-            remove(self._record_path(record["stimulus_id"]))
-            stimulus = self.path / "stimuli" / record["filename"]
-            if record["status"] == "failed":
+            remove(self._record_path(record.stimulus_id))
+            stimulus = self.path / "stimuli" / record.filename
+            if record.status == "failed":
                 remove(stimulus)
             else:
                 write_atomically(stimulus, png)
-            write_atomically(self._trace_path(record["stimulus_id"]), buffer.getvalue())
-            write_atomically(self._record_path(record["stimulus_id"]), _json(record))
+            write_atomically(self._trace_path(record.stimulus_id), buffer.getvalue())
+            write_atomically(self._record_path(record.stimulus_id), _json(record.flat()))
 
     def rewrite(self, record: Record) -> None:
         """Write the record of a complete cell anew; its trace stays, its stimulus may get another name."""
-        before = self.path / "stimuli" / Path(self.record(record["stimulus_id"])["filename"]).name
+        before = self.path / "stimuli" / Path(self.record(record.stimulus_id).filename).name
         with storage_errors(self.path):
-            if before.name != record["filename"] and before.is_file():
-                before.replace(self.path / "stimuli" / record["filename"])
-            write_atomically(self._record_path(record["stimulus_id"]), _json(record))
+            if before.name != record.filename and before.is_file():
+                before.replace(self.path / "stimuli" / record.filename)
+            write_atomically(self._record_path(record.stimulus_id), _json(record.flat()))
 
     def _record_path(self, stimulus_id: str) -> Path:
         return self.path / "records" / f"{stimulus_id}.json"
 
     def completed(self, among: Iterable[str] | None = None) -> set[str]:
-        """Ids of the cells that have a record; of those `among` which it is asked, without listing the folder."""
+        """Ids of the cells that have a record; restricted to `among` (the folder is not listed then)."""
         if among is not None:
             return {stimulus_id for stimulus_id in among if self._record_path(stimulus_id).is_file()}
         return {path.stem for path in (self.path / "records").glob("s*.json")}
 
     def record(self, stimulus_id: str) -> Record:
-        """Read the record of one cell."""
+        """Read the record of one cell. Raises `RunFolderError`."""
         path = self._record_path(stimulus_id)
         try:
-            record = json.loads(path.read_bytes())
+            document = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{path} cannot be read: {error}") from error
-        return check_form(migrations.RECORD.read(record, str(path)), str(path))
-
-    def records(self) -> list[Record]:
-        """Read all records, in the order of the plan."""
-        done = self.completed()
-        return [self.record(stimulus_id) for stimulus_id in self.lock_contents()["cells"] if stimulus_id in done]
-
-    def readable(self, planned: Iterable[str]) -> list[Record]:
-        """Those records of planned cells that can be read."""
-        done, found = self.completed(), []
-        for stimulus_id in planned:
-            if stimulus_id in done:
-                with suppress(RunFolderError):
-                    found.append(self.record(stimulus_id))
-        return found
+        return read_record(document, str(path))
 
     def lacks_files(self, record: Record) -> bool:
-        """Whether the stimulus or the trace of a complete cell is not there."""
-        there = self._trace_path(record["stimulus_id"]).is_file()
-        return not there or (
-            record["status"] != "failed" and not (self.path / "stimuli" / record["filename"]).is_file()
-        )
+        """Whether the stimulus or the trace of a complete cell is missing."""
+        there = self._trace_path(record.stimulus_id).is_file()
+        return not there or (record.status != "failed" and not (self.path / "stimuli" / record.filename).is_file())
 
     def trace(self, stimulus_id: str) -> np.ndarray[Any, Any]:
         """Read content, style and total loss over evaluations, (evaluations, 3)."""
@@ -310,14 +260,14 @@ class RunStore:
         except (OSError, ValueError, EOFError) as error:
             raise RunFolderError(f"{path} cannot be read: {error}") from error
         if not isinstance(trace, np.ndarray) or trace.dtype != np.float32 or trace.ndim != 2 or trace.shape[1] != 3:
-            raise RunFolderError(f"{path} is no trace: float32 values of shape (evaluations, 3) are expected")
+            raise RunFolderError(f"{path} is not a trace: float32 values of shape (evaluations, 3) are expected")
         return trace
 
     def _trace_path(self, stimulus_id: str) -> Path:
         return self.path / "traces" / f"{stimulus_id}.npy"
 
     def text(self, name: str) -> str:
-        """Read a text file of the run folder."""
+        """Read a text file of the run folder. Raises `RunFolderError`."""
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ import torch
 
 from stimkit.network.layers import deepest
 from stimkit.planning import cost
-from stimkit.planning.cells import Cell
+from stimkit.planning.cells import Cell, Plan
 from stimkit.protocol.settings import Settings
 
 MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
@@ -23,10 +23,12 @@ MAX_ELEMENTS = 2**31 - 1  # of a feature map: convolutions on GPUs count them in
 MEMORY_SHARE = 0.6  # of the free memory that a batch may take
 
 
+SHARD_UNIT = 16  # cells of a group that stay together in a shard, where there are enough of them
+
 Kind = tuple[Settings, str, bool]
 
 
-def groups(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
+def group_cells(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
     """Cells that can share a batch (same settings, same deepest layer, all with or all without a mask), in order."""
     found: dict[Kind, list[Cell]] = {}
     for cell in cells:
@@ -44,3 +46,15 @@ def choose_batch_size(settings: Settings, deepest_layer: str, device: torch.devi
         torch.cuda.empty_cache()  # what torch keeps for reuse counts as taken
         free = torch.cuda.mem_get_info(device)[0]
     return max(1, min(limit, int(MEMORY_SHARE * free / cost.cell_bytes(deepest_layer, settings))))
+
+
+def shard_cells(plan: Plan, number: int, count: int) -> list[Cell]:
+    """The cells of a shard: of each group of cells that can share a batch, every `count`-th unit of neighbours."""
+    chosen, unit_number = [], 0
+    for group in group_cells(plan.cells).values():
+        unit = min(SHARD_UNIT, max(1, -(-len(group) // (4 * count))))
+        for start in range(0, len(group), unit):
+            if unit_number % count == number - 1:
+                chosen += group[start : start + unit]
+            unit_number += 1
+    return chosen

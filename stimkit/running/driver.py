@@ -26,15 +26,14 @@ from distributed.comm.core import CommClosedError
 
 from stimkit import errors
 from stimkit.errors import StimkitError, StorageError
-from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.cells import Plan
 from stimkit.protocol.settings import Settings
-from stimkit.records.record import Attempt, Execution, Record, lost_record
-from stimkit.runfolder import derived
+from stimkit.records.record import Execution, lost_record
 from stimkit.runfolder.store import RunStore
-from stimkit.running.batching import choose_batch_size, groups
-from stimkit.running.events import Committed, Counter, OnEvent, Running, RunSummary
-from stimkit.running.pending import pending_cells
-from stimkit.running.runner import begin, summary
+from stimkit.running.batching import choose_batch_size, group_cells
+from stimkit.running.events import Committed, OnEvent, Outcome, Running, RunSummary
+from stimkit.running.pending import Task, find_pending
+from stimkit.running.session import RunOptions, Session, carry_out
 from stimkit.running.worker import Order, Result, batch_sizes, lock_digest, make_cells
 from stimkit.synthesis.environment import describe_environment
 from stimkit.synthesis.minimization import Progress
@@ -64,12 +63,8 @@ def run_on_cluster(
     plan: Plan,
     out: str | Path,
     client: Client,
+    options: RunOptions,
     *,
-    device: str = "auto",
-    batch_size: int | None = None,
-    retry_failed: bool = False,
-    deterministic: bool = False,
-    keep_inputs: bool = False,
     workers_come_back: bool = True,
     on_event: OnEvent | None = None,
 ) -> RunSummary:
@@ -80,31 +75,18 @@ def run_on_cluster(
     of a cluster), else give up after a while. Raises what `run` does, and `StimkitError` where the scheduler or all
     workers are gone; complete cells are kept, and tables written.
     """
-    plan.check_complete()
-    store = RunStore.create(out, plan)
-    began = time.perf_counter()
-    with store.writing():
-        pending, attempts = begin(store, plan, plan.cells, retry_failed=retry_failed, keep_inputs=keep_inputs)
-        before = len(plan.cells) - len(pending)
-        order = Order(
-            run=str(store.path.resolve()),
-            lock_sha256=lock_digest(store),
-            device=device,
-            deterministic=deterministic,
-            retry_failed=retry_failed,
-            stimkit_version=__version__,
-            topic=f"stimkit-{uuid.uuid4().hex}",
-        )
-        counter = Counter(len(plan.cells), before, on_event)
-        driver = _Driver(plan, store, client, order, counter, attempts, workers_come_back=workers_come_back)
+
+    def make(session: Session) -> str:
+        driver = _Driver(session, client, workers_come_back=workers_come_back)
         try:
-            if pending:
-                driver.run(pending, batch_size)
+            if session.tasks:
+                driver.run()
         finally:
             driver.stop()
-            _await_records(store, driver.committed)
-            records = derived.rebuild(store, plan)
-    return summary(store, plan, records, counter.made, before, began, f"{driver.most_workers} workers")
+            _await_records(session.store, driver.committed)
+        return f"{driver.most_workers} workers"
+
+    return carry_out(plan, out, options, on_event, make)
 
 
 def _await_records(store: RunStore, committed: Iterable[str]) -> None:
@@ -118,19 +100,18 @@ def _await_records(store: RunStore, committed: Iterable[str]) -> None:
 class _Driver:
     """Gives jobs to workers, few at a time, and deals with what becomes of them."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        store: RunStore,
-        client: Client,
-        order: Order,
-        counter: Counter,
-        attempts: dict[str, list[Attempt]],
-        *,
-        workers_come_back: bool,
-    ) -> None:
-        self._plan, self._store, self._client, self._order = plan, store, client, order
-        self._counter, self._attempts, self._workers_come_back = counter, attempts, workers_come_back
+    def __init__(self, session: Session, client: Client, *, workers_come_back: bool) -> None:
+        self._session, self._client, self._workers_come_back = session, client, workers_come_back
+        self._store, self._counter = session.store, session.counter
+        self._order = Order(
+            run=str(session.store.path.resolve()),
+            lock_sha256=lock_digest(session.store),
+            device=session.options.device,
+            deterministic=session.options.deterministic,
+            retry_failed=session.options.retry_failed,
+            stimkit_version=__version__,
+            topic=f"stimkit-{uuid.uuid4().hex}",
+        )
         self._waiting: tuple[deque[Job], ...] = (deque(), deque(), deque())
         self._given: dict[Future[Result], Job] = {}
         self._progress: dict[str, Running] = {}
@@ -139,12 +120,12 @@ class _Driver:
         self._alone = False
         self.committed: set[str] = set()
         self.most_workers = 0
-        client.subscribe_topic(order.topic, self._heard)
+        client.subscribe_topic(self._order.topic, self._heard)
 
-    def run(self, pending: Sequence[Cell], batch_size: int | None) -> None:
+    def run(self) -> None:
         """Make cells in batches, as large as a worker's device takes, but such that all workers have some."""
         try:
-            self._waiting[TOGETHER].extend(self._jobs(pending, batch_size))
+            self._waiting[TOGETHER].extend(self._jobs())
             while self._given or any(self._waiting):
                 workers = self._count_workers()
                 self._give(workers)
@@ -154,8 +135,9 @@ class _Driver:
         except (CommClosedError, FuturesCancelledError, asyncio.CancelledError) as error:
             raise self._gone() from error
 
-    def _jobs(self, pending: Sequence[Cell], batch_size: int | None) -> Iterator[Job]:
-        kinds = groups(pending)
+    def _jobs(self) -> Iterator[Job]:
+        batch_size = self._session.options.batch_size
+        kinds = group_cells(task.cell for task in self._session.tasks)
         sizes = [batch_size] * len(kinds) if batch_size else self._sizes([(kind[0], kind[1]) for kind in kinds])
         workers = max(1, self._count_workers())
         for group, most in zip(kinds.values(), sizes, strict=True):
@@ -244,8 +226,8 @@ class _Driver:
 
     def _after_result(self, result: Result, job: Job) -> None:
         self._progress.pop(result.worker, None)
-        for record in result.committed:
-            self._count(record)
+        for outcome in result.committed:
+            self._count(outcome)
         if result.error is None:
             return
         kind, message = result.error
@@ -264,27 +246,27 @@ class _Driver:
 
     def _after_death(self, job: Job) -> None:
         """Find the cell that ends its process: each cell of the batch apart from the others, then by itself."""
-        cells = [self._plan.by_id[one] for one in job.cells]
-        left = self._left(cells)
-        for one in set(job.cells) - set(left):
-            self._count(self._store.record(one))
+        left = self._left(job.cells)
+        for stimulus_id in set(job.cells) - left.keys():
+            self._count(Outcome.of(self._store.record(stimulus_id)))
         if job.company == BY_ITSELF:
-            for one in left:
-                self._record_loss(self._plan.by_id[one])
+            for task in left.values():
+                self._record_loss(task)
         elif len(job.cells) > 1:
             self._counter.emit(note=f"a process died with {len(job.cells)} cells; they are made one by one")
-            self._waiting[SINGLE].extend(Job((one,), SINGLE) for one in left)
+            self._waiting[SINGLE].extend(Job((stimulus_id,), SINGLE) for stimulus_id in left)
         else:
             self._waiting[BY_ITSELF].append(replace(job, company=BY_ITSELF))
 
-    def _left(self, cells: Sequence[Cell]) -> list[str]:
-        """Ids of those of some cells that nobody has made yet."""
-        return [
-            cell.id for cell in pending_cells(self._store, self._plan, cells, retry_failed=self._order.retry_failed)[0]
-        ]
+    def _left(self, ids: Sequence[str]) -> dict[str, Task]:
+        """Those of some cells that nobody has made yet."""
+        plan = self._session.plan
+        cells = [plan.by_id[stimulus_id] for stimulus_id in ids]
+        tasks = find_pending(self._store, plan, cells, retry_failed=self._order.retry_failed).tasks
+        return {task.cell.id: task for task in tasks}
 
-    def _record_loss(self, cell: Cell) -> None:
-        earlier = self._attempts.get(cell.id, [])
+    def _record_loss(self, task: Task) -> None:
+        cell = task.cell
         batch_id = "b" + hashlib.sha256(cell.id.encode()).hexdigest()[:8]
         # What its process ran in is not known: nothing is left of it but the environment of its neighbours.
         env_id = next(iter(self._store.environments()), "") or self._store.add_environment(
@@ -293,16 +275,16 @@ class _Driver:
         execution = Execution(self._order.device, batch_id, 1, 0, __version__, torch.__version__, env_id)
         trace = np.empty((0, 3), np.float32)
         reason = "its process died each time, also when it was the only cell"
-        record = lost_record(cell.at_attempt(len(earlier) + 1), self._plan, execution, trace, reason, earlier)
+        record = lost_record(cell, self._session.plan, execution, trace, reason, task.earlier)
         with self._store.committing():
-            if self._left([cell]):  # a worker that seemed to be dead may have committed it meanwhile
+            if self._left([cell.id]):  # a worker that seemed to be dead may have committed it meanwhile
                 self._store.commit(record, b"", trace)
-        self._count(self._store.record(cell.id))
+        self._count(Outcome.of(self._store.record(cell.id)))
 
-    def _count(self, record: Record) -> None:
-        if record["stimulus_id"] not in self.committed:
-            self.committed.add(record["stimulus_id"])
-            self._counter(Committed(record))
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.stimulus_id not in self.committed:
+            self.committed.add(outcome.stimulus_id)
+            self._counter(Committed(outcome))
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         _, said = event

@@ -5,16 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 from stimkit.synthesis.minimization import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: what of its record those who watch are told."""
+
+    stimulus_id: str
+    filename: str
+    status: str
+    status_reason: str
+    stop_reason: str
+    evaluations: int
+    total_loss: float | None
+    """Of the file."""
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """The outcome that a record tells."""
+        return cls(
+            stimulus_id=record.stimulus_id,
+            filename=record.filename,
+            status=record.status,
+            status_reason=record.status_reason,
+            stop_reason=record.stop_reason,
+            evaluations=record.evaluations,
+            total_loss=record.losses.file.total,
+        )
 
 
 @dataclass(frozen=True)
 class Committed:
     """A cell was committed."""
 
-    record: Record
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -39,7 +67,8 @@ class Event:
 
     done: int
     total: int
-    record: Record | None = None
+    outcome: Outcome | None = None
+    """Of the cell that was committed."""
     running: tuple[Running, ...] = ()
     """Batches that are under way."""
     note: str = ""
@@ -52,6 +81,27 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+
+
+class EventCounter:
+    """Turns what happens to cells into events."""
+
+    def __init__(self, total: int, before: int, on_event: OnEvent | None) -> None:
+        self._total, self._before, self._on_event = total, before, on_event
+        self.made = 0
+
+    def __call__(self, news: News) -> None:
+        """Count a committed cell, and tell the news."""
+        if isinstance(news, Committed):
+            self.made += 1
+            self.emit(outcome=news.outcome)
+        else:
+            self.emit(running=(news,))
+
+    def emit(self, *, outcome: Outcome | None = None, running: tuple[Running, ...] = (), note: str = "") -> None:
+        """Tell those who watch, if anybody does."""
+        if self._on_event is not None:
+            self._on_event(Event(self._before + self.made, self._total, outcome, running, note))
 
 
 @dataclass(frozen=True)
@@ -70,22 +120,3 @@ class RunSummary:
     device: str = "cpu"
     has_tables: bool = True
     """Whether tables were made; shards leave that to `collect`."""
-
-
-class Counter:
-    """Turns what happens to cells into events."""
-
-    def __init__(self, total: int, before: int, on_event: OnEvent | None) -> None:
-        self._total, self._before, self._on_event = total, before, on_event
-        self.made = 0
-
-    def __call__(self, news: News) -> None:
-        if isinstance(news, Committed):
-            self.made += 1
-            self.emit(record=news.record)
-        else:
-            self.emit(running=(news,))
-
-    def emit(self, *, record: Record | None = None, running: tuple[Running, ...] = (), note: str = "") -> None:
-        if self._on_event is not None:
-            self._on_event(Event(self._before + self.made, self._total, record, running, note))

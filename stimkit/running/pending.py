@@ -1,64 +1,67 @@
-"""What a run folder still needs of a plan, and what of it is judged anew."""
+"""Which cells of a plan still have to be made, and which records must be judged again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stimkit.planning.cells import Cell, Plan
-from stimkit.records.record import DEGREES, Attempt, Record, judged, request
+from stimkit.records.record import judge, request
+from stimkit.records.schema import Attempt, Record, build_record
 from stimkit.runfolder.store import RunStore
 
 
-def judge_again(store: RunStore, plan: Plan, cells: Sequence[Cell]) -> dict[str, Record]:
-    """Records of those of some cells that are complete and whose status is another one by the rules as they are now."""
-    changed = {}
-    for stimulus_id in _completed(store, plan, cells):
-        record = store.record(stimulus_id)
-        # What the id does not depend on may be another now: attributes, pixels per degree, whose control it is.
-        cell = plan.by_id[stimulus_id].as_recorded(record)
-        status = {**request(cell, plan), **dict(zip(DEGREES, cell.settings.degrees or (None, None), strict=True))}
-        status["filename"] = cell.filename
-        if record["status"] != "failed":
-            status |= judged({**record, **status}, plan)
-        if any(record[key] != value for key, value in status.items()):
-            *earlier, last = record["attempts"]
-            anew = {**record, **status}
-            attempts = [*earlier, {**last, "status_reason": anew["status_reason"]}]
-            changed[stimulus_id] = {**anew, "attempts": attempts}
-    return changed
+@dataclass(frozen=True)
+class Task:
+    """A cell to be made, at its next attempt."""
+
+    cell: Cell
+    earlier: tuple[Attempt, ...] = ()
+    """The attempts at it before this one."""
+    replaces: bool = False
+    """Whether it is complete, and made again all the same."""
 
 
-def pending_cells(
-    store: RunStore,
-    plan: Plan,
-    cells: Sequence[Cell],
-    *,
-    retry_failed: bool = False,
-    judged_anew: Mapping[str, Record] = {},
-) -> tuple[list[Cell], dict[str, list[Attempt]]]:
-    """Those of some cells that are to be made, each at its next attempt, and the attempts before that.
+@dataclass(frozen=True)
+class Pending:
+    """What is to be done about some cells of a run folder."""
 
-    A complete cell is made again where its stimulus is not accepted and tries are left. Its last attempt is repeated,
-    with the same seed, where its files are gone, or where it failed and is to be tried again.
+    tasks: tuple[Task, ...]
+    judged: tuple[Record, ...]
+    """Records that say something else by the rules as they are now."""
+
+
+def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_failed: bool = False) -> Pending:
+    """Find what a run folder still needs of some cells of a plan.
+
+    A complete cell is judged by the rules as they are now, and made again where it is not accepted and tries are left.
+    Its last attempt is repeated, with the same seed, where its files are gone, or where it failed and is to be tried
+    again. Raises `RunFolderError` where a record cannot be read.
     """
-    pending, attempts = [], {}
-    complete = _completed(store, plan, cells)
+    tasks: list[Task] = []
+    judged: list[Record] = []
+    complete = store.completed() if len(cells) == len(plan.cells) else store.completed(cell.id for cell in cells)
     for cell in cells:
         if cell.id not in complete:
-            pending.append(cell)
+            tasks.append(Task(cell))
             continue
         stored = store.record(cell.id)
-        record = judged_anew.get(cell.id, stored)  # which may give its file another name
-        tried = len(record["attempts"])
-        if record["status"] != "accepted" and tried <= plan.protocol.accept.retries:
-            pending.append(cell.at_attempt(tried + 1))
-            attempts[cell.id] = record["attempts"]
-        elif store.lacks_files(stored) or (retry_failed and record["status"] == "failed"):
-            pending.append(cell.at_attempt(tried))
-            attempts[cell.id] = record["attempts"][:-1]
-    return pending, attempts
+        record = judge_again(stored, plan)
+        if record.flat() != stored.flat():
+            judged.append(record)
+        tried = len(record.attempts)
+        if record.status != "accepted" and tried <= plan.protocol.accept.retries:
+            tasks.append(Task(cell.at_attempt(tried + 1), record.attempts, replaces=True))
+        elif store.lacks_files(stored) or (retry_failed and record.status == "failed"):
+            tasks.append(Task(cell.at_attempt(tried), record.attempts[:-1], replaces=True))
+    return Pending(tuple(tasks), tuple(judged))
 
 
-def _completed(store: RunStore, plan: Plan, cells: Sequence[Cell]) -> set[str]:
-    ids = {cell.id for cell in cells}
-    return store.completed() & ids if len(ids) == len(plan.cells) else store.completed(ids)
+def judge_again(record: Record, plan: Plan) -> Record:
+    """Return a record as the plan and its rules would have it now.
+
+    What the id does not depend on may have changed: attributes, pixels per degree, which cells a control belongs to.
+    """
+    cell = plan.by_id[record.stimulus_id].as_recorded(record.attempt, record.alpha)
+    anew = build_record({**record.flat(), **request(cell, plan)}, f"record of {cell.id}")
+    return anew if anew.status == "failed" else judge(anew, plan)

@@ -12,38 +12,34 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from distributed import get_worker
 
 from stimkit.errors import RunFolderError, StimkitError, UsageError
-from stimkit.planning.cells import Plan
-from stimkit.planning.inputs import FoundInputs
-from stimkit.planning.resolved import plan_of
 from stimkit.protocol.settings import Settings
-from stimkit.records.record import Record
+from stimkit.runfolder.run import read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import choose_batch_size
-from stimkit.running.events import Committed, News
+from stimkit.running.events import Committed, News, Outcome
 from stimkit.running.maker import Maker
-from stimkit.running.pending import pending_cells
-from stimkit.synthesis.devices import check_precision, choose_device, determinism
+from stimkit.running.pending import find_pending
+from stimkit.running.runner import checked_device
+from stimkit.synthesis.devices import choose_device, determinism
 from stimkit.synthesis.environment import describe_environment
 from stimkit.version import __version__
 
 PATIENCE = 60.0  # seconds until a slow file system shows what was written elsewhere
 REPORT_EVERY = 1.0  # seconds between reports of a batch's progress
-SMALL = ("stimulus_id", "filename", "status", "status_reason", "stop_reason", "evaluations")
 MAPPED_FROM, TRIMMED_FROM = 32 << 20, 1 << 30  # bytes
 _one_at_a_time = threading.Lock()  # whatever number of threads a worker has: a device serves one batch
 
 
 @dataclass(frozen=True)
 class Order:
-    """What all tasks of a run have in common."""
+    """What all jobs of a run have in common."""
 
     run: str
     lock_sha256: str
@@ -58,29 +54,27 @@ class Order:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of the cells of a task."""
+    """What became of the cells of a job."""
 
-    committed: tuple[Record, ...]
-    """Of each cell what a display shows: `SMALL` and the total loss of the file."""
+    committed: tuple[Outcome, ...]
     error: tuple[str, str] | None = None
-    """Kind and message of what ended the task early."""
+    """Kind and message of what ended the job early."""
     worker: str = ""
     """Its address."""
 
 
 def make_cells(order: Order, cells: Sequence[str]) -> Result:
     """Make those of some cells that are not complete, as one batch, and commit them."""
-    committed: list[Record] = []
+    committed: list[Outcome] = []
     with _one_at_a_time:
         try:
             site = _site(order)
-            wanted = [site.plan.by_id[one] for one in cells]
-            pending, attempts = pending_cells(site.store, site.plan, wanted, retry_failed=order.retry_failed)
-            done = {cell.id for cell in wanted} - {cell.id for cell in pending}
-            committed += [_small(site.store.record(one)) for one in cells if one in done]
-            maker = site.maker(len(cells), _reporter(order.topic, committed))
+            wanted = [site.plan.by_id[stimulus_id] for stimulus_id in cells]
+            tasks = find_pending(site.store, site.plan, wanted, retry_failed=order.retry_failed).tasks
+            done = {cell.id for cell in wanted} - {task.cell.id for task in tasks}
+            committed += [Outcome.of(site.store.record(stimulus_id)) for stimulus_id in cells if stimulus_id in done]
             with determinism(order.deterministic):
-                maker.make(pending, attempts)
+                site.maker.make(tasks, _reporter(order.topic, committed), batch_size=len(cells))
         except StimkitError as error:
             problem = (type(error).__name__, f"{error} (on {socket.gethostname()})")
             return Result(tuple(committed), problem, get_worker().address)
@@ -109,26 +103,18 @@ def keep_memory() -> None:
 
 
 class _Site:
-    """A run folder as a worker sees it; networks and targets are kept from task to task."""
+    """A run folder as a worker sees it; networks and targets are kept from job to job."""
 
     def __init__(self, order: Order) -> None:
         keep_memory()
         if order.stimkit_version != __version__:
             raise UsageError(f"the worker has stimkit {__version__}, the driver {order.stimkit_version}")
-        self.store = _seen(order)
-        self.plan: Plan = plan_of(self.store.lock_contents(), base=self.store.origin())
-        self._device = choose_device(order.device)
-        for precision in {cell.settings.precision for cell in self.plan.cells}:
-            check_precision(precision, self._device)
-        self._env_id = self.store.add_environment(describe_environment(self._device, deterministic=order.deterministic))
-        self._maker: Maker | None = None
-
-    def maker(self, batch_size: int, on_news: Callable[[News], None]) -> Maker:
-        if self._maker is None:
-            inputs = FoundInputs(self.plan, self.store.input_folders())
-            self._maker = Maker(self.plan, self.store, inputs, self._device, self._env_id)
-        self._maker.batch_size, self._maker.on_news = batch_size, on_news
-        return self._maker
+        self.store = _await_folder(order)
+        run = read_run(self.store.path)
+        self.plan = run.plan
+        device = checked_device(self.plan, order.device)
+        env_id = self.store.add_environment(describe_environment(device, deterministic=order.deterministic))
+        self.maker = Maker(self.plan, self.store, run.inputs(), device, env_id)
 
 
 @lru_cache(maxsize=1)
@@ -136,7 +122,7 @@ def _site(order: Order) -> _Site:
     return _Site(order)
 
 
-def _seen(order: Order) -> RunStore:
+def _await_folder(order: Order) -> RunStore:
     """The run folder, as soon as it is what the driver wrote."""
     until = time.monotonic() + PATIENCE
     while True:
@@ -153,20 +139,16 @@ def _seen(order: Order) -> RunStore:
         time.sleep(0.2)
 
 
-def _reporter(topic: str, committed: list[Record]) -> Callable[[News], None]:
+def _reporter(topic: str, committed: list[Outcome]) -> Callable[[News], None]:
     worker, last = get_worker(), 0.0
 
     def report(news: News) -> None:
         nonlocal last
         if isinstance(news, Committed):
-            committed.append(_small(news.record))
+            committed.append(news.outcome)
         elif time.monotonic() - last > REPORT_EVERY:
             last = time.monotonic()
-            progress: dict[str, Any] = {**news.progress.__dict__}
+            progress = asdict(news.progress)
             worker.log_event(topic, {"worker": worker.address, "batch_size": news.batch_size, "progress": progress})
 
     return report
-
-
-def _small(record: Record) -> Record:
-    return {**{key: record[key] for key in SMALL}, "losses": {"file": {"total": record["losses"]["file"]["total"]}}}

@@ -13,7 +13,7 @@ from stimkit.network.layers import LAYERS
 from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG19
 from stimkit.planning.cells import Cell
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import initial_image
@@ -26,7 +26,9 @@ from stimkit.synthesis.minimization import OnProgress
 from stimkit.synthesis.synthesis import synthesize_batch
 
 
-def build_objective(cells: Sequence[Cell], targets: TargetCache, inputs: Inputs, device: torch.device) -> Objective:
+def build_objective(
+    cells: Sequence[Cell], targets: TargetCache, inputs: InputSource, device: torch.device
+) -> Objective:
     """Targets and weights of a batch. Layers that a cell does not use have weight 0 and zero targets."""
     settings = cells[0].settings
     dtype = image_dtype(settings.precision)
@@ -57,7 +59,7 @@ def build_objective(cells: Sequence[Cell], targets: TargetCache, inputs: Inputs,
     )
 
 
-def build_initial(cells: Sequence[Cell], inputs: Inputs, device: torch.device) -> Tensor:
+def build_initial(cells: Sequence[Cell], inputs: InputSource, device: torch.device) -> Tensor:
     """Initial images (batch, 3, height, width): white noise of each cell's seed, its content or its style image."""
     initial = torch.from_numpy(np.stack([initial_image(cell, inputs) for cell in cells]))
     return initial.to(device, image_dtype(cells[0].settings.precision))
@@ -66,7 +68,7 @@ def build_initial(cells: Sequence[Cell], inputs: Inputs, device: torch.device) -
 class Assembly:
     """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
 
-    def __init__(self, inputs: Inputs, device: torch.device) -> None:
+    def __init__(self, inputs: InputSource, device: torch.device) -> None:
         self.inputs, self._device = inputs, device
         self._networks = Networks(inputs, device)
         self._targets: dict[VGG19, TargetCache] = {}

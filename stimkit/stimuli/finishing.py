@@ -24,7 +24,7 @@ from stimkit.images.noise import phase_scrambled
 from stimkit.images.pixels import FloatImage, resize, to_float
 from stimkit.images.png import Values, to_file_values, to_network_image
 from stimkit.planning.cells import Cell
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import POOLS, Settings
 
 
@@ -134,7 +134,7 @@ def describe(cell: Cell) -> dict[str, str]:
 class Finishings:
     """The finishing of cells; what comes from input images is measured once."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: InputSource) -> None:
         self._inputs = inputs
         self._light = lru_cache(maxsize=None)(self._measured_light)
         self._shape = lru_cache(maxsize=None)(self._measured_shape)

@@ -6,7 +6,7 @@ import torch
 
 from stimkit.network.vgg import VGG19, unit_mean
 from stimkit.network.weights import Weights
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
 from stimkit.synthesis.devices import NETWORK_DTYPE, image_dtype
 
@@ -14,7 +14,7 @@ from stimkit.synthesis.devices import NETWORK_DTYPE, image_dtype
 class Networks:
     """The networks of some weights and settings on one device, each made once."""
 
-    def __init__(self, inputs: Inputs, device: torch.device) -> None:
+    def __init__(self, inputs: InputSource, device: torch.device) -> None:
         self._inputs, self._device = inputs, device
         self._weights: dict[tuple[object, ...], Weights] = {}
         self._made: dict[tuple[object, ...], VGG19] = {}

@@ -9,11 +9,11 @@ from stimkit.images.light import Array, luminance, to_linear, to_srgb
 from stimkit.images.noise import phase_scrambled, sloped_noise, white_noise
 from stimkit.images.pixels import FloatImage, Pixels, quantize, resize, to_float
 from stimkit.planning.cells import Cell
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import BY_CONTENT, GREY_COLOURS, Settings
 
 
-def prepared(cell: Cell, kind: str, inputs: Inputs) -> Pixels:
+def prepared(cell: Cell, kind: str, inputs: InputSource) -> Pixels:
     """The content or style image of a cell, (height, width, 3), as the network is shown it."""
     settings = cell.settings
     content = (
@@ -31,14 +31,14 @@ def prepared(cell: Cell, kind: str, inputs: Inputs) -> Pixels:
     return match_covariance(style, plain(content, settings))
 
 
-def mask_of(cell: Cell, inputs: Inputs) -> Array:
+def mask_of(cell: Cell, inputs: InputSource) -> Array:
     """Where the style of a cell goes, (height, width), 0 to 1: the mean of the mask's channels in its size."""
     settings = cell.settings
     assert cell.mask is not None
     return np.asarray(resize(inputs.image("mask", cell.mask), settings.size, settings.fit).mean(2) / 255)
 
 
-def initial_image(cell: Cell, inputs: Inputs) -> FloatImage:
+def initial_image(cell: Cell, inputs: InputSource) -> FloatImage:
     """The image that the optimization of a cell starts from, (3, height, width)."""
     settings = cell.settings
     if settings.init == "noise":

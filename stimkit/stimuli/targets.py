@@ -16,7 +16,7 @@ from stimkit.network.layers import LAYERS
 from stimkit.network.losses import Regions, gram_matrix
 from stimkit.network.vgg import VGG19
 from stimkit.planning.cells import Cell
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.preparation import mask_of, preparation_key, prepared
 from stimkit.synthesis.devices import network_arithmetic
 
@@ -29,7 +29,7 @@ class TargetCache:
     The least recently used ones are dropped beyond `CACHE_BYTES`.
     """
 
-    def __init__(self, reference: VGG19, inputs: Inputs) -> None:
+    def __init__(self, reference: VGG19, inputs: InputSource) -> None:
         self._network, self._inputs = reference, inputs
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self._bytes = 0
@@ -79,7 +79,9 @@ class TargetCache:
             self._bytes -= dropped.nbytes
 
 
-def build_regions(cells: Sequence[Cell], layers: Sequence[str], inputs: Inputs, like: Tensor) -> dict[str, Regions]:
+def build_regions(
+    cells: Sequence[Cell], layers: Sequence[str], inputs: InputSource, like: Tensor
+) -> dict[str, Regions]:
     """Where the Gram matrices of each layer are taken for cells of equal settings; empty for the whole image."""
     settings = cells[0].settings
     if cells[0].mask:

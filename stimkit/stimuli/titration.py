@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from stimkit.images.pixels import resize
 from stimkit.images.statistics import image_measures, similarity
 from stimkit.planning.cells import Cell
-from stimkit.planning.inputs import Inputs
+from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.assembly import Assembly
 from stimkit.stimuli.stimulus import Made
 from stimkit.synthesis.minimization import OnProgress
@@ -85,12 +85,12 @@ def _at_ratio(cell: Cell, place: float) -> Cell:
     return replace(cell, alpha=float(f"{10**place:.6g}"))
 
 
-def _miss(made: Made, inputs: Inputs) -> float:
+def _miss(made: Made, inputs: InputSource) -> float:
     """How far a stimulus is from the value that its cell asks for."""
     return titrated_value(made, inputs) - made.cell.settings.titrate_value
 
 
-def titrated_value(made: Made, inputs: Inputs) -> float:
+def titrated_value(made: Made, inputs: InputSource) -> float:
     """Measure the variable that a cell is titrated by, of its stimulus; NaN where it has none."""
     cell, stimulus = made.cell, made.stimulus
     name, settings = cell.settings.titrate, cell.settings

@@ -14,8 +14,8 @@ import pandas as pd
 
 from stimkit.errors import UsageError
 from stimkit.experiment.export.stimulus_set import StimulusSet
+from stimkit.files import EPOCH
 from stimkit.records.tables import csv_bytes
-from stimkit.reporting.archive import EPOCH
 
 README = """# {identifier}: a stimulus set for BrainIO
 

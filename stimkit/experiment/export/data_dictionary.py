@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from stimkit.columns import COLUMNS
 from stimkit.experiment.export.stimulus_set import StimulusSet
+from stimkit.records.schema import COLUMNS
 
 _MANIFEST = {column.name: column for column in COLUMNS}
 _OWN = {

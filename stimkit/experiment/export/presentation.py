@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from stimkit.experiment.export.stimulus_set import StimulusSet
-from stimkit.experiment.trials.saving import described_as
+from stimkit.experiment.trials.saving import describe_lists
 from stimkit.files import write_json
 from stimkit.images.light import to_srgb
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 
 GREY = 0.5  # encoded; the middle of the display's values
 
@@ -19,7 +19,7 @@ GREY = 0.5  # encoded; the middle of the display's values
 def settings(stimuli: StimulusSet) -> dict[str, Any]:
     """The trial lists' own settings, the participants, and the grey around the stimuli (encoded, 0 to 1)."""
     return {
-        **described_as(stimuli.lists),
+        **describe_lists(stimuli.lists),
         "lists": list(stimuli.lists.table["participant"].unique()),
         "background": background(stimuli),
     }
@@ -37,10 +37,9 @@ def background(stimuli: StimulusSet) -> float:
 
 
 def _around(record: Record) -> float:
-    if record["aperture"] == "none":
+    if record.settings.aperture == "none":
         return GREY
-    linear = float(record["background"])
-    if record["transfer"] == "srgb":
-        return round(float(to_srgb(np.array(linear))), 6)
-    gamma = 1.0 if record["transfer"] == "linear" else float(record["gamma"])
-    return round(float(linear ** (1 / gamma)), 6)
+    linear = np.array(record.settings.background)
+    encoding = record.settings.encoding
+    value = to_srgb(linear) if encoding.transfer == "srgb" else linear ** (1 / encoding.exponent)
+    return round(float(value), 6)

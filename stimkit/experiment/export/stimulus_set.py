@@ -12,12 +12,11 @@ import pandas as pd
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
-from stimkit.planning.resolved import plan_of
 from stimkit.records.methods import methods_paragraph
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 from stimkit.records.selection import select
-from stimkit.records.tables import attribute_names, factor_names, table
-from stimkit.runfolder.store import RunStore
+from stimkit.records.tables import attribute_names, factor_names, to_table
+from stimkit.runfolder.run import AnyRun, read_run
 
 IDENTITY = ("stimulus_id", "stim_file")
 
@@ -57,13 +56,13 @@ class StimulusSet:
             data = path.read_bytes()
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from error
-        if hashlib.sha256(data).hexdigest() != self.records[filename]["file_sha256"].removeprefix("sha256:"):
+        if hashlib.sha256(data).hexdigest() != self.records[filename].file_sha256:
             raise RunFolderError(f"{path} is not the file of its record; see `stimkit verify {self.folder.parent}`")
         return data
 
 
 def stimulus_set(
-    run: str | Path,
+    run: AnyRun,
     *,
     design: TrialDesign | None = None,
     where: str | None = None,
@@ -77,23 +76,24 @@ def stimulus_set(
     With a trial design the stimuli are those that its lists show. Raises `RunFolderError` for a folder that is no run
     or has no such stimulus, `UsageError` for a condition or columns that do not fit, `ProtocolError` for the design.
     """
-    store = RunStore.open(run)
-    complete = store.records()
-    records = [record for record in complete if record["status"] != "failed"]
+    run = read_run(run)
+    run.check_readable()
+    complete = list(run.records.values())
+    records = [record for record in complete if record.status != "failed"]
     chosen = _chosen(records, where, status) if design is None else records
     if not chosen:
-        raise RunFolderError(f"{run} has no stimulus that is {' or '.join(status)}")
+        raise RunFolderError(f"{run.path} has no stimulus that is {' or '.join(status)}")
     lists = make_lists(chosen, design or every_stimulus_once(status))
     if design is not None:
         shown = {one for name in lists.table if str(name).startswith("stimulus_id") for one in lists.table[name]}
-        chosen = [record for record in records if record["stimulus_id"] in shown]
-    found = table(chosen)
+        chosen = [record for record in records if record.stimulus_id in shown]
+    found = to_table(chosen)
     found.insert(1, "stim_file", "stimuli/" + found["filename"])
     factors, attributes = factor_names(chosen), attribute_names(chosen)
-    plan = plan_of(store.lock_contents(), base=store.origin())
+    plan = run.plan
     for record in chosen:
-        if record["filename"] != plan.by_id[record["stimulus_id"]].filename:
-            raise RunFolderError(f"{run}: the record of {record['stimulus_id']} was altered; see `stimkit verify`")
+        if record.filename != plan.by_id[record.stimulus_id].filename:
+            raise RunFolderError(f"{run.path}: the record of {record.stimulus_id} was altered; see `stimkit verify`")
     return StimulusSet(
         name=plan.protocol.name,
         table=found[_columns(found, columns, (*factors, *attributes))],
@@ -101,31 +101,32 @@ def stimulus_set(
         attributes=attributes,
         lists=lists,
         has_design=design is not None,
-        methods=methods_paragraph(
-            plan, complete, store.environments(), shown={record["stimulus_id"] for record in chosen}
-        ),
-        records={record["filename"]: record for record in chosen},
-        folder=store.path / "stimuli",
+        methods=methods_paragraph(plan, complete, run.environments, shown={record.stimulus_id for record in chosen}),
+        records={record.filename: record for record in chosen},
+        folder=run.path / "stimuli",
     )
 
 
 def every_stimulus_once(status: Sequence[str]) -> TrialDesign:
     """The design of a single list that has every stimulus once."""
-    quoted = ", ".join(f'"{one}"' for one in status)
-    return TrialDesign.from_toml(
-        "schema = 1\nname = 'every-stimulus'\nparticipants = 1\n"
-        f"[stimuli]\nwhere = 'role != \"\"'\nstatus = [{quoted}]\n"
+    return TrialDesign.model_validate(
+        {
+            "schema": 1,
+            "name": "every-stimulus",
+            "participants": 1,
+            "stimuli": {"where": 'role != ""', "status": tuple(status)},
+        }
     )
 
 
 def _chosen(records: Sequence[Record], where: str | None, status: Sequence[str]) -> list[Record]:
-    wanted = [record for record in records if record["status"] in status]
+    wanted = [record for record in records if record.status in status]
     if where is None or not wanted:
         return wanted
-    kept = set(select(table(wanted), where)["stimulus_id"])
+    kept = set(select(to_table(wanted), where)["stimulus_id"])
     if not kept:
         raise UsageError(f"no stimulus meets the condition {where!r}")
-    return [record for record in wanted if record["stimulus_id"] in kept]
+    return [record for record in wanted if record.stimulus_id in kept]
 
 
 def _columns(found: pd.DataFrame, asked: Sequence[str] | None, factors: Sequence[str]) -> list[str]:

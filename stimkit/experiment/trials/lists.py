@@ -17,7 +17,8 @@ from stimkit.experiment.trials.material import Material, material
 from stimkit.experiment.trials.sequence import Impossible
 from stimkit.experiment.trials.showing import PRACTICE, Places, Shown, in_order
 from stimkit.experiment.trials.units import Unit
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
+from stimkit.runfolder.run import AnyRun, read_run
 
 LIST_COLUMNS = (
     "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
@@ -39,13 +40,26 @@ class TrialLists:
     """Participants after which groups and orders of blocks are balanced."""
 
 
-def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
-    """Make trial lists of the stimuli of a run.
+def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
+    """Make trial lists of the stimuli of a run: who sees which of them, in which blocks and order.
+
+    >>> design = stimkit.TrialDesign.load("protocols/trials/rating.toml")
+    >>> lists = stimkit.make_trials("runs/quickstart", design)
+    >>> lists.table[["participant", "trial", "stim_file"]].shape
+    (288, 3)
 
     The same design and stimuli give the same lists, and more participants leave those of the first as they are.
-    Raises `ProtocolError`, with the key of the design, for unknown factors, rules that allow no trial, an order that
-    cannot be kept, and answers that do not fit; `UsageError` where factors have names that lists need.
+    Raises `RunFolderError` for a folder that is not a run folder, `ProtocolError`, with the key of the design, for
+    unknown factors, rules that allow no trial, an order that cannot be kept, and answers that do not fit; `UsageError`
+    where factors have names that lists need.
     """
+    run = read_run(run)
+    run.check_readable()
+    return make_lists(list(run.records.values()), design)
+
+
+def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
+    """Make trial lists of stimuli by their records; see `make_trials`."""
     known = material(records, design, np.random.default_rng([design.seed, 0]))
     for name in known.columns:
         if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS):

@@ -12,9 +12,9 @@ from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.sampling import Sampler
 from stimkit.experiment.trials.units import Unit, units
-from stimkit.records.record import Record
+from stimkit.records.schema import Record
 from stimkit.records.selection import names_in, select
-from stimkit.records.tables import attribute_names, factor_names, table
+from stimkit.records.tables import attribute_names, factor_names, to_table
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def material(records: Sequence[Record], design: TrialDesign, generator: np.rando
     Raises `ProtocolError` for factors that the run does not have, conditions that cannot be evaluated, and where
     there is no trial of a kind that is asked for.
     """
-    records = [record for record in records if record["status"] in design.stimuli.status]
+    records = [record for record in records if record.status in design.stimuli.status]
     if not records:
         raise design.error(f"the run has no stimulus that is {' or '.join(design.stimuli.status)}", "stimuli")
-    stimuli = table(records)
+    stimuli = to_table(records)
     factors = ("role", *factor_names(records))
     columns = (*factors, *attribute_names(records))
     for path, names in _named(design):
@@ -79,7 +79,7 @@ def material(records: Sequence[Record], design: TrialDesign, generator: np.rando
 
 def _label(record: Record, name: str) -> str:
     """The level of a factor or attribute of a stimulus, in text; empty where it has none."""
-    return str(record["role"] if name == "role" else {**record["attributes"], **record["levels"]}.get(name, ""))
+    return str(record.role if name == "role" else {**record.attributes, **record.levels}.get(name, ""))
 
 
 def _held_out(design: TrialDesign, practice: Sequence[Unit], labels: Sequence[Mapping[str, str]]) -> set[int]:

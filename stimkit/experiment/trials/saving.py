@@ -12,7 +12,7 @@ from stimkit.records.tables import csv_bytes
 from stimkit.version import __version__
 
 
-def save(lists: TrialLists, out: str | Path) -> None:
+def save_lists(lists: TrialLists, out: str | Path) -> None:
     """Write trial lists into a new folder.
 
     trials.csv has the trials of all participants, participants/ a file of each, balance.csv what `balance` counts,
@@ -26,10 +26,10 @@ def save(lists: TrialLists, out: str | Path) -> None:
             (folder / "participants" / f"{participant}.csv").write_bytes(csv_bytes(rows))
         (folder / "balance.csv").write_bytes(csv_bytes(balance(lists)))
         (folder / "design.toml").write_text(lists.design.text, encoding="utf-8")
-        write_json(folder / "trials.json", described_as(lists))
+        write_json(folder / "trials.json", describe_lists(lists))
 
 
-def described_as(lists: TrialLists) -> dict[str, Any]:
+def describe_lists(lists: TrialLists) -> dict[str, Any]:
     """What is the same for all trials, as JSON values."""
     design = lists.design
     return {
