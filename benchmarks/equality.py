@@ -11,7 +11,7 @@ import torch
 from arithmetic import quickstart
 from harness import Section, Workshop, table
 
-from stimkit.images.statistics import similarity
+from stimkit.images.statistics import measure_similarity
 from stimkit.stimuli.stimulus import Stimulus
 from stimkit.synthesis.devices import determinism
 
@@ -38,7 +38,7 @@ def with_threads(count: int, work: Callable[[], Any]) -> Any:
 
 def row(name: str, first: list[Stimulus], second: list[Stimulus]) -> list[str]:
     differences = [np.abs(a.values.astype(int) - b.values) for a, b in zip(first, second, strict=True)]
-    ssim = [similarity(a.shown, b.shown) or 0.0 for a, b in zip(first, second, strict=True)]
+    ssim = [measure_similarity(a.shown, b.shown) or 0.0 for a, b in zip(first, second, strict=True)]
     losses = [b.measured.total / a.measured.total for a, b in zip(first, second, strict=True)]
     found = [
         name,

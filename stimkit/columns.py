@@ -157,14 +157,14 @@ class RecordColumns(BaseModel):
     created_utc: Annotated[str, Meaning("time of the commit")]
 
 
-def meaning_of(field: FieldInfo) -> Meaning:
+def find_meaning(field: FieldInfo) -> Meaning:
     """The meaning that the annotation of a field gives, or an empty one."""
-    return next((one for one in field.metadata if isinstance(one, Meaning)), Meaning())
+    return next((note for note in field.metadata if isinstance(note, Meaning)), Meaning())
 
 
-def column_of(name: str, field: FieldInfo) -> Column:
+def describe_field(name: str, field: FieldInfo) -> Column:
     """Describe a field of a model as the column of a table: its unit and meaning."""
-    meaning = meaning_of(field)
+    meaning = find_meaning(field)
     units = meaning.units
     if units is None:
         units = "1" if _is_number(field.annotation) else ""

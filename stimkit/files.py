@@ -112,9 +112,9 @@ def write_json(path: Path, value: Any) -> None:
 def json_values(value: Any) -> Any:
     """Return a value as JSON has it: infinity as the text "inf", NaN as null, NumPy's numbers as numbers."""
     if isinstance(value, dict):
-        return {key: json_values(one) for key, one in value.items()}
+        return {key: json_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [json_values(one) for one in value]
+        return [json_values(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

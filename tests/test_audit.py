@@ -293,7 +293,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         ({"confounds": {"luminance": 0.1}}, '"luminance" is not measured (did you mean "mean_luminance"?)'),
         (
             {"confounds": {"entropy": {"styles": 0.1}}},
-            '"styles" is no factor or attribute of this protocol (did you mean "style"?)',
+            '"styles" is not a factor or attribute of this protocol (did you mean "style"?)',
         ),
         ({"confounds": {"entropy": 2}}, "audit.confounds.entropy: must be <= 1 (got 2)"),
         ({"confounds": {"entropy": {"style": "x"}}}, 'audit.confounds.entropy.style: must be a number (got "x")'),

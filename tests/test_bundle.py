@@ -118,5 +118,5 @@ def test_what_is_not_complete_and_sound_is_refused(
 
 
 def test_a_licence_names_an_image() -> None:
-    with pytest.raises(ProtocolError, match=r'images\.licence\.cap: "cap" is no image \(did you mean "cup"\?\)'):
+    with pytest.raises(ProtocolError, match=r'images\.licence\.cap: "cap" is not an image \(did you mean "cup"\?\)'):
         small_plan(images={"licence": {"cap": "CC0-1.0"}})

@@ -28,10 +28,10 @@ from stimkit.planning.cells import Plan
 from stimkit.records.record import Execution, lost_record
 from stimkit.reporting.report import report
 from stimkit.runfolder.locks import current_writers
-from stimkit.runfolder.run import read_run, state_of
+from stimkit.runfolder.run import read_run, summarize_state
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import shard_cells
-from stimkit.running.clusters import local_workers, scheduler_at, slurm_jobs, visible
+from stimkit.running.clusters import local_workers, scheduler_at, slurm_jobs, visible_device
 from stimkit.running.driver import run_on_cluster
 from stimkit.running.events import Event
 from stimkit.running.runner import collect, run_shard
@@ -315,7 +315,7 @@ def test_a_scheduler_elsewhere_that_disappears(tmp_path: Path) -> None:
             pytest.raises(StimkitError, match="the scheduler is gone; complete cells are kept, run again to go on"),
         ):
             run_on_cluster(plan, folder, client, RunOptions("cpu", batch_size=2), on_event=stop)
-        kept = state_of(read_run(folder))
+        kept = summarize_state(read_run(folder))
         assert len(kept.done) >= 4 and kept.pending and (folder / "manifest.csv").is_file()
     finally:
         for process in (worker, scheduler):
@@ -373,11 +373,11 @@ def test_jobs_of_slurm_by_a_stand_in(here: Path, tmp_path: Path, monkeypatch: py
 
 def test_devices_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [visible("cuda:0"), visible("cuda:3")] == ["0", "3"]
+    assert [visible_device("cuda:0"), visible_device("cuda:3")] == ["0", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb")
-    assert visible("cuda:1") == "GPU-bb"
+    assert visible_device("cuda:1") == "GPU-bb"
     with pytest.raises(DeviceError, match="cuda:2 is not there: CUDA_VISIBLE_DEVICES shows 2 devices"):
-        visible("cuda:2")
+        visible_device("cuda:2")
     for devices, message in (
         (["cuda:0", "cpu"], "give devices as"),
         (["cuda"], "give devices as"),
@@ -450,7 +450,7 @@ def test_places_that_are_not_there(tmp_path: Path) -> None:
     for text, message in (
         ("jobs = 0", "needs jobs = N"),
         ("jobs = 1\nother = 2", "needs jobs = N"),
-        ("jobs =", "is no TOML"),
+        ("jobs =", "is not TOML"),
         ("jobs = 1\n[cluster]\nwalltimes = 1", 'has no option "walltimes" .did you mean "walltime"'),
     ):
         (tmp_path / "slurm.toml").write_text(text)

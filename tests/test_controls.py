@@ -16,7 +16,7 @@ from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError
 from stimkit.images.light import to_linear
-from stimkit.images.noise import phase_scrambled
+from stimkit.images.noise import scramble_phases
 from stimkit.images.pixels import resize, to_float
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
@@ -24,7 +24,7 @@ from stimkit.planning.resolved import plan_from_resolved, resolve
 from stimkit.reporting.archive import archive
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.finishing import Finishings
-from stimkit.stimuli.preparation import initial_image
+from stimkit.stimuli.preparation import prepare_initial
 from tests.conftest import small_plan
 
 ALL: dict[str, Any] = {
@@ -133,14 +133,14 @@ def test_the_untouched_image_is_the_photograph_itself(controls_run: Run) -> None
 
 def test_scrambling_keeps_amplitudes_and_means() -> None:
     image = to_float(resize(PlanInputs(controlled({})).image("content", "cat"), (32, 48), "crop"))
-    found = phase_scrambled(image, 5)
+    found = scramble_phases(image, 5)
     assert found.mean((1, 2)) == pytest.approx(image.mean((1, 2)), abs=1e-6)
     before, after = (np.abs(np.fft.fft2(one)) for one in (image, found))
     assert after == pytest.approx(before, abs=2e-3)
     between = [np.angle(np.fft.fft2(one[0]) * np.conj(np.fft.fft2(one[1])))[1:8, 1:8] for one in (image, found)]
     assert np.abs(np.exp(1j * between[0]) - np.exp(1j * between[1])).max() < 1e-3, "channels keep their relation"
     assert abs(np.corrcoef(found[0].ravel(), image[0].ravel())[0, 1]) < 0.3
-    assert not np.array_equal(found, phase_scrambled(image, 6)) and np.array_equal(found, phase_scrambled(image, 5))
+    assert not np.array_equal(found, scramble_phases(image, 6)) and np.array_equal(found, scramble_phases(image, 5))
 
 
 def test_such_runs_are_sound_bundled_and_made_again(controls_run: Run, tmp_path: Path) -> None:
@@ -242,6 +242,6 @@ def test_scrambled_photographs_have_scrambled_colours() -> None:
     source = PlanInputs(plan)
     chroma = []
     for cell in (*of_role(plan, "scrambled"), *of_role(plan, "untouched")):
-        found = to_linear(Finishings(source).of(cell).equalize(initial_image(cell, source)))
+        found = to_linear(Finishings(source).of(cell).equalize(prepare_initial(cell, source)))
         chroma.append((found[0] - found[2]).ravel())
     assert abs(np.corrcoef(*chroma[:: len(chroma) - 1])[0, 1]) < 0.4

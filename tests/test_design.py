@@ -15,7 +15,7 @@ import stimkit
 from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError, RunFolderError, UsageError
 from stimkit.planning.cells import Plan
-from stimkit.planning.combinations import balanced
+from stimkit.planning.combinations import sample_evenly
 from stimkit.planning.resolved import plan_from_resolved, resolve
 from stimkit.protocol.shorthand import read_table, series
 from tests.conftest import ROOT, document, small_plan
@@ -72,7 +72,7 @@ def test_attributes_are_compared_as_they_are_written() -> None:
     assert combinations(planned(include=[{"dose": "0.5 mg"}]), "content") == [("a",)]
     assert combinations(planned(include=[{"same": True}]), "content") == [("b",)]
     assert len(planned(sample={"count": 1, "per": ["dose"]}).cells) == 3
-    with pytest.raises(ProtocolError, match=r'"0.6 mg" is no level of dose'):
+    with pytest.raises(ProtocolError, match=r'"0.6 mg" is not a level of dose'):
         planned(include=[{"dose": "0.6 mg"}])
 
 
@@ -216,7 +216,7 @@ def test_the_cue_conflict_set_is_complete_and_balanced() -> None:
 
 def test_a_sample_follows_from_its_seed() -> None:
     strata = [[(content, style) for content in range(6) for style in range(4)]]
-    one, again, other = (set(balanced(strata, 12, seed)) for seed in (1, 1, 2))
+    one, again, other = (set(sample_evenly(strata, 12, seed)) for seed in (1, 1, 2))
     assert one == again != other
     assert set(Counter(content for content, _ in one).values()) == {2}
     assert set(Counter(style for _, style in one).values()) == {3}
@@ -240,7 +240,7 @@ def test_a_sample_is_crossed_with_the_other_factors() -> None:
         ),
         (
             {"design": {"zip": [["content", "ratios"]]}},
-            r'design\.zip\[0\]\[1\]: "ratios" is no factor or attribute \(did you',
+            r'design\.zip\[0\]\[1\]: "ratios" is not a factor or attribute \(did you',
         ),
         (
             {"design": {"zip": [["content", "ratio"], ["ratio", "content"]]}},
@@ -248,19 +248,19 @@ def test_a_sample_is_crossed_with_the_other_factors() -> None:
         ),
         (
             {"exclude": [{"contents": "a"}]},
-            r'exclude\[0\]\.contents: "contents" is no factor or attribute \(did you mean "con',
+            r'exclude\[0\]\.contents: "contents" is not a factor or attribute \(did you mean "con',
         ),
-        ({"exclude": [{"content": "d"}]}, r'exclude\[0\]\.content: "d" is no level of content'),
-        ({"exclude": [{}]}, r"exclude\[0\]: names no factor"),
+        ({"exclude": [{"content": "d"}]}, r'exclude\[0\]\.content: "d" is not a level of content'),
+        ({"exclude": [{}]}, r"exclude\[0\]: does not name a factor"),
         ({"exclude": [{"content": ["a", "b", "c"]}]}, "exclude: no combination of levels is left"),
-        ({"design": {"marks": {"same": ["content", "shape"]}}}, r'design\.marks\.same\[1\]: "shape" is no factor'),
+        ({"design": {"marks": {"same": ["content", "shape"]}}}, r'design\.marks\.same\[1\]: "shape" is not a factor'),
         ({"design": {"marks": {"seed": ["content", "style"]}}}, 'an attribute or mark cannot be called "seed"'),
         ({"sample": {"count": 4}}, "sample: 4 of each were asked for, but the design has 3"),
         (
             {"sample": {"count": 1, "per": ["ratio"]}},
             r'sample\.per\[0\]: "ratio" does not follow from what is sampled: content, style',
         ),
-        ({"sample": {"count": 1, "balance": ["shape"]}}, r'sample\.balance\[0\]: "shape" is no factor'),
+        ({"sample": {"count": 1, "balance": ["shape"]}}, r'sample\.balance\[0\]: "shape" is not a factor'),
         ({"design": {"table": "absent.csv"}}, r"design\.table: .*absent\.csv cannot be read"),
     ],
 )

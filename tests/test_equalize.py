@@ -10,17 +10,17 @@ import pytest
 from skimage.exposure import match_histograms
 
 from stimkit.images.equalization import (
-    Target,
-    equalized,
-    light_of,
+    EqualizationTarget,
+    equalize,
     mean_histogram,
     mean_spectrum,
-    with_histogram,
-    with_spectrum,
+    measure_light,
+    set_histogram,
+    set_spectrum,
 )
-from stimkit.images.light import Array, luminance, to_linear, to_srgb, with_luminance
+from stimkit.images.light import Array, luminance, set_luminance, to_linear, to_srgb
 from stimkit.images.pixels import Pixels, quantize, resize, to_float
-from stimkit.images.statistics import basic_measures
+from stimkit.images.statistics import measure_basics
 
 # A quantum of the output: half a step of 8 bits, as luminance, at the brightest.
 QUANTUM = float(to_linear(np.array(1.0)) - to_linear(np.array(254.5 / 255)))
@@ -49,7 +49,7 @@ def images() -> dict[str, Array]:
 
 def shown(linear: Array) -> tuple[float, float]:
     """Mean and contrast of luminance of the 8-bit file."""
-    found = basic_measures(quantize(to_srgb(linear).astype(np.float32)))
+    found = measure_basics(quantize(to_srgb(linear).astype(np.float32)))
     return found["mean_luminance"], found["rms_contrast"]
 
 
@@ -58,9 +58,9 @@ def shown(linear: Array) -> tuple[float, float]:
 def test_luminance_and_contrast_are_hit_within_the_rounding_of_the_file(
     name: str, mean: float, contrast: float
 ) -> None:
-    result = equalized(images()[name], Target(luminance=mean, contrast=contrast), "iterate", None)
+    result = equalize(images()[name], EqualizationTarget(luminance=mean, contrast=contrast), "iterate", None)
     assert result.min() >= 0 and result.max() <= 1
-    exact = light_of(luminance(result), None)
+    exact = measure_light(luminance(result), None)
     assert (exact.mean, exact.contrast) == pytest.approx((mean, contrast), rel=1e-6)
     found = shown(result)
     assert abs(found[0] - mean) < QUANTUM and abs(found[1] - contrast) < 2 * QUANTUM / mean
@@ -68,7 +68,7 @@ def test_luminance_and_contrast_are_hit_within_the_rounding_of_the_file(
 
 def test_the_order_of_luminance_and_hue_are_kept() -> None:
     cat = images()["cat"]
-    result = equalized(cat, Target(luminance=0.3, contrast=0.2), "iterate", None)
+    result = equalize(cat, EqualizationTarget(luminance=0.3, contrast=0.2), "iterate", None)
     before, after = luminance(cat).ravel(), luminance(result).ravel()
     assert (np.diff(after[np.argsort(before)]) >= -1e-12).all()
     unclipped = (result > 0.001).all(0) & (result < 0.999).all(0)
@@ -79,29 +79,33 @@ def test_the_order_of_luminance_and_hue_are_kept() -> None:
 
 def test_a_mean_alone_keeps_the_contrast_and_a_contrast_alone_the_mean() -> None:
     cat = images()["cat"]
-    before = light_of(luminance(cat), None)
-    dimmed = light_of(luminance(equalized(cat, Target(luminance=0.1), "iterate", None)), None)
+    before = measure_light(luminance(cat), None)
+    dimmed = measure_light(luminance(equalize(cat, EqualizationTarget(luminance=0.1), "iterate", None)), None)
     assert (dimmed.mean, dimmed.contrast) == pytest.approx((0.1, before.contrast), rel=1e-6)
-    flatter = light_of(luminance(equalized(cat, Target(contrast=0.2), "iterate", None)), None)
+    flatter = measure_light(luminance(equalize(cat, EqualizationTarget(contrast=0.2), "iterate", None)), None)
     assert (flatter.mean, flatter.contrast) == pytest.approx((before.mean, 0.2), rel=1e-6)
 
 
 def test_what_cannot_be_reached_is_approached() -> None:
     flat = np.full((3, 8, 8), 0.3)
-    result = light_of(luminance(equalized(flat, Target(luminance=0.2, contrast=0.5), "iterate", None)), None)
+    result = measure_light(
+        luminance(equalize(flat, EqualizationTarget(luminance=0.2, contrast=0.5), "iterate", None)), None
+    )
     assert (result.mean, result.contrast) == pytest.approx((0.2, 0))
     halves = np.concatenate([np.zeros((3, 8, 4)), np.full((3, 8, 4), 0.9)], axis=2)
-    result = light_of(luminance(equalized(halves, Target(luminance=0.5, contrast=1.0), "iterate", None)), None)
+    result = measure_light(
+        luminance(equalize(halves, EqualizationTarget(luminance=0.5, contrast=1.0), "iterate", None)), None
+    )
     assert (result.mean, result.contrast) == pytest.approx((0.5, 1.0)), "half black and half white has no more"
-    black = equalized(np.zeros((3, 8, 8)), Target(luminance=0.2), "iterate", None)
+    black = equalize(np.zeros((3, 8, 8)), EqualizationTarget(luminance=0.2), "iterate", None)
     assert black == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("gamut", ["clip", "compress", "iterate"])
 def test_rules_of_the_gamut(gamut: str) -> None:
     cat = images()["cat"]
-    result = equalized(cat, Target(luminance=0.3, contrast=1.3), gamut, None)
-    found = light_of(luminance(result), None)
+    result = equalize(cat, EqualizationTarget(luminance=0.3, contrast=1.3), gamut, None)
+    found = measure_light(luminance(result), None)
     assert result.min() >= 0 and result.max() <= 1
     if gamut == "clip":
         assert found.contrast < 1.29 and (result == 0).any()
@@ -117,11 +121,13 @@ def test_rules_of_the_gamut(gamut: str) -> None:
 def test_inside_an_aperture_only_what_is_seen_counts() -> None:
     weights = np.zeros((48, 48))
     weights[12:36, 12:36] = np.linspace(0.2, 1, 24)
-    result = luminance(equalized(images()["coffee"], Target(luminance=0.3, contrast=0.4), "iterate", weights))
+    result = luminance(
+        equalize(images()["coffee"], EqualizationTarget(luminance=0.3, contrast=0.4), "iterate", weights)
+    )
     mean = (weights * result).sum() / weights.sum()
     spread = np.sqrt((weights * (result - mean) ** 2).sum() / weights.sum())
     assert (mean, spread / mean) == pytest.approx((0.3, 0.4), rel=1e-6)
-    assert light_of(result, None).mean != pytest.approx(0.3, rel=0.01)
+    assert measure_light(result, None).mean != pytest.approx(0.3, rel=0.01)
 
 
 def test_the_gamut_is_that_of_what_is_seen() -> None:
@@ -131,18 +137,18 @@ def test_the_gamut_is_that_of_what_is_seen() -> None:
     plain = np.random.default_rng(0).uniform(0.2, 0.4, (1, 48, 48)).repeat(3, 0)
     corner = plain.copy()
     corner[:, :3, :3] = 1
-    for target in (Target(luminance=0.3, contrast=0.3), Target(luminance=0.5)):
-        first, second = (luminance(equalized(one, target, "compress", weights)) for one in (plain, corner))
+    for target in (EqualizationTarget(luminance=0.3, contrast=0.3), EqualizationTarget(luminance=0.5)):
+        first, second = (luminance(equalize(one, target, "compress", weights)) for one in (plain, corner))
         assert np.allclose(first[weights > 0], second[weights > 0])
-        assert light_of(second, weights).mean == pytest.approx(target.luminance)
+        assert measure_light(second, weights).mean == pytest.approx(target.luminance)
 
 
 def test_desaturation_keeps_luminance_and_clipping_does_not() -> None:
     red = np.array([0.9, 0.1, 0.0]).reshape(3, 1, 1)
     wanted = np.full((1, 1), 0.6)
-    kept = with_luminance(red, wanted, gain=3.0)
+    kept = set_luminance(red, wanted, gain=3.0)
     assert luminance(kept) == pytest.approx(0.6) and kept.max() <= 1 and kept[0] > kept[1] > kept[2]
-    assert luminance(with_luminance(red, wanted, gain=3.0, desaturate=False)) != pytest.approx(0.6, rel=0.01)
+    assert luminance(set_luminance(red, wanted, gain=3.0, desaturate=False)) != pytest.approx(0.6, rel=0.01)
 
 
 # --- histogram -------------------------------------------------------------------------------------------------
@@ -150,7 +156,7 @@ def test_desaturation_keeps_luminance_and_clipping_does_not() -> None:
 
 def test_the_histogram_is_exact() -> None:
     values, wanted = (luminance(images()[name]) for name in ("cat", "coffee"))
-    result = with_histogram(values, np.sort(wanted, axis=None))
+    result = set_histogram(values, np.sort(wanted, axis=None))
     assert np.array_equal(np.sort(result, axis=None), np.sort(wanted, axis=None))
     groups = pd.Series(result.ravel()).groupby(values.ravel())
     assert (groups.max().to_numpy()[:-1] <= groups.min().to_numpy()[1:]).all(), "the order of the pixels is kept"
@@ -160,9 +166,9 @@ def test_the_histogram_is_exact() -> None:
 def test_ties_go_to_brighter_surroundings_then_to_the_top_left() -> None:
     values = np.zeros((1, 6))
     values[0, 5] = 1.0  # the fifth pixel has a bright neighbour
-    result = with_histogram(values, np.arange(6) / 10)
+    result = set_histogram(values, np.arange(6) / 10)
     assert result[0].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
-    result = with_histogram(values[:, ::-1].copy(), np.arange(6) / 10)
+    result = set_histogram(values[:, ::-1].copy(), np.arange(6) / 10)
     assert result[0].tolist() == pytest.approx([0.5, 0.4, 0.0, 0.1, 0.2, 0.3])
 
 
@@ -173,9 +179,9 @@ def test_the_mean_histogram_lies_between() -> None:
 
 @pytest.mark.parametrize("name", images())
 def test_images_with_the_same_histogram_have_the_same_light(name: str) -> None:
-    target = Target(histogram=mean_histogram([luminance(one) for one in images().values()]))
-    result = equalized(images()[name], target, "iterate", None)
-    wanted = light_of(np.asarray(target.histogram), None)
+    target = EqualizationTarget(histogram=mean_histogram([luminance(one) for one in images().values()]))
+    result = equalize(images()[name], target, "iterate", None)
+    wanted = measure_light(np.asarray(target.histogram), None)
     found = shown(result)
     assert abs(found[0] - wanted.mean) < QUANTUM and abs(found[1] - wanted.contrast) < 2 * QUANTUM / wanted.mean
 
@@ -186,7 +192,7 @@ def test_images_with_the_same_histogram_have_the_same_light(name: str) -> None:
 def test_the_spectrum_is_imposed_and_phases_are_kept() -> None:
     values, other = (0.4 + 0.1 * luminance(images()[name]) for name in ("cat", "coffee"))
     wanted = mean_spectrum([other])
-    result = with_spectrum(values, wanted, "clip")
+    result = set_spectrum(values, wanted, "clip")
     assert result.min() > 0 and result.max() < 1, "nothing was clipped here"
     assert np.abs(np.fft.fft2(result)) == pytest.approx(wanted, abs=1e-9)
     turned = np.angle(np.fft.fft2(result) * np.conj(np.fft.fft2(values)))
@@ -199,7 +205,7 @@ def test_iterating_comes_closer_to_a_spectrum_than_clipping() -> None:
     cat, coffee = (luminance(images()[name]) for name in ("dark", "coffee"))
     wanted = mean_spectrum([coffee])
     errors = {
-        gamut: np.abs(mean_spectrum([with_spectrum(cat, wanted, gamut)]) - wanted).mean()
+        gamut: np.abs(mean_spectrum([set_spectrum(cat, wanted, gamut)]) - wanted).mean()
         for gamut in ("clip", "compress", "iterate")
     }
     assert errors["iterate"] < errors["clip"]

@@ -26,8 +26,8 @@ import pytest
 import stimkit
 from stimkit.errors import RunFolderError, UsageError
 from stimkit.experiment.export.formats import FORMATS, export
-from stimkit.experiment.export.jspsych_library import PACKAGES, library, npm_command
-from stimkit.experiment.export.psychopy import check
+from stimkit.experiment.export.jspsych_library import JSPSYCH_PACKAGES, load_library, npm_command
+from stimkit.experiment.export.psychopy import check_conditions
 from stimkit.experiment.responses import join_responses
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
@@ -153,11 +153,11 @@ def test_conditions_have_the_same_values_in_both_files(run: Run, design: TrialDe
     "value", ["01", "1,5", "1e5", "inf", "NA", "None", "null", "[1]", "(a)", "=1+1", "a\\nb", "nan", "n/a", "True"]
 )
 def test_values_that_psychopy_reads_otherwise_are_refused(value: str) -> None:
-    check(pd.DataFrame({"style": ["swirl", ""], "ratio": [0.5, np.nan]}))
+    check_conditions(pd.DataFrame({"style": ["swirl", ""], "ratio": [0.5, np.nan]}))
     with pytest.raises(UsageError, match="PsychoPy would not read style as the text that it is"):
-        check(pd.DataFrame({"style": ["", value]}))
+        check_conditions(pd.DataFrame({"style": ["", value]}))
     with pytest.raises(UsageError, match='not "style-layers"'):
-        check(pd.DataFrame({"style-layers": ["a"]}))
+        check_conditions(pd.DataFrame({"style-layers": ["a"]}))
 
 
 class Stage:
@@ -276,26 +276,26 @@ def tarballs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_lists_of_the_page(run: Run, design: TrialDesign, tmp_path: Path) -> None:
     """All of the page but jsPsych itself."""
     from stimkit.experiment.export import jspsych
-    from stimkit.experiment.export.stimulus_set import stimulus_set
+    from stimkit.experiment.export.stimulus_set import gather_stimuli
 
-    jspsych.write(stimulus_set(run.path, design=design), tmp_path, {"jspsych.js": b"library"})
+    jspsych.write(gather_stimuli(run.path, design=design), tmp_path, {"jspsych.js": b"library"})
     trials = make_lists(list(run.records.values()), design).table
     for participant, expected in trials.groupby("participant"):
         rows = json.loads((tmp_path / f"lists/{participant}.json").read_text())
         same(pd.DataFrame(rows, dtype=object), expected.astype(object))
         assert all((tmp_path / row[f"stim_file_{place}"]).is_file() for row in rows for place in (1, 2))
     page = (tmp_path / "index.html").read_text()
-    loaded = {name for package in PACKAGES for name in package.files.values()}
+    loaded = {name for package in JSPSYCH_PACKAGES for name in package.files.values()}
     assert loaded == {line.split('"')[-2].removeprefix("jspsych/") for line in page.splitlines() if "jspsych/" in line}
     assert (tmp_path / "jspsych/jspsych.js").read_bytes() == b"library"
 
 
 def test_another_tarball_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="npm pack jspsych@"):
-        library(tmp_path)
-    (tmp_path / PACKAGES[0].tarball).write_bytes(b"something else")
+        load_library(tmp_path)
+    (tmp_path / JSPSYCH_PACKAGES[0].tarball).write_bytes(b"something else")
     with pytest.raises(UsageError, match="is not jspsych 8"):
-        library(tmp_path)
+        load_library(tmp_path)
 
 
 def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:

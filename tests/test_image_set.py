@@ -147,7 +147,7 @@ def test_mistakes_are_told(tmp_path: Path, command: Command) -> None:
         (folder, "--pattern", PATTERN, "--limit", "entropy:shapes=0.1"): 'did you mean "shape"?',
         (folder, "--pattern", PATTERN, "--limit", "entropy=much"): "is not a number",
         (folder, "--pattern", PATTERN, "--limit", "entropy"): "must have the form NAME=VALUE",
-        (folder, "--pattern", PATTERN, "--combine", "style=texture+k"): '"k" is no factor',
+        (folder, "--pattern", PATTERN, "--combine", "style=texture+k"): '"k" is not a factor',
         (folder, "--pattern", "{entropy}.png"): "cannot be called entropy",
         (folder, "--pattern", "{evaluations}.png"): "cannot be called evaluations",
         (folder, "--pattern", "{filename}.png"): "cannot be called filename",

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError
-from stimkit.images.noise import sloped_noise, white_noise
+from stimkit.images.noise import draw_sloped_noise, draw_white_noise
 from stimkit.images.pixels import clipped_fractions, pixel_digest, quantize, resize, to_float
 from stimkit.images.png import encode_png
 from stimkit.images.reading import SKIMAGE_SAMPLES, decode_image, image_files, read_source
@@ -180,8 +180,8 @@ def test_pixel_digest_knows_shape_and_values() -> None:
 
 @pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
 def test_sloped_noise_has_its_spectrum_and_the_variance_of_white_noise(slope: float) -> None:
-    noise = np.stack([sloped_noise(seed, 96, 128, 0.3, slope) for seed in range(8)]).astype(float)
-    white = np.stack([white_noise(seed, 96, 128, 0.3) for seed in range(8)]).astype(float)
+    noise = np.stack([draw_sloped_noise(seed, 96, 128, 0.3, slope) for seed in range(8)]).astype(float)
+    white = np.stack([draw_white_noise(seed, 96, 128, 0.3) for seed in range(8)]).astype(float)
     power = (np.abs(np.fft.fft2(noise - 0.5)) ** 2).mean((0, 1))
     frequency = np.hypot(np.fft.fftfreq(96)[:, None], np.fft.fftfreq(128)[None])
     inside = (frequency > 0.03) & (frequency < 0.5)
@@ -190,17 +190,17 @@ def test_sloped_noise_has_its_spectrum_and_the_variance_of_white_noise(slope: fl
     assert noise.std((2, 3)) == pytest.approx(white.std((2, 3)), rel=1e-4)
     assert noise.mean((2, 3)) == pytest.approx(0.5, abs=1e-6)
     assert (noise * 2.0**20 == np.round(noise * 2.0**20)).all(), "digits that differ between machines are not there"
-    again = sloped_noise(3, 96, 128, 0.3, slope)
+    again = draw_sloped_noise(3, 96, 128, 0.3, slope)
     assert np.array_equal(again, noise[3]) and not np.array_equal(again, noise[4])
 
 
 def test_noise_is_white_uniform_and_of_known_value() -> None:
-    noise = white_noise(12345, 64, 64)
+    noise = draw_white_noise(12345, 64, 64)
     words = np.random.Philox(key=12345).random_raw(2)
     assert noise[0, 0, :2].tolist() == [int(word >> 40) / 2**24 for word in words.tolist()]
     assert noise.min() >= 0 and noise.max() < 1
     assert noise.mean() == pytest.approx(0.5, abs=0.01)
     assert noise.std() == pytest.approx(1 / np.sqrt(12), abs=0.01)
-    assert not np.array_equal(noise, white_noise(12346, 64, 64))
-    half = white_noise(12345, 64, 64, contrast=0.5)
+    assert not np.array_equal(noise, draw_white_noise(12346, 64, 64))
+    half = draw_white_noise(12345, 64, 64, contrast=0.5)
     assert np.allclose(half - 0.5, (noise - 0.5) / 2, atol=1e-6)

@@ -14,7 +14,7 @@ import stimkit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError
-from stimkit.planning.resolved import LOCK, plan_from_resolved
+from stimkit.planning.resolved import RESOLVED, plan_from_resolved
 from stimkit.protocol.limits import Accept
 from stimkit.records import migrations
 from stimkit.records.schema import read_record
@@ -48,7 +48,7 @@ def test_every_older_schema_has_a_frozen_example(tmp_path: Path) -> None:
     kept = {number: thawed(number, tmp_path / str(number)) for number in OLDER}
     assert {number: raw_record(run)["schema"] for number, run in kept.items()} == {number: number for number in OLDER}
     assert [*OLDER, migrations.RECORD.current] == list(range(1, migrations.RECORD.current + 1))
-    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(range(1, LOCK.current))
+    assert {raw_lock(run)["schema"] for run in kept.values()} >= set(range(1, RESOLVED.current))
 
 
 def raw_lock(run: Path) -> dict[str, object]:
@@ -59,7 +59,7 @@ def raw_lock(run: Path) -> dict[str, object]:
 def test_a_lock_of_schema_1_has_no_rules(tmp_path: Path) -> None:
     before = raw_lock(thawed(1, tmp_path))
     frozen = json.dumps(before)
-    plan = plan_from_resolved(LOCK.read(before, "it"))
+    plan = plan_from_resolved(RESOLVED.read(before, "it"))
     assert json.dumps(before) == frozen and plan.protocol.accept == Accept()
     assert list(plan.by_id) == before["cells"]
 

@@ -18,7 +18,7 @@ from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError
 from stimkit.images.aperture import aperture_weights, lay_on_background
-from stimkit.images.equalization import light_of
+from stimkit.images.equalization import measure_light
 from stimkit.images.light import LUMINANCE_WEIGHTS, luminance, to_linear, to_srgb
 from stimkit.images.pixels import resize, to_float
 from stimkit.images.png import decode_values, encode_values, to_file_values, to_network_image, values_digest
@@ -28,9 +28,9 @@ from stimkit.protocol.settings import Settings
 from stimkit.reporting.report import report
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.finishing import Finishings
-from stimkit.stimuli.preparation import initial_image, prepared
+from stimkit.stimuli.preparation import prepare_image, prepare_initial
 from stimkit.synthesis.light_penalty import LightPenalty
-from stimkit.synthesis.preconditioners import preconditioner
+from stimkit.synthesis.preconditioners import make_preconditioner
 from tests.conftest import small_plan
 
 OUTPUT: dict[str, Any] = {
@@ -82,7 +82,7 @@ def colour_plan(colour: str, **synthesis: Any) -> Plan:
 
 def inputs_of(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     source, cell = PlanInputs(plan), plan.cells[0]
-    return prepared(cell, "content", source), prepared(cell, "style", source)
+    return prepare_image(cell, "content", source), prepare_image(cell, "style", source)
 
 
 def test_grey_images_keep_their_luminance() -> None:
@@ -91,7 +91,7 @@ def test_grey_images_keep_their_luminance() -> None:
     before, after = (luminance(to_linear(to_float(one))) for one in (free, grey))
     assert after == pytest.approx(before, abs=0.005)
     plan = colour_plan("grey")
-    noise = initial_image(plan.cells[0], PlanInputs(plan))
+    noise = prepare_initial(plan.cells[0], PlanInputs(plan))
     assert (noise == noise[:1]).all() and noise.std() > 0.02
 
 
@@ -126,7 +126,7 @@ def test_an_image_of_one_colour_can_be_matched(tmp_path: Path) -> None:
 def test_the_grey_map_has_its_adjoint_and_its_inverse() -> None:
     generator = torch.Generator().manual_seed(0)
     z, x = (torch.randn(2, 3, 12, 10, generator=generator, dtype=torch.float64) for _ in range(2))
-    grey = preconditioner("fourier", z, grey=True)
+    grey = make_preconditioner("fourier", z, grey=True)
     assert torch.equal(grey.forward(z)[:, 0], grey.forward(z)[:, 2])
     assert float((grey.forward(z) * x).sum()) == pytest.approx(float((z * grey.adjoint(x)).sum()), rel=1e-10)
     image = x[:, :1].repeat(1, 3, 1, 1)
@@ -177,7 +177,7 @@ def test_the_files_have_the_light_that_was_asked_for(output_run: Run) -> None:
         weights = np.clip((np.hypot(x, y) - 12) / 4, 0, 1)
         weights = np.where(outside, 0, (1 + np.cos(np.pi * weights)) / 2)
         assert values[outside] == pytest.approx(0.2159, abs=0.006)
-        assert light_of(values, np.where(middle, 1.0, 0)).mean == pytest.approx(0.2, rel=0.15)
+        assert measure_light(values, np.where(middle, 1.0, 0)).mean == pytest.approx(0.2, rel=0.15)
         if record.levels["colour"] == "grey":
             assert (np.ptp(pixels.astype(int), axis=2) <= 1).all(), "but for the dither"
 
@@ -214,7 +214,7 @@ def test_the_penalty_is_that_of_numpy_and_has_its_gradient() -> None:
     values = torch.from_numpy(images).requires_grad_()
     found = hold(values)
     for row, (mean, contrast) in enumerate(((0.3, 0.5), (0.2, 0.4))):
-        light = light_of(luminance(to_linear(images[row])), weights)
+        light = measure_light(luminance(to_linear(images[row])), weights)
         expected = 2 * ((light.mean / mean - 1) ** 2 + (light.contrast / contrast - 1) ** 2)
         assert float(found[row].detach()) == pytest.approx(expected, rel=1e-4)
     assert torch.autograd.gradcheck(hold, (values,))
@@ -247,7 +247,7 @@ def test_targets_are_taken_from_images() -> None:
     finishings = [Finishings(PlanInputs(plan)).of(cell) for cell in plan.cells]
     source = PlanInputs(plan)
     pixels = [resize(source.image("content", name), (32, 32), "crop") for name in images["content"]]
-    lights = [light_of(luminance(to_linear(to_float(one))), None) for one in pixels]
+    lights = [measure_light(luminance(to_linear(to_float(one))), None) for one in pixels]
     assert [one.target.luminance for one in finishings] == pytest.approx(
         [np.mean([light.mean for light in lights])] * 2
     )

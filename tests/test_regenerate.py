@@ -20,7 +20,7 @@ from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
 from stimkit.images.pixels import pixel_digest
 from stimkit.images.png import encode_png
-from stimkit.images.statistics import similarity
+from stimkit.images.statistics import measure_similarity
 from stimkit.network.sources import load_weights
 from stimkit.network.weights import save_weights
 from stimkit.runfolder.run import Run, read_run
@@ -218,7 +218,7 @@ def test_similarity_is_one_for_equal_images_and_falls_with_noise() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     noisy = np.clip(image + rng.normal(0, 40, image.shape), 0, 255).astype(np.uint8)
-    assert similarity(image, image) == 1
-    close = similarity(image, noisy)
+    assert measure_similarity(image, image) == 1
+    close = measure_similarity(image, noisy)
     assert close is not None and 0.3 < close < 0.99
-    assert similarity(image[:6], image[:6]) is None
+    assert measure_similarity(image[:6], image[:6]) is None

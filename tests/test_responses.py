@@ -112,13 +112,13 @@ def test_mistakes(small_run: Run, ids: list[str], tmp_path: Path) -> None:
         join_responses(small_run.path, [other])
     with pytest.raises(UsageError, match="has no column stimulus_id or stim_file, but x, y"):
         join_responses(small_run.path, [written(tmp_path / "c.csv", "x,y\n1,2\n")])
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match="is not a table"):
         join_responses(small_run.path, [written(tmp_path / "d.json", '{"a": 1}')])
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match="is not a table"):
         join_responses(small_run.path, [written(tmp_path / "e.csv", "")])
     with pytest.raises(UsageError, match="there are no responses in"):
         join_responses(small_run.path, [written(tmp_path / "f.csv", "stimulus_id,rt\n")])
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match="is not a table"):
         join_responses(small_run.path, [written(tmp_path / "g.json", "[" * 100_000)])
     with pytest.raises(UsageError, match="cannot be read"):
         join_responses(small_run.path, [tmp_path / "none.csv"])
@@ -153,7 +153,7 @@ def test_tables_of_spreadsheets(small_run: Run, ids: list[str], tmp_path: Path) 
         "3,4",
     ]
     (tmp_path / "d.xlsx").write_bytes(b"no spreadsheet")
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match="is not a table"):
         join_responses(small_run.path, [tmp_path / "d.xlsx"])
 
 

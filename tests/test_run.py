@@ -28,7 +28,7 @@ from safetensors.numpy import load_file
 import stimkit
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, Interrupted, ProtocolError, RunFolderError, StorageError
-from stimkit.images.statistics import basic_measures
+from stimkit.images.statistics import measure_basics
 from stimkit.records.dataset import to_grid
 from stimkit.records.schema import COLUMNS
 from stimkit.runfolder.run import Run, read_run
@@ -381,7 +381,7 @@ def test_a_second_driver_is_refused_and_a_second_signal_stops_at_once(tmp_path: 
     assert process.returncode == -signal.SIGTERM
     # Files of a cell without a record, tables that are rebuilt at the end: what was on its way may be there.
     assert {finding.name for finding in verify(run).findings} <= {"extra_file", "table_missing", "table_altered"}
-    assert "nobody is writing it" in command("status", run)[1]
+    assert "no process is writing it" in command("status", run)[1]
 
 
 @pytest.mark.parametrize("small_disk", [60], indirect=True)
@@ -413,12 +413,12 @@ def test_interrupted_carries_its_exit_code() -> None:
 
 
 def test_luminance_statistics_against_known_answers() -> None:
-    grey = basic_measures(np.full((4, 4, 3), 188, np.uint8))
+    grey = measure_basics(np.full((4, 4, 3), 188, np.uint8))
     assert grey["mean_luminance"] == pytest.approx(0.5029, abs=1e-4)  # IEC 61966-2-1
     assert grey["rms_contrast"] == pytest.approx(0, abs=1e-12)
     half = np.zeros((2, 2, 3), np.uint8)
     half[0] = 255
-    assert basic_measures(half) == pytest.approx(
+    assert measure_basics(half) == pytest.approx(
         {"mean_luminance": 0.5, "rms_contrast": 1.0, "mean_r": 0.5, "mean_g": 0.5, "mean_b": 0.5}
     )
 

@@ -17,7 +17,7 @@ from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ProtocolError
 from stimkit.images.pixels import resize
-from stimkit.images.statistics import image_measures, similarity
+from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.summary import summarize
 from stimkit.runfolder.run import Run
@@ -81,7 +81,7 @@ def test_titration_finds_the_ratio_of_each_cell(titrated_run: Run) -> None:
     source = PlanInputs(small_plan(images={"content": {"cat": "skimage:chelsea", "rocket": "skimage:rocket"}}))
     for row in table.to_dict("records"):
         content = resize(source.image("content", row["content_id"]), (32, 32), "crop")
-        found = similarity(titrated_run.image(row["stimulus_id"]), content)
+        found = measure_similarity(titrated_run.image(row["stimulus_id"]), content)
         assert found == pytest.approx(row["titrate_value"] + row["titrate_error"], abs=1e-9)
     for _, group in table.groupby("content"):
         low, high = group.sort_values("titrate_value")["alpha_beta_ratio"]
@@ -103,7 +103,7 @@ def test_a_value_out_of_reach_is_told_and_not_accepted(tmp_path: Path) -> None:
     assert summary.rejected == (record.stimulus_id,)
     assert "mean_luminance is" in record.status_reason and "from 0.95" in record.status_reason
     pixels = stimkit.open_run(tmp_path / "run").image(record.stimulus_id)
-    assert record.titrate_error == pytest.approx(image_measures(pixels)["mean_luminance"] - 0.95)
+    assert record.titrate_error == pytest.approx(measure_image(pixels)["mean_luminance"] - 0.95)
 
 
 def test_titration_is_part_of_the_estimate() -> None:

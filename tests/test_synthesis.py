@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 import stimkit
 from stimkit.errors import DeviceError, ImageError, ProtocolError, UsageError
-from stimkit.images.noise import white_noise
+from stimkit.images.noise import draw_white_noise
 from stimkit.images.pixels import quantize, resize, to_float
 from stimkit.images.png import encode_png
 from stimkit.images.reading import decode_image
@@ -23,7 +23,7 @@ from stimkit.planning.inputs import PlanInputs
 from stimkit.stimuli.assembly import Assembly
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import check_precision, choose_device, network_arithmetic
-from stimkit.synthesis.preconditioners import Fourier, preconditioner
+from stimkit.synthesis.preconditioners import Fourier, make_preconditioner
 from stimkit.synthesis.synthesis import Synthesis, measure, synthesize_batch
 from tests.conftest import ROOT, small_plan
 
@@ -103,7 +103,7 @@ def test_cells_without_content_or_style_image() -> None:
 def test_initial_images() -> None:
     bench = Bench(factors={"init": ["noise", "content", "style"], "style_layers": ["one"], "ratio": [1e-5]})
     noise, content, style = (bench.batch(cell).initial[0].numpy() for cell in bench.plan.cells)
-    assert np.array_equal(noise, white_noise(bench.plan.cells[0].seed, 32, 32, 0.1))
+    assert np.array_equal(noise, draw_white_noise(bench.plan.cells[0].seed, 32, 32, 0.1))
     inputs = PlanInputs(bench.plan)
     assert np.array_equal(content, to_float(resize(inputs.image("content", "cat"), (32, 32), "crop")))
     assert np.array_equal(style, to_float(resize(inputs.image("style", "cup"), (32, 32), "crop")))
@@ -183,7 +183,7 @@ def test_fourier_preconditioner_is_linear_invertible_and_has_its_adjoint() -> No
         assert torch.allclose(g.inverse(g.forward(z)), z)
         assert float((g.forward(z) * x).sum()) == pytest.approx(float((z * g.adjoint(x)).sum()), rel=1e-10)
         assert torch.allclose(g.forward(2 * z + x), 2 * g.forward(z) + g.forward(x))
-    assert torch.equal(preconditioner("none", z).forward(z), z)
+    assert torch.equal(make_preconditioner("none", z).forward(z), z)
 
 
 def test_measure_agrees_with_the_png_as_read_again() -> None:

@@ -13,11 +13,11 @@ import pytest
 
 from stimkit.errors import ProtocolError, UsageError
 from stimkit.experiment.trials.assignment import latin, williams
-from stimkit.experiment.trials.balance import balance, longest_run, notes
+from stimkit.experiment.trials.balance import count_balance, longest_run, note_imbalance
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
 from stimkit.experiment.trials.saving import save_lists
-from stimkit.experiment.trials.sequence import Impossible, arrange, keeps
+from stimkit.experiment.trials.sequence import Impossible, arrange, keeps_rules
 from stimkit.records.schema import Record
 from stimkit.records.selection import select
 from stimkit.runfolder.run import Run
@@ -90,22 +90,24 @@ def test_an_order_is_found_where_there_is_one(seed: int) -> None:
     generator = np.random.default_rng(seed)
     trials = levels_of(" ".join(generator.choice(list("aabc"), 6)))
     longest = int(generator.integers(1, 3))
-    possible = any(keeps(order, {"style": longest}) for order in itertools.permutations(trials))
+    possible = any(keeps_rules(order, {"style": longest}) for order in itertools.permutations(trials))
     try:
         order = arrange(trials, {"style": longest}, generator)
     except Impossible:
         assert not possible
     else:
         assert (
-            possible and sorted(order) == list(range(6)) and keeps([trials[one] for one in order], {"style": longest})
+            possible
+            and sorted(order) == list(range(6))
+            and keeps_rules([trials[one] for one in order], {"style": longest})
         )
 
 
 def test_a_broken_rule_is_seen() -> None:
-    assert keeps(levels_of("a b a b"), {"style": 1})
-    assert not keeps(levels_of("a b b a"), {"style": 1}) and keeps(levels_of("a b b a"), {"style": 2})
-    assert not keeps(levels_of("ab bc"), {"style": 1}), "a trial of several stimuli has several levels"
-    assert not keeps(levels_of("ab bc ba"), {"style": 2}) and keeps(levels_of("ab bc ca"), {"style": 2})
+    assert keeps_rules(levels_of("a b a b"), {"style": 1})
+    assert not keeps_rules(levels_of("a b b a"), {"style": 1}) and keeps_rules(levels_of("a b b a"), {"style": 2})
+    assert not keeps_rules(levels_of("ab bc"), {"style": 1}), "a trial of several stimuli has several levels"
+    assert not keeps_rules(levels_of("ab bc ba"), {"style": 2}) and keeps_rules(levels_of("ab bc ca"), {"style": 2})
     assert longest_run([set("ab"), set("bc"), set("ca"), set("c")]) == 3 and longest_run([set("a")]) == 1
 
 
@@ -145,7 +147,10 @@ def test_between_participants(records: list[Record]) -> None:
     assert Counter(rows["style"].unique().tolist()[0] for rows in by_participant(found)) == {"s0": 3, "s1": 2, "s2": 2}
     assert all(rows["style"].nunique() == 1 and len(rows) == 8 for rows in by_participant(found))
     assert set(found.table["group"]) == {"style-s0", "style-s1", "style-s2"} and found.cycle == 3
-    assert "every 3 participants, and 7 is no multiple" in notes(found)[0] and notes(lists(records)) == []
+    assert (
+        "every 3 participants, and 7 is not a multiple" in note_imbalance(found)[0]
+        and note_imbalance(lists(records)) == []
+    )
 
 
 def test_latin_square_of_items_and_conditions(records: list[Record]) -> None:
@@ -195,7 +200,7 @@ def test_blocks_and_their_order(records: list[Record], order: str, cycle: int) -
         (rows["style"] == rows["block_label"].str.removeprefix("style-")).all() for rows in by_participant(found)
     )
     assert found.cycle == cycle and len(set(orders)) == cycle
-    counted = balance(found)
+    counted = count_balance(found)
     places = counted[counted["measure"] == "block"]["total"]
     assert set(places) == ({6} if order == "fixed" else {2})
     if order == "williams":
@@ -214,7 +219,7 @@ def test_a_part_of_the_trials_is_balanced_within_and_over_participants(small_run
     for rows in by_participant(found):
         assert rows["stimulus_id"].is_unique
         assert set(rows["content"].value_counts()) == set(rows["style"].value_counts()) == {4}
-    counted = balance(found)
+    counted = count_balance(found)
     uses = counted[counted["measure"] == "stimulus"].iloc[0]
     assert uses["total"] == 1280 and uses["highest"] <= 2, "1,280 showings of 1,280 stimuli"
     assert found.table["stimulus_id"].nunique() > 1200
@@ -244,14 +249,14 @@ max_run = {style = 2}
         assert len(places) == 4 and all(place // 6 == part for part, place in enumerate(places)), "one in each quarter"
         assert rest.loc[places, "answer"].eq("5").all() and rest.drop(places)["answer"].eq("").all()
         assert rest.loc[places, "answer_index"].eq(5).all() and rest.drop(places)["answer_index"].isna().all()
-        assert keeps([{"style": frozenset([one])} for one in rest["style"]], {"style": 2})
+        assert keeps_rules([{"style": frozenset([one])} for one in rest["style"]], {"style": 2})
 
 
 def test_catch_trials_keep_the_rules_too(records: list[Record]) -> None:
     text = "[catch]\ncount = 3\nwhere = 'content == \"c0\"'\n[sequence]\nno_repeat = ['content']"
     for rows in by_participant(lists(records, text)):
         assert Counter(rows["kind"]) == {"main": 24, "catch": 3}
-        assert keeps([{"content": frozenset([one])} for one in rows["content"]], {"content": 1})
+        assert keeps_rules([{"content": frozenset([one])} for one in rows["content"]], {"content": 1})
 
 
 def test_only_what_was_accepted_or_is_asked_for(records: list[Record]) -> None:
@@ -265,7 +270,7 @@ def test_answers(records: list[Record]) -> None:
     found = lists(records, "[response]\nchoices = 'style'\ncorrect = 'style'")
     assert found.answers.choices == ("s0", "s1", "s2") and found.answers.keys == ("1", "2", "3")
     assert (found.table["answer"] == found.table["style"]).all()
-    counted = balance(found).set_index(["measure", "level"])
+    counted = count_balance(found).set_index(["measure", "level"])
     assert counted.loc[("answer", "s1"), "total"] == 48
 
 
@@ -277,7 +282,7 @@ def test_places_are_balanced_for_each_trial_whatever_else_goes_by_turns(
     records: list[Record], form: str, assign: str
 ) -> None:
     found = lists(records, f"[trial]\nform = '{form}'\ndiffer = ['style']\nfree = ['replicate']\n{assign}", 24)
-    row = balance(found).set_index("measure").loc["arrangement"]
+    row = count_balance(found).set_index("measure").loc["arrangement"]
     assert row["lowest"] == row["highest"] == (24 if "between" not in assign else 6) / (2 if form == "pair" else 3)
     answers = Counter(zip(found.table["block"], found.table["answer"], strict=True))
     if "blocks" in assign and form == "triplet":
@@ -288,7 +293,7 @@ def test_orders_of_blocks_are_balanced_within_groups(records: list[Record]) -> N
     found = lists(
         records, "[assign]\nbetween = ['content']\n[blocks]\nby = ['content', 'style']\norder = 'williams'", 24
     )
-    assert found.cycle == 24 and notes(found) == []
+    assert found.cycle == 24 and note_imbalance(found) == []
     places = Counter(
         (block.rpartition("-")[2], number)
         for rows in by_participant(found)
@@ -353,7 +358,7 @@ def test_tight_rules_with_catch_trials(small_run: Run) -> None:
     records = made_up(small_run, 4, 2)
     text = "[sequence]\nno_repeat = ['style']\n[catch]\ncount = 1\nwhere = 'content == \"c0\"'\n"
     for rows in by_participant(lists(records, text, 20)):
-        assert keeps([{"style": frozenset([one])} for one in rows["style"]], {"style": 1}) and len(rows) == 9
+        assert keeps_rules([{"style": frozenset([one])} for one in rows["style"]], {"style": 1}) and len(rows) == 9
 
 
 def test_names_that_lists_need(records: list[Record]) -> None:
@@ -373,7 +378,7 @@ def test_the_design_of_the_documentation(small_run: Run) -> None:
             records.append(changed(record, stimulus_id=number, levels=levels, filename=name, alpha_beta_ratio=ratio))
     found = make_lists(records, TrialDesign.from_toml(block))
     assert Counter(found.table["kind"]) == {"main": 24 * 96, "practice": 24 * 4, "catch": 24 * 6}
-    assert notes(found) == []
+    assert note_imbalance(found) == []
 
 
 @pytest.mark.parametrize(
@@ -388,8 +393,8 @@ def test_the_design_of_the_documentation(small_run: Run) -> None:
         ("[response]\nkeys = ['escape', 'b']\nchoices = ['x', 'y']", "response.keys[0]"),
         ("[trial]\nform = 'pair'\ndiffer = ['style']\n[response]\nchoices = 'style'\ncorrect = 'style'",
          "response.correct: the stimuli of a trial differ in style"),
-        ("[stimuli]\nwhere = 'replicate'", "it is no condition"),
-        ("[stimuli]\nwhere = '1'", "it is no condition"),
+        ("[stimuli]\nwhere = 'replicate'", "it is not a condition"),
+        ("[stimuli]\nwhere = '1'", "it is not a condition"),
         ("[stimuli]\nwhere = 'replicate < 9**9**9'", "9 ** 9 ** 9 is not possible in a condition"),
         ("[sequence]\nno_repeat = ['styel']",
          'test.toml:5: sequence.no_repeat: the run has no factor or attribute "styel" (did you mean "style"?)'),
@@ -406,8 +411,8 @@ def test_the_design_of_the_documentation(small_run: Run) -> None:
         ("[stimuli]\nwhere = 'style ='", "stimuli.where: the condition"),
         ("[practice]\ncount = 25", "practice.count: only 24 trials are possible"),
         ("[practice]\ncount = 24\nheld_out = true", "practice.held_out: leaves no stimulus"),
-        ("[catch]\ncount = 1\nwhere = 'style == \"s0\"'\nanswer = 'x'", 'catch.answer: "x" is no choice'),
-        ("[response]\ncorrect = 'style'", "response.choices: style has levels that are no choice: s0, s1, s2"),
+        ("[catch]\ncount = 1\nwhere = 'style == \"s0\"'\nanswer = 'x'", 'catch.answer: "x" is not a choice'),
+        ("[response]\ncorrect = 'style'", "response.choices: style has levels that are not choices: s0, s1, s2"),
         ("[response]\nkeys = ['a', 'a']\nchoices = ['x', 'y']", "response.keys: a is given twice"),
         ("[response]\nkeys = ['a']\nchoices = ['x', 'y']", "response.keys: there are 1 keys for 2 choices"),
         ("[stimuli]\nwhere = 'content != \"c0\" or style != \"s1\"'\n"

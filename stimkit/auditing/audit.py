@@ -24,7 +24,7 @@ from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
 from stimkit.errors import ImageError, RunFolderError
 from stimkit.images.pixels import Pixels, resize
 from stimkit.images.png import to_shown
-from stimkit.images.statistics import image_measures, similarity
+from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.records.schema import TERMS, Record
@@ -34,7 +34,7 @@ from stimkit.synthesis.devices import choose_device
 
 STATISTIC_TOLERANCE = 1e-9
 CHUNK = 64  # stimuli whose pixels are in memory at a time
-Rows = dict[str, dict[str, Any]]  # numbers about a stimulus, by its id
+RowsById = dict[str, dict[str, Any]]  # numbers about a stimulus, by its id
 OnPhase = Callable[[str, int, int], None]
 Portray = Callable[[Evidence], str | None]
 
@@ -100,7 +100,7 @@ def examine(
     on_phase: OnPhase | None = None,
     portray: Portray | None = None,
 ) -> Examination:
-    """Audit a run in one pass over its stimuli; `portray` makes of each what a report shows of it."""
+    """Audit a run in one pass over its stimuli; `portray` makes the picture of each that a report shows."""
     tell = on_phase or (lambda phase, done, total: None)
     place = choose_device(device)
     run = read_run(run)
@@ -149,8 +149,8 @@ class _Pass:
         self._references = _References(inputs)
         self.traces: dict[str, NDArray[Any]] = {}
         self.portraits: dict[str, str] = {}
-        self.statistics: Rows = {}
-        self.losses: Rows = {}
+        self.statistics: RowsById = {}
+        self.losses: RowsById = {}
 
     def look_at_all(self, on_count: Callable[[int, int], None]) -> list[Finding]:
         """Look at every stimulus, and return what is found."""
@@ -185,8 +185,8 @@ class _Pass:
         if evidence.values is None or not is_sound:
             return evidence, None, portrait
         image = to_shown(evidence.values, record.settings.encoding)
-        similar = None if reference is None or reference.shape != image.shape else similarity(image, reference)
-        statistics = {**image_measures(image), SSIM_CONTENT.name: float("nan") if similar is None else similar}
+        similar = None if reference is None or reference.shape != image.shape else measure_similarity(image, reference)
+        statistics = {**measure_image(image), SSIM_CONTENT.name: float("nan") if similar is None else similar}
         return evidence, statistics, portrait
 
     def _take(
@@ -209,7 +209,10 @@ class _Pass:
 
 def _chunks(run: Run) -> Iterator[list[Cell]]:
     """Complete cells as they were recorded, in the order in which losses are measured best: by settings and images."""
-    cells = [run.plan.by_id[one].as_recorded(record.attempt, record.alpha) for one, record in run.records.items()]
+    cells = [
+        run.plan.by_id[stimulus_id].as_recorded(record.attempt, record.alpha)
+        for stimulus_id, record in run.records.items()
+    ]
     order = {settings: index for index, settings in enumerate(dict.fromkeys(cell.settings for cell in cells))}
     cells.sort(key=lambda cell: (order[cell.settings], cell.content or "", cell.style or ""))
     return (cells[start : start + CHUNK] for start in range(0, len(cells), CHUNK))

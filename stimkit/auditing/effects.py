@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-MAX_COLUMNS = 500  # of a design matrix; beyond it interactions are left out
+MAX_MODEL_COLUMNS = 500  # of a design matrix; beyond it interactions are left out
 MIN_SHARE = 1.5  # rows for each column that a model needs
 EFFECT_COLUMNS = ("variable", "factor", "model", "df", "df_residual", "f", "p", "eta_squared", "omega_squared")
 
@@ -40,7 +40,7 @@ def explain_variance(
             separable[key] = _separable(frame, crossed) if len(crossed) > 1 else []
         if terms := separable[key]:
             names = [":".join(varied[index] for index in term) for term in terms]
-            found += [("together", *one) for one in zip(names, _together(frame, terms), strict=True)]
+            found += [("together", *effect) for effect in zip(names, _together(frame, terms), strict=True)]
         rows += [{"variable": variable, "factor": factor, "model": model, **one} for model, factor, one in found]
     return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
 
@@ -63,7 +63,7 @@ def _separable(frame: pd.DataFrame, factors: Sequence[int]) -> list[list[int]]:
     ]
     for terms in ([*main, *pairs], main):
         columns = 1 + sum(int(np.prod([levels[index] - 1 for index in term])) for term in terms)
-        if MIN_SHARE * columns <= len(frame) and columns <= MAX_COLUMNS and _rank(frame, terms) == columns:
+        if MIN_SHARE * columns <= len(frame) and columns <= MAX_MODEL_COLUMNS and _rank(frame, terms) == columns:
             return terms
     return []
 

@@ -45,7 +45,7 @@ def read_evidence(run: Run, record: Record, owners: Mapping[str | None, str]) ->
     problems = [problem, trace_problem]
     if png is not None:
         problems += _compare(record, path, png, values, damage, owners)
-    return Evidence(record, tuple(one for one in problems if one is not None), png, values, trace)
+    return Evidence(record, tuple(problem for problem in problems if problem is not None), png, values, trace)
 
 
 def _finding(name: str, path: str, record: Record, detail: str) -> Finding:

@@ -87,7 +87,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise UsageError(f"{path} is no CSV table: {error}") from error
+        raise UsageError(f"{path} is not a CSV table: {error}") from error
     if "filename" not in table:
         hint = did_you_mean("filename", table.columns)
         raise UsageError(f"{path} has no column filename{hint}; it has {', '.join(table.columns)}")
@@ -102,7 +102,7 @@ def _combined(factors: pd.DataFrame, combine: Mapping[str, Sequence[str]]) -> pd
     for name, parts in combine.items():
         for part in parts:
             if part not in factors:
-                raise UsageError(f'"{part}" is no factor{did_you_mean(part, factors.columns)}')
+                raise UsageError(f'"{part}" is not a factor{did_you_mean(part, factors.columns)}')
         factors[name] = factors[list(parts)].agg("-".join, axis=1)
     clash = (set(factors.columns) - {"filename"} | ({"filename"} & combine.keys())) & _TAKEN
     if clash:
@@ -116,7 +116,7 @@ def _check_limits(limits: Mapping[str, Mapping[str, float]], factors: Sequence[s
             raise UsageError(f'"{variable}" is not measured{did_you_mean(variable, MEASURED)}')
         for factor in limit:
             if factor not in (EVERY, *factors):
-                raise UsageError(f'"{factor}" is no factor{did_you_mean(factor, factors)}')
+                raise UsageError(f'"{factor}" is not a factor{did_you_mean(factor, factors)}')
 
 
 def _of_files(stimuli: pd.DataFrame, factors: pd.DataFrame) -> Iterator[Finding]:

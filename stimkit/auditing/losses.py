@@ -20,14 +20,14 @@ from stimkit.images.png import to_network_image
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import InputSource
 from stimkit.records.schema import TERMS, Record, StageLosses
-from stimkit.stimuli.preparation import initial_image
+from stimkit.stimuli.preparation import prepare_initial
 from stimkit.synthesis.synthesis import Measured
 
 ROUNDING = 4e-6  # relative error of feature maps and Gram matrices in float32
 FAST_ROUNDING = 4e-5  # the same, by the faster convolutions of the optimization
 
 InputKey = tuple[str, str]  # kind and name
-Row = dict[str, Any]  # numbers about a stimulus, by their columns
+LossRow = dict[str, Any]  # numbers about a stimulus, by their columns
 
 
 class LossCheck:
@@ -42,9 +42,9 @@ class LossCheck:
         self._failed = False
         self.problems = [Finding("losses_not_checked", "warning", "", reason) for reason in self._missing.values()]
 
-    def measure(self, stimuli: Sequence[tuple[Cell, Evidence]]) -> tuple[dict[str, Row], list[Finding]]:
+    def measure(self, stimuli: Sequence[tuple[Cell, Evidence]]) -> tuple[dict[str, LossRow], list[Finding]]:
         """Measure some stimuli: numbers of each by id, and what differs from records and traces."""
-        rows: dict[str, Row] = {}
+        rows: dict[str, LossRow] = {}
         findings: list[Finding] = []
         known = [(cell, evidence) for cell, evidence in stimuli if not self._missing.keys() & self._inputs_of(cell)]
         for _, group in groupby(known, key=lambda pair: pair[0].settings):
@@ -59,13 +59,13 @@ class LossCheck:
                 self.problems.append(Finding("losses_not_checked", "warning", "", str(error)))
         return rows, findings
 
-    def _measure_group(self, group: Sequence[tuple[Cell, Evidence]]) -> Iterator[tuple[str, Row, list[Finding]]]:
+    def _measure_group(self, group: Sequence[tuple[Cell, Evidence]]) -> Iterator[tuple[str, LossRow, list[Finding]]]:
         """Measure stimuli of equal settings."""
         again = self._remeasurement
         tolerance = again.plan.protocol.audit.loss_tolerance
         cells = [cell for cell, _ in group]
         files = [_shown(evidence) for _, evidence in group]
-        starts = [initial_image(cell, again.inputs) for cell in cells]
+        starts = [prepare_initial(cell, again.inputs) for cell in cells]
         measured = zip(again.losses(cells, files), again.losses(cells, starts), strict=True)
         for (cell, evidence), (file, start) in zip(group, measured, strict=True):
             assert evidence.trace is not None, "a stimulus that lacks its trace is not sound"
@@ -96,8 +96,8 @@ def _missing_inputs(plan: Plan, inputs: InputSource) -> dict[InputKey, str]:
     return missing
 
 
-def _row(cell: Cell, file: Measured, again: Remeasurement) -> Row:
-    row: Row = {"loss_total_again": file.total}
+def _row(cell: Cell, file: Measured, again: Remeasurement) -> LossRow:
+    row: LossRow = {"loss_total_again": file.total}
     for term in ("content", "style"):
         if getattr(cell, term) is None:
             continue

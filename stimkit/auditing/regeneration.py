@@ -14,7 +14,7 @@ import pandas as pd
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.files import check_new, storage_errors, write_atomically
 from stimkit.images.png import Values, decode_values, to_shown, values_digest
-from stimkit.images.statistics import similarity
+from stimkit.images.statistics import measure_similarity
 from stimkit.planning.cells import Cell
 from stimkit.records.schema import Record
 from stimkit.records.selection import select
@@ -120,20 +120,20 @@ def regenerate(
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> bytes:
     """One row a stimulus."""
-    frame = pd.DataFrame([dataclasses.asdict(one) for one in comparisons])
+    frame = pd.DataFrame([dataclasses.asdict(comparison) for comparison in comparisons])
     frame["environment_differs"] = frame["environment_differs"].map("; ".join)
     return csv_bytes(frame)
 
 
 def _chosen(records: Mapping[str, Record], cells: Sequence[str], where: str | None) -> list[str]:
     """Ids of the complete cells that are asked for, in the order of the plan."""
-    complete = [one for one, record in records.items() if record.status != "failed"]
-    for one in cells:
-        if one not in complete:
-            raise RunFolderError(f"the run has no complete stimulus {one}{did_you_mean(one, complete)}")
-    chosen = [one for one in complete if not cells or one in cells]
+    complete = [stimulus_id for stimulus_id, record in records.items() if record.status != "failed"]
+    for cell in cells:
+        if cell not in complete:
+            raise RunFolderError(f"the run has no complete stimulus {cell}{did_you_mean(cell, complete)}")
+    chosen = [stimulus_id for stimulus_id in complete if not cells or stimulus_id in cells]
     if where is not None:
-        chosen = list(select(to_table([records[one] for one in chosen]), where)["stimulus_id"])
+        chosen = list(select(to_table([records[stimulus_id] for stimulus_id in chosen]), where)["stimulus_id"])
     if not chosen:
         raise UsageError("no complete stimulus is asked for")
     return chosen
@@ -144,12 +144,12 @@ def _batches(
 ) -> Iterator[tuple[list[Cell], str]]:
     """The batches to compute. One whose company is not complete any more is computed cell by cell."""
     companies: dict[str, dict[int, Cell]] = {}  # by batch and place in it
-    for one, record in records.items():
+    for stimulus_id, record in records.items():
         for number, attempt in enumerate(record.attempts, 1):
             company = companies.setdefault(attempt.batch_id, {})
-            company[attempt.batch_slot] = cells[one].as_recorded(number, record.alpha)
-    for batch_id in dict.fromkeys(records[one].batch_id for one in wanted):
-        mine = [one for one in wanted if records[one].batch_id == batch_id]
+            company[attempt.batch_slot] = cells[stimulus_id].as_recorded(number, record.alpha)
+    for batch_id in dict.fromkeys(records[stimulus_id].batch_id for stimulus_id in wanted):
+        mine = [stimulus_id for stimulus_id in wanted if records[stimulus_id].batch_id == batch_id]
         company = companies.get(batch_id, {})
         together = {(cell.id, cell.attempt) for cell in company.values()}
         complete = len(company) == records[mine[0]].batch_size
@@ -190,7 +190,7 @@ def _compare(
         tier=next(tier for tier in TIERS if reached[tier]),
         max_difference=None if difference is None else int(difference.max()),
         changed_fraction=None if difference is None else float((difference > 0).mean()),
-        ssim=None if before is None else similarity(to_shown(before, record.settings.encoding), stimulus.shown),
+        ssim=None if before is None else measure_similarity(to_shown(before, record.settings.encoding), stimulus.shown),
         loss_recorded=recorded,
         loss_again=stimulus.measured.total,
         batch=kind,

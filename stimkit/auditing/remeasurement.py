@@ -22,7 +22,7 @@ from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
 from stimkit.stimuli.networks import Networks
-from stimkit.stimuli.preparation import mask_of, plain, preparation_key, prepared
+from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask, to_grey_if_asked
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.synthesis import Measured
 
@@ -117,7 +117,7 @@ class Remeasurement:
     def _regions(self, cell: Cell, layer: str) -> Array | None:
         """Weights of the positions of a layer in each region of a stimulus."""
         return _shares(
-            mask_of(cell, self.inputs)[None] if cell.mask else region_maps(cell.settings.region_shape), layer
+            prepare_mask(cell, self.inputs)[None] if cell.mask else region_maps(cell.settings.region_shape), layer
         )
 
     @staticmethod
@@ -164,7 +164,7 @@ class Remeasurement:
             target = self._target(term, cell)
             sources, features, matrices = self._pool(cell.settings)
             digest = self.plan.input(term, name).pixel_sha256
-            others = [index for index, one in enumerate(sources) if one.pixel_sha256 != digest]
+            others = [index for index, source in enumerate(sources) if source.pixel_sha256 != digest]
             for layer in absent:
                 if term == "content":
                     found = [content_term(features[i][layer], target[layer], cell.settings.loss) for i in others]
@@ -181,9 +181,11 @@ class Remeasurement:
             content = sorted({name for cell in cells for name, _ in cell.content_layers})
             style = sorted({name for cell in cells for name, _ in cell.style_layers})
             pictures = (
-                one for one in self.plan.inputs if one.kind != "mask" and (one.kind, one.name) not in self._without
+                image
+                for image in self.plan.inputs
+                if image.kind != "mask" and (image.kind, image.name) not in self._without
             )
-            every = list({one.pixel_sha256: one for one in pictures}.values())
+            every = list({picture.pixel_sha256: picture for picture in pictures}.values())
             sources: list[Input] = []
             features: list[Layered] = []
             matrices: list[Layered] = []
@@ -191,7 +193,9 @@ class Remeasurement:
             room = POOL_BYTES
             for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), POOL_IMAGES)).astype(int)):
                 one = every[index]
-                pixels = plain(resize(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings)
+                pixels = to_grey_if_asked(
+                    resize(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings
+                )
                 maps = self._features_of(pixels, settings, [*content, *style])
                 features.append({name: maps[name] for name in content})
                 matrices.append({name: grams(maps[name], _shares(regions, name)) for name in style})
@@ -208,11 +212,11 @@ class Remeasurement:
         key = (*preparation_key(cell, term), *self._key(settings))
         if not {layer for layer, _ in weights} <= self._targets.get(key, {}).keys():
             layers = sorted({layer for layer, _ in weights} | self._targets.get(key, {}).keys())
-            maps = self._features_of(prepared(cell, term, self.inputs), settings, layers)
+            maps = self._features_of(prepare_image(cell, term, self.inputs), settings, layers)
             found = maps if term == "content" else self._style_target(cell, maps)
             # Feature maps are large: cells had better come in the order of their contents.
             full = len(self._targets) >= MAX_TARGETS
-            self._targets = {key: one for key, one in self._targets.items() if key[0] != "content" and not full}
+            self._targets = {key: target for key, target in self._targets.items() if key[0] != "content" and not full}
             self._targets[key] = found
         return self._targets[key]
 

@@ -125,7 +125,7 @@ def among_replicates(groups: Sequence[NDArray[np.float64]], scale: float) -> NDA
         for values in groups
     ]
     pooled = _spread(np.concatenate(deviations))
-    spreads = [np.full(len(one), max(pooled, _spread(one))) for one in deviations]
+    spreads = [np.full(len(deviation), max(pooled, _spread(deviation))) for deviation in deviations]
     spread = np.concatenate(spreads)
     return np.where(spread > 1e-6 * scale, np.concatenate(deviations) / np.maximum(spread, 1e-300), 0.0)
 

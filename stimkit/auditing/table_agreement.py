@@ -11,7 +11,7 @@ import netCDF4
 import pandas as pd
 import xarray as xr
 
-from stimkit.planning.resolved import LOCK
+from stimkit.planning.resolved import RESOLVED
 from stimkit.records.schema import COLUMN_OF, TERMS, Record
 
 
@@ -26,7 +26,7 @@ def csv_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bool:
     """Whether a CSV table holds what is expected of records; one of an earlier stimkit may lack later columns."""
     if data == expected:
         return True
-    table, whole = (pd.read_csv(io.BytesIO(one), dtype=str, keep_default_na=False) for one in (data, expected))
+    table, whole = (pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False) for content in (data, expected))
     later = whole.columns.difference(table.columns)
     return _later_columns(records).issuperset(later) and table.equals(whole.drop(columns=later))
 
@@ -49,7 +49,7 @@ def netcdf_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bo
 
 def _attributes(table: xr.Dataset) -> dict[str, Any]:
     """Attributes of a manifest as they would be written today."""
-    lock = LOCK.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
+    lock = RESOLVED.read(json.loads(table.attrs["protocol_lock"]), "the lock in the table")
     return {**table.attrs, "protocol_lock": lock, "manifest_schema": None}
 
 

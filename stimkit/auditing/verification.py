@@ -22,7 +22,7 @@ from stimkit.images.reading import decode_image
 from stimkit.network.weights import read_weights
 from stimkit.planning.cells import Cell
 from stimkit.records.dataset import netcdf_bytes
-from stimkit.records.record import judge, request
+from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, StageLosses
 from stimkit.records.tables import losses_csv, manifest_csv
 from stimkit.runfolder.run import AnyRun, Run, read_run
@@ -131,12 +131,12 @@ def _expected(record: Record, run: Run) -> dict[str, Any]:
     cells = [cell.as_recorded(1 + number, record.alpha) for number in range(len(record.attempts))]
     last = cells[-1]
     flat = record.flat()
-    attempts = [{**one, "seed": cell.seed} for one, cell in zip(flat["attempts"], cells, strict=True)]
+    attempts = [{**attempt, "seed": cell.seed} for attempt, cell in zip(flat["attempts"], cells, strict=True)]
     judged = record if record.status == "failed" else judge(record, run.plan)
     return {
         "attempts": [*attempts[:-1], {key: flat[key] for key in attempts[-1]}],
         "losses": {stage: _of_layers(losses, last) for stage, losses in record.losses.stages().items()},
-        **request(last, run.plan),
+        **requested_values(last, run.plan),
         "status": judged.status,
         "status_reason": judged.status_reason,
     }

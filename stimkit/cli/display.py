@@ -155,7 +155,7 @@ def show_state(run: Path, state: RunState) -> None:
         f"{run}: {len(state.done)} of {state.planned} stimuli done, {len(state.pending)} pending,"
         f" {len(state.rejected)} rejected, {len(state.failed)} failed"
     )
-    out.print(f"being written by {state.writer}" if state.writer else "nobody is writing it")
+    out.print(f"being written by {state.writer}" if state.writer else "no process is writing it")
     for title, ids in (("pending", state.pending), ("rejected", state.rejected), ("failed", state.failed)):
         if ids:
             out.print(f"{title}  {_some(ids)}")
@@ -188,12 +188,12 @@ def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
     for (severity, name), group in groupby(found.findings, lambda one: (one.severity, one.name)):
         findings = list(group)
         out.print(f"{severity:<8} {name} ({len(findings)}): {FINDINGS[name]}")
-        for one in findings[:SHOWN]:
-            out.print(f"           {' '.join(filter(None, (one.stimulus_id, one.path, one.detail)))}")
+        for finding in findings[:SHOWN]:
+            out.print(f"           {' '.join(filter(None, (finding.stimulus_id, finding.path, finding.detail)))}")
         if len(findings) > SHOWN:
             out.print(f"           and {len(findings) - SHOWN} more")
     show_effects(found.effects)
-    counts = Counter(one.severity for one in found.findings)
+    counts = Counter(finding.severity for finding in found.findings)
     verdict = ", ".join(
         f"{counts[severity]} {severity}{'s' if counts[severity] > 1 else ''}"
         for severity in SEVERITIES
@@ -233,19 +233,19 @@ def show_comparison(one: Comparison, done: int, total: int) -> None:
 
 def show_trials(lists: TrialLists, folder: Path) -> None:
     """Say what trial lists hold, and how balanced they are."""
-    from stimkit.experiment.trials.balance import balance, notes
+    from stimkit.experiment.trials.balance import count_balance, note_imbalance
 
     kinds = lists.table.groupby("participant")["kind"].value_counts().groupby("kind").max()
     out.print(
         f"{lists.design.participants} participants, {len(lists.table):,} trials;"
         f" of one participant {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
     )
-    for row in balance(lists).to_dict("records"):
+    for row in count_balance(lists).to_dict("records"):
         of = " ".join(filter(None, (row["measure"], row["of"], row["level"])))
         lowest, highest = row["lowest"], row["highest"]
         each = str(lowest) if lowest == highest else f"{lowest} to {highest}"
         out.print(f"  {of:<40} {row['total']:>7,} in all, {each} each")
-    for note in notes(lists):
+    for note in note_imbalance(lists):
         err.print(f"note: {note}")
     out.print(f"{folder}: trials.csv, participants, balance.csv")
 

@@ -25,12 +25,12 @@ def trials(
     from stimkit.experiment.trials.design import TrialDesign
     from stimkit.experiment.trials.lists import make_trials
     from stimkit.experiment.trials.saving import save_lists
-    from stimkit.runfolder.run import open_run, state_of
+    from stimkit.runfolder.run import open_run, summarize_state
 
     wanted = TrialDesign.load(design)
     found = open_run(run)
     lists = make_trials(found, wanted)
-    display.show_unfinished(run, state_of(found))
+    display.show_unfinished(run, summarize_state(found))
     folder = out or Path("trials") / wanted.name
     save_lists(lists, folder)
     display.show_trials(lists, folder)
@@ -63,7 +63,7 @@ def export(
     from stimkit.cli import display
     from stimkit.experiment.export.formats import export as write
     from stimkit.experiment.trials.design import TrialDesign
-    from stimkit.runfolder.run import read_run, state_of
+    from stimkit.runfolder.run import read_run, summarize_state
 
     folder = out or Path("exports") / f"{run.resolve().name}-{form}"
     found = read_run(run)
@@ -77,7 +77,7 @@ def export(
         columns=columns.split(",") if columns else None,
         jspsych_tarballs=jspsych,
     )
-    display.show_unfinished(run, state_of(found))
+    display.show_unfinished(run, summarize_state(found))
     typer.echo(f"{folder}: {count} stimuli for {form}, see README.md there")
 
 

@@ -149,12 +149,12 @@ app.command()(cli_experiments.join)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
-    from stimkit.runfolder.run import read_run, state_of
+    from stimkit.runfolder.run import read_run, summarize_state
 
     found = read_run(run)
     if not set(planned) & set(found.planned):
         raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
-    state = state_of(found, planned)
+    state = summarize_state(found, planned)
     return {name: list(getattr(state, name)) for name in ("done", "rejected", "failed", "pending")}
 
 

@@ -18,9 +18,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def status(run: RunPath, as_json: AsJson = False) -> None:
     """Show what a run folder has done, what is pending or failed, and who is writing it."""
     from stimkit.cli import display
-    from stimkit.runfolder.run import read_run, state_of
+    from stimkit.runfolder.run import read_run, summarize_state
 
-    state = state_of(read_run(run))
+    state = summarize_state(read_run(run))
     if as_json:
         typer.echo(json_text(asdict(state), ascii_only=True))
     else:
@@ -72,10 +72,10 @@ def regenerate(
         on_compared=None if as_json else display.show_comparison,
     )  # fmt: skip
     if as_json:
-        typer.echo(json_text([asdict(one) for one in comparisons], ascii_only=True))
+        typer.echo(json_text([asdict(comparison) for comparison in comparisons], ascii_only=True))
     else:
-        display.show_tiers(out, [one.tier for one in comparisons])
-    if any(TIERS.index(one.tier) > TIERS.index(require) for one in comparisons):
+        display.show_tiers(out, [comparison.tier for comparison in comparisons])
+    if any(TIERS.index(comparison.tier) > TIERS.index(require) for comparison in comparisons):
         raise typer.Exit(5)
 
 

@@ -76,7 +76,9 @@ def known_keys(protocol: type[BaseModel], table: KeyPath) -> list[str]:
     model: Any = protocol
     for part in table:
         model = model.model_fields[part].annotation
-        model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # of an optional table
+        model = next(
+            (argument for argument in get_args(model) if hasattr(argument, "model_fields")), model
+        )  # of an optional table
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -27,7 +27,7 @@ def read_text(path: Path, otherwise: str) -> str:
         raise ProtocolError([Problem("", f"cannot be read as UTF-8 text: {error}")], str(path)) from error
 
 
-def parse(text: str, name: str) -> dict[str, Any]:
+def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parse TOML. Raises `ProtocolError` with the line that is wrong."""
     try:
         return tomllib.loads(text)
@@ -35,7 +35,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
         raise ProtocolError([syntax_problem(error)], name) from None
 
 
-def validated(
+def validate(
     model: type[Model], document: Mapping[str, Any], text: str, name: str, found: Iterable[BrokenRule] = ()
 ) -> Model:
     """Validate a document, which stands in `text`, against a model.
@@ -50,8 +50,12 @@ def validated(
         valid = model.model_validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         # A list whose levels are all wrong is also reported as too short; once is enough.
-        wrong = [one for one in error.errors(include_url=False) if one["type"] != "too_short" or not one["input"]]
-        problems += [translate(one, model, lines) for one in wrong]
+        wrong = [
+            problem
+            for problem in error.errors(include_url=False)
+            if problem["type"] != "too_short" or not problem["input"]
+        ]
+        problems += [translate(problem, model, lines) for problem in wrong]
     if problems or valid is None:
         raise ProtocolError(set(problems), name)
     return valid

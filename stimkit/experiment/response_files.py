@@ -53,7 +53,7 @@ def _read(path: Path, data: bytes) -> pd.DataFrame:
         else:
             rows = _separated(_text(data))
     except (ValueError, RecursionError, csv.Error, pd.errors.ParserError) as error:
-        raise UsageError(f"{path} is no table: {error}") from error
+        raise UsageError(f"{path} is not a table: {error}") from error
     for name in [name for name in rows.columns if _FILE.fullmatch(name)]:
         place = name.removeprefix("stim_file")
         if f"stimulus_id{place}" not in rows:
@@ -68,7 +68,10 @@ def _json(text: str) -> pd.DataFrame:
     rows = json.loads(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is not a list of objects")
-    flat = [{key: json.dumps(one) if isinstance(one, list | dict) else one for key, one in row.items()} for row in rows]
+    flat = [
+        {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
+        for row in rows
+    ]
     found = pd.DataFrame(flat)
     words = [name for name in found if name in _LABELS or found[name].map(lambda one: isinstance(one, str)).any()]
     return found.assign(**{str(name): _typed(found[name].astype("string"), name in _LABELS) for name in words})
@@ -89,7 +92,7 @@ def _sheet(data: bytes) -> pd.DataFrame:
     try:
         rows = pd.read_excel(io.BytesIO(data), dtype="string", keep_default_na=False)
     except Exception as error:  # a damaged file raises whatever its parts are
-        raise ValueError(f"it is no Excel file: {error}") from error
+        raise ValueError(f"it is not an Excel file: {error}") from error
     return _typed_columns(rows.rename(columns=str))
 
 

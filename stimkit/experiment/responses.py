@@ -57,8 +57,8 @@ def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequenc
     already, its values must be those of the manifest; where it has another column, the manifest's begins with
     `stimulus_`.
 
-    Raises `RunFolderError` for a folder that is no run, `UsageError` for files that cannot be read or have no such
-    column, trials that are there twice, responses of another run, values that the manifest contradicts.
+    Raises `RunFolderError` for a folder that is not a run folder, `UsageError` for files that cannot be read or have no
+    such column, trials that are there twice, responses of another run, values that the manifest contradicts.
     """
     run = read_run(run)
     run.check_readable()
@@ -83,13 +83,13 @@ def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequenc
     unknown, responses = responses[~known], responses[known].reset_index(drop=True)
     _check_twice(responses)
     joined = _with_manifest(responses, manifest, wanted, places, ("role", *factors, *attributes))
-    answered = {one for place in places for one in joined[f"stimulus_id{place}"].dropna()}
+    answered = {stimulus_id for place in places for stimulus_id in joined[f"stimulus_id{place}"].dropna()}
     accepted = manifest.index[manifest["status"] == "accepted"]
     return Joined(
         responses=joined,
         unknown=unknown,
         without_stimulus=int((~shown).sum()),
-        unanswered=tuple(str(one) for one in accepted if one not in answered),
+        unanswered=tuple(str(stimulus_id) for stimulus_id in accepted if stimulus_id not in answered),
         dataset=_dataset(joined, manifest, wanted, (*factors, *attributes), digests),
     )
 
@@ -131,8 +131,8 @@ def _check_twice(responses: pd.DataFrame) -> None:
     key = [name for name in _TRIAL if name in responses]
     if not {"participant", "trial"} <= set(key):
         return
-    told = responses.dropna(subset=["participant", "trial"])
-    twice = told[told.duplicated(key, keep=False)]
+    known = responses.dropna(subset=["participant", "trial"])
+    twice = known[known.duplicated(key, keep=False)]
     if len(twice):
         one = twice.iloc[0]
         of_it = ", ".join(f"{name} {one[name]}" for name in key)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stimkit.images.light import Array, luminance, with_luminance
+from stimkit.images.light import Array, luminance, set_luminance
 
 MAX_GAIN = 4.0  # by which chromatic differences may grow where luminance is set pixel by pixel
 STEEPEST = 1e4  # contrast is not raised by more
@@ -19,7 +19,7 @@ SPECTRUM_ITERATIONS = 30
 
 
 @dataclass(frozen=True)
-class Target:
+class EqualizationTarget:
     """What an image is made equal to; None where it is left as it is."""
 
     luminance: float | None = None
@@ -33,7 +33,7 @@ class Target:
 
     @property
     def empty(self) -> bool:
-        return all(one is None for one in (self.luminance, self.contrast, self.histogram, self.spectrum))
+        return all(part is None for part in (self.luminance, self.contrast, self.histogram, self.spectrum))
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Light:
     contrast: float
 
 
-def light_of(values: Array, weights: Array | None) -> Light:
+def measure_light(values: Array, weights: Array | None) -> Light:
     """Weighted mean of luminance values, and their weighted standard deviation / mean."""
     mean = float(np.average(values, weights=weights))
     spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
     return Light(mean, spread / mean if mean > 0 else 0.0)
 
 
-def equalized(linear: Array, target: Target, gamut: str, weights: Array | None) -> Array:
+def equalize(linear: Array, target: EqualizationTarget, gamut: str, weights: Array | None) -> Array:
     """Make linear RGB (3, height, width) equal to a target: first its spectrum, then histogram, or mean and contrast.
 
     `weights` (height, width) is the aperture inside of which that holds; the spectrum is that of the whole image.
@@ -61,31 +61,31 @@ def equalized(linear: Array, target: Target, gamut: str, weights: Array | None) 
     """
     desaturate = gamut != "clip"
     if target.spectrum is not None:
-        wanted = with_spectrum(luminance(linear), target.spectrum, gamut)
+        wanted = set_spectrum(luminance(linear), target.spectrum, gamut)
         linear = _set_luminance(linear, wanted, desaturate=desaturate)
     if target.histogram is not None:
-        wanted = with_histogram(luminance(linear), target.histogram, weights)
+        wanted = set_histogram(luminance(linear), target.histogram, weights)
         return _set_luminance(linear, wanted, desaturate=desaturate)
     if target.luminance is None and target.contrast is None:
         return linear
     values = luminance(linear)
     gain, offset = _affine(values, target, gamut, weights)
-    return with_luminance(linear, np.clip(gain * values + offset, 0, 1), gain=gain, desaturate=desaturate)
+    return set_luminance(linear, np.clip(gain * values + offset, 0, 1), gain=gain, desaturate=desaturate)
 
 
 def _set_luminance(linear: Array, wanted: Array, *, desaturate: bool) -> Array:
     """Set luminance pixel by pixel and keep the chromaticity."""
     known = luminance(linear)
     gain = np.where(known > 0, wanted / np.where(known > 0, known, 1), 1.0)
-    return with_luminance(linear, wanted, gain=np.minimum(gain, MAX_GAIN), desaturate=desaturate)
+    return set_luminance(linear, wanted, gain=np.minimum(gain, MAX_GAIN), desaturate=desaturate)
 
 
-def _affine(values: Array, target: Target, gamut: str, weights: Array | None) -> tuple[float, float]:
+def _affine(values: Array, target: EqualizationTarget, gamut: str, weights: Array | None) -> tuple[float, float]:
     """Gain and offset of luminance that reach mean and contrast.
 
     Without a contrast, it is a gain alone, as of a filter before the eye, which keeps the contrast.
     """
-    known = light_of(values, weights)
+    known = measure_light(values, weights)
     mean = known.mean if target.luminance is None else target.luminance
     if target.contrast is None:
         if known.mean == 0:
@@ -117,7 +117,7 @@ def _seen(values: Array, weights: Array | None) -> Array:
 
 
 def _light(values: Array, gain: float, offset: float, weights: Array | None) -> Light:
-    return light_of(np.clip(gain * values + offset, 0, 1), weights)
+    return measure_light(np.clip(gain * values + offset, 0, 1), weights)
 
 
 def _largest_gains(values: Array, known: float, mean: float) -> list[float]:
@@ -135,7 +135,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return low if function(low) >= 0 else float(brentq(function, low, high, xtol=1e-10, rtol=1e-12))
 
 
-def with_histogram(values: Array, wanted: Array, weights: Array | None = None) -> Array:
+def set_histogram(values: Array, wanted: Array, weights: Array | None = None) -> Array:
     """Luminance with exactly the distribution `wanted` where weights are above 0; the order of the pixels is kept.
 
     Pixels of equal luminance are ordered by the mean of their 3 × 3 neighbourhood (Coltuc et al. 2006), then by their
@@ -168,7 +168,7 @@ def mean_spectrum(images: Sequence[Array]) -> Array:
     return np.asarray(np.mean([np.abs(np.fft.fft2(image)) for image in images], axis=0))
 
 
-def with_spectrum(values: Array, amplitudes: Array, gamut: str) -> Array:
+def set_spectrum(values: Array, amplitudes: Array, gamut: str) -> Array:
     """Luminance with the amplitudes wanted and its own phases, brought into 0 to 1 by the gamut rule."""
     result = _reamplified(values, amplitudes)
     if gamut == "compress":

@@ -28,7 +28,7 @@ def luminance(linear: Array) -> Array:
     return np.tensordot(LUMINANCE_WEIGHTS, linear, axes=1)
 
 
-def with_luminance(linear: Array, wanted: Array, *, gain: Array | float, desaturate: bool = True) -> Array:
+def set_luminance(linear: Array, wanted: Array, *, gain: Array | float, desaturate: bool = True) -> Array:
     """Linear RGB of another luminance: chromatic differences RGB - Y are multiplied by `gain`.
 
     With `desaturate` they are made smaller where a channel would leave 0 to 1, which keeps the luminance (it has to

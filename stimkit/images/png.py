@@ -107,7 +107,7 @@ def _encode_16(values: Values, chunks: list[tuple[bytes, bytes]]) -> bytes:
 def decode_values(data: bytes, name: str) -> Values:
     """The values of a stimulus file as they are; `name` is used in messages.
 
-    Raises `ImageError` where the data are no image, damaged, or larger than `MAX_PIXELS`.
+    Raises `ImageError` where the data are not an image, or damaged, or larger than `MAX_PIXELS`.
     """
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26]) if len(data) > 26 else (0, 0, 0, 0)
     if not data.startswith(b"\x89PNG") or (depth, colour) != (16, 2):

@@ -82,7 +82,7 @@ def decode_image(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
     """Decode an image file to 8-bit RGB pixels; `name` is used in messages.
 
     With `to_srgb`, colours are converted as the file says by an ICC profile, or a PNG by the exponent in its gAMA.
-    Raises `ImageError` where the data are no image, damaged, animated or larger than `MAX_PIXELS`.
+    Raises `ImageError` where the data are not an image, or damaged, animated or larger than `MAX_PIXELS`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower

@@ -72,7 +72,7 @@ def _polar(size: tuple[int, int], scaling: float) -> Array:
     turn = angle / (2 * np.pi) * around
     sectors = [_window((turn - number + around / 2) % around - around / 2) for number in range(around)]
     windows = [np.clip(1 - np.sum(rings, axis=0), 0, 1), *(ring * sector for ring in rings for sector in sectors)]
-    return np.stack([one for one in windows if one.sum() > 1])
+    return np.stack([window for window in windows if window.sum() > 1])
 
 
 def _window(distance: Array) -> Array:

@@ -37,7 +37,7 @@ def _in_steps(image: Shown) -> NDArray[np.float64]:
     return image.astype(np.float64) if image.dtype == np.uint8 else np.asarray(image * 255.0)
 
 
-def basic_measures(image: Shown) -> dict[str, float]:
+def measure_basics(image: Shown) -> dict[str, float]:
     """Luminance and colour of an sRGB-encoded image (height, width, 3), as every record holds them."""
     light = luminance_of_pixels(image)
     mean = float(light.mean())
@@ -51,18 +51,18 @@ def basic_measures(image: Shown) -> dict[str, float]:
     }
 
 
-def image_measures(image: Shown) -> dict[str, float]:
+def measure_image(image: Shown) -> dict[str, float]:
     """All of `MEASURES` for an sRGB-encoded image (height, width, 3); NaN where it is too small for one.
 
     The image has 8 bits, or values from 0 to 1.
     """
     light, steps = luminance_of_pixels(image), _in_steps(image)
     luma = steps @ LUMA_WEIGHTS
-    found = basic_measures(image) | {
+    found = measure_basics(image) | {
         "michelson": _michelson(light),
-        "colourfulness": colourfulness(steps),
-        "spectral_slope": spectral_slope(light),
-        "edge_density": edge_density(luma),
+        "colourfulness": measure_colourfulness(steps),
+        "spectral_slope": measure_slope(light),
+        "edge_density": measure_edges(luma),
         "saturated_frac": float(((steps == 0) | (steps == 255)).mean()),
         "entropy": _entropy(luma),
     }
@@ -74,7 +74,7 @@ def _michelson(light: NDArray[np.float64]) -> float:
     return (brightest - darkest) / (brightest + darkest) if brightest > 0 else 0.0
 
 
-def colourfulness(pixels: NDArray[Any]) -> float:
+def measure_colourfulness(pixels: NDArray[Any]) -> float:
     """M = σ_rgyb + 0.3 μ_rgyb of values from 0 to 255.
 
     Hasler & Süsstrunk (2003), Measuring colourfulness in natural images.
@@ -84,7 +84,7 @@ def colourfulness(pixels: NDArray[Any]) -> float:
     return float(np.hypot(*opponents.std(1)) + 0.3 * np.hypot(*opponents.mean(1)))
 
 
-def spectral_slope(light: NDArray[np.float64]) -> float:
+def measure_slope(light: NDArray[np.float64]) -> float:
     """Slope of log amplitude over log frequency: about -1 for photographs (Field 1987).
 
     The amplitude is averaged in rings of one cycle per (shorter) side, from 1 to the highest that both axes hold;
@@ -105,7 +105,7 @@ def spectral_slope(light: NDArray[np.float64]) -> float:
     return float(np.polyfit(np.log(rings), np.log(sums[rings]), 1)[0])
 
 
-def edge_density(luma: NDArray[np.float64]) -> float:
+def measure_edges(luma: NDArray[np.float64]) -> float:
     """Fraction of the pixels of a luma image (0 to 255) that Canny's detector, as in scikit-image, puts on an edge."""
     from skimage.feature import canny
 
@@ -118,7 +118,7 @@ def _entropy(luma: NDArray[np.float64]) -> float:
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # not -0.0
 
 
-def similarity(first: Shown, second: Shown) -> float | None:
+def measure_similarity(first: Shown, second: Shown) -> float | None:
     """SSIM of two images, the mean over channels; None for less than 11 pixels a side.
 
     With the Gaussian window and the constants of Wang, Bovik, Sheikh & Simoncelli (2004).
@@ -160,5 +160,5 @@ def _measure_file(path: Path) -> dict[str, Any]:
         "height_px": height,
         "width_px": width,
         "pixel_sha256": pixel_digest(pixels),
-        **image_measures(pixels),
+        **measure_image(pixels),
     }

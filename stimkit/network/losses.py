@@ -110,7 +110,7 @@ class Regions:
 
     def select(self, index: Tensor) -> Regions:
         """The regions of some cells of the batch."""
-        return replace(self, roots=tuple(one if len(one) == 1 else one[index] for one in self.roots))
+        return replace(self, roots=tuple(root if len(root) == 1 else root[index] for root in self.roots))
 
 
 def content_loss(feature_maps: Tensor, target: Tensor, convention: Convention) -> Tensor:

@@ -55,7 +55,7 @@ class VGG19:
         self.pooling, self.dtype, self.device = pooling, dtype, torch.device(device)
         self.digest = weights.digest
         self._preprocessing = weights.preprocessing
-        kernels = _kernels(unit_mean(weights, pooling) if normalize else weights)
+        kernels = _kernels(normalize_filters(weights, pooling) if normalize else weights)
         # Channels last is what matrix units and the fast convolutions want; float64 gains nothing by it.
         self._layout = torch.contiguous_format if dtype == torch.float64 else torch.channels_last
         self._kernels = {
@@ -129,7 +129,7 @@ def _forward(
     return maps
 
 
-def unit_mean(weights: Weights, pooling: str) -> Weights:
+def normalize_filters(weights: Weights, pooling: str) -> Weights:
     """Rescale filters to unit mean activation over the calibration images, keeping the function.
 
     A filter that (almost) never responds keeps its scale: dividing by nothing would only amplify noise.

@@ -90,11 +90,11 @@ def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler meets
         raise WeightsError(
-            f"{path} is damaged or no plain state dict; files that hold more than tensors are refused,"
+            f"{path} is damaged or not a plain state dict; files that hold more than tensors are refused,"
             f" since reading them could run code ({str(error).splitlines()[0][:200]})"
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict of tensors")
+        raise WeightsError(f"{path} does not hold a state dict of tensors")
     wanted = {key: value for key, value in state.items() if key.startswith(("features.", "conv"))}
     return {key: value.detach().float().numpy() for key, value in wanted.items()}
 

@@ -106,7 +106,7 @@ def _tiles(side: int) -> int:
 
 
 def _parts(batch: int, rows: int, columns: int, tiles: int) -> list[tuple[slice, slice]]:
-    """Cut a batch into parts of about so many tiles, which stay in the cache from transform to transform."""
+    """Cut a batch into parts of about `tiles` tiles, which stay in the cache from transform to transform."""
     images = max(1, tiles // (rows * columns))
     lines = rows if images > 1 else max(1, tiles // columns)
     return [

@@ -134,7 +134,7 @@ class Plan:
 
     @cached_property
     def _by_name(self) -> Mapping[tuple[str, str], Input]:
-        return {(one.kind, one.name): one for one in self.inputs}
+        return {(image.kind, image.name): image for image in self.inputs}
 
     @cached_property
     def main_cells(self) -> tuple[Cell, ...]:
@@ -147,7 +147,7 @@ class Plan:
         used = _values(cell.levels for cell in self.main_cells)
         levels = {factor: map(label, self.protocol.levels(factor)) for factor in used}
         return {
-            factor: tuple(one for one in dict.fromkeys(labels) if one in used[factor])
+            factor: tuple(level for level in dict.fromkeys(labels) if level in used[factor])
             for factor, labels in levels.items()
         }
 

@@ -112,7 +112,7 @@ def _check_sizes(protocol: Protocol) -> None:
     sets = [protocol.layers.content[name] for name in protocol.levels("content_layers") if protocol.images.content]
     sets += [protocol.layers.style[name] for name in protocol.levels("style_layers") if protocol.images.style]
     sets += [protocol.layers.style[name] for name in protocol.controls.subset]
-    layer = deepest((*(name for one in sets for name in one), *protocol.controls.reconstruction))
+    layer = deepest((*(name for layers in sets for name in layers), *protocol.controls.reconstruction))
     problems = []
     for index, size in enumerate(protocol.levels("size")):
         for scale in protocol.levels("style_scale"):
@@ -147,14 +147,14 @@ def _style_stride(cell: Cell) -> int:
 
 def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
     """A mask is laid on its content image, so it has the same size; and it is a region by itself."""
-    sizes = {(one.kind, one.name): (one.height, one.width) for one in inputs if one.height}
+    sizes = {(image.kind, image.name): (image.height, image.width) for image in inputs if image.height}
     problems = set()
     for cell in cells:
         size, other = sizes.get(("mask", cell.mask or "")), sizes.get(("content", cell.content or ""))
         line = protocol.line("images", "mask", cell.mask or "")
         if size and other and size != other:
-            told = f"has {size[0]} × {size[1]} px, its content image {cell.content} {other[0]} × {other[1]}"
-            problems.add(Problem(f"images.mask.{cell.mask}", told, line))
+            words = f"has {size[0]} × {size[1]} px, its content image {cell.content} {other[0]} × {other[1]}"
+            problems.add(Problem(f"images.mask.{cell.mask}", words, line))
         if cell.mask and cell.settings.regions != "whole":
             problems.add(Problem(f"images.mask.{cell.mask}", "is a region by itself; leave out `regions`", line))
     if problems:
@@ -195,8 +195,8 @@ def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
         if twin is not cell:
             differing = [factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor]]
             if not differing:
-                told = ", ".join(f"{factor} {level}" for factor, level in cell.levels.items() if level)
-                raise _factor_problem(protocol, next(iter(cell.levels)), f"two cells have the levels {told}; keep one")
+                words = ", ".join(f"{factor} {level}" for factor, level in cell.levels.items() if level)
+                raise _factor_problem(protocol, next(iter(cell.levels)), f"two cells have the levels {words}; keep one")
             first, other = twin.levels[differing[0]], cell.levels[differing[0]]
             message = f'"{first}" and "{other}" are the same image or value; keep one'
             raise _factor_problem(protocol, differing[0], message)

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from stimkit.errors import Problem, ProtocolError
-from stimkit.protocol.labels import label, label_of, text_of
+from stimkit.protocol.labels import label, label_attribute, label_level
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.sections import Sample
 
-Levels = Mapping[str, Any]
-Unit = tuple[Any, ...]  # levels of the factors that are sampled
-Group = tuple[tuple[str, ...], list[Unit]]  # factors that vary together, and their joint levels
+PointLevels = Mapping[str, Any]
+SampledLevels = tuple[Any, ...]  # levels of the factors that are sampled
+FactorGroup = tuple[tuple[str, ...], list[SampledLevels]]  # factors that vary together, and their joint levels
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """One combination of levels."""
 
-    levels: Levels
+    levels: PointLevels
     """Of every factor, and of what is constant."""
     attributes: Mapping[str, str]
     """What follows from the levels: attributes of the images, and marks."""
@@ -38,10 +38,10 @@ class Point:
 
     def has(self, name: str, value: Any) -> bool:
         """Whether a factor or attribute has a value that a protocol wrote."""
-        return self.value(name) == (text_of(value) if name in self.attributes else label_of(name, value))
+        return self.value(name) == (label_attribute(value) if name in self.attributes else label_level(name, value))
 
 
-def points(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
+def cross_levels(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
     """The combinations of a design over these factors, the slowest first.
 
     Raises `ProtocolError` where nothing is left, or a stratum has too few combinations to sample from.
@@ -53,14 +53,14 @@ def points(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
             if not any(_meets(point, condition) for point in found):
                 raise _problem(protocol, section, "no combination of levels meets it", index)
     if protocol.include:
-        found = [point for point in found if any(_meets(point, one) for one in protocol.include)]
-    found = [point for point in found if not any(_meets(point, one) for one in protocol.exclude)]
+        found = [point for point in found if any(_meets(point, condition) for condition in protocol.include)]
+    found = [point for point in found if not any(_meets(point, condition) for condition in protocol.exclude)]
     if not found:
         raise _problem(protocol, "exclude" if protocol.exclude else "include", "no combination of levels is left")
     return found if protocol.sample is None else _sampled(found, protocol, protocol.sample)
 
 
-def _crossed(protocol: Protocol, factors: Sequence[str]) -> Iterator[Levels]:
+def _crossed(protocol: Protocol, factors: Sequence[str]) -> Iterator[PointLevels]:
     groups = _groups(protocol, factors)
     for rows in itertools.product(*(rows for _, rows in groups)):
         levels: dict[str, Any] = {}
@@ -69,15 +69,15 @@ def _crossed(protocol: Protocol, factors: Sequence[str]) -> Iterator[Levels]:
         yield {name: levels[name] for name in factors}
 
 
-def _groups(protocol: Protocol, factors: Sequence[str]) -> list[Group]:
+def _groups(protocol: Protocol, factors: Sequence[str]) -> list[FactorGroup]:
     """Factors that vary together, at the place of the first of them."""
-    together: dict[str, Group] = {}
+    together: dict[str, FactorGroup] = {}
     for names in protocol.design.zip:
         together |= dict.fromkeys(names, (names, list(zip(*(protocol.levels(name) for name in names), strict=True))))
     if rows := protocol.table:
         names = tuple(rows[0])
         together |= dict.fromkeys(names, (names, [tuple(row[name] for name in names) for row in rows]))
-    groups: list[Group] = []
+    groups: list[FactorGroup] = []
     for factor in factors:
         group = together.get(factor, ((factor,), [(level,) for level in protocol.levels(factor)]))
         if group not in groups:
@@ -91,33 +91,33 @@ class _Attributes:
     def __init__(self, protocol: Protocol) -> None:
         self._images = protocol.images.attributes
         self._names = {
-            kind: tuple(dict.fromkeys(name for one in images.values() for name in one))
+            kind: tuple(dict.fromkeys(name for values in images.values() for name in values))
             for kind, images in self._images.items()
         }
         self._marks = protocol.design.marks
 
-    def __call__(self, levels: Levels) -> dict[str, str]:
+    def __call__(self, levels: PointLevels) -> dict[str, str]:
         found: dict[str, str] = {}
         for kind, names in self._names.items():
             known = self._images[kind].get(levels.get(kind) or "", {})
             found |= {name: known.get(name, "") for name in names}
         point = Point(levels, found)
-        marks = {mark: label(point.value(one) == point.value(other)) for mark, (one, other) in self._marks.items()}
+        marks = {mark: label(point.value(first) == point.value(other)) for mark, (first, other) in self._marks.items()}
         return found | marks
 
 
 def _meets(point: Point, condition: Mapping[str, tuple[Any, ...]]) -> bool:
-    return all(any(point.has(name, one) for one in values) for name, values in condition.items())
+    return all(any(point.has(name, value) for value in values) for name, values in condition.items())
 
 
 # --- balanced sampling -----------------------------------------------------------------------------------------
 
 
 def _sampled(found: Sequence[Point], protocol: Protocol, sample: Sample) -> list[Point]:
-    def unit(point: Point) -> Unit:
+    def unit(point: Point) -> SampledLevels:
         return tuple(point.levels[name] for name in sample.balance)
 
-    strata: dict[tuple[str, ...], dict[Unit, None]] = {}
+    strata: dict[tuple[str, ...], dict[SampledLevels, None]] = {}
     for point in found:
         strata.setdefault(tuple(point.value(name) for name in sample.per), {})[unit(point)] = None
     for stratum, units in strata.items():
@@ -125,11 +125,11 @@ def _sampled(found: Sequence[Point], protocol: Protocol, sample: Sample) -> list
             where = ", ".join(f"{name} {value}" for name, value in zip(sample.per, stratum, strict=True))
             message = f"{sample.count} of each were asked for, but {where or 'the design'} has {len(units)}"
             raise _problem(protocol, "sample", message)
-    chosen = set(balanced([list(units) for units in strata.values()], sample.count, sample.seed))
+    chosen = set(sample_evenly([list(units) for units in strata.values()], sample.count, sample.seed))
     return [point for point in found if unit(point) in chosen]
 
 
-def balanced(strata: Sequence[Sequence[Unit]], count: int, seed: int) -> Iterator[Unit]:
+def sample_evenly(strata: Sequence[Sequence[SampledLevels]], count: int, seed: int) -> Iterator[SampledLevels]:
     """Choose `count` units of every stratum so that each level of each of their factors is used about equally often.
 
     At first, one unit after the other is taken whose levels were used least; then single units are exchanged within
@@ -139,7 +139,7 @@ def balanced(strata: Sequence[Sequence[Unit]], count: int, seed: int) -> Iterato
     use = _Use(strata, count)
     order = _shuffle(seed)
     strata = [sorted(units, key=order) for units in strata]
-    chosen: list[dict[Unit, None]] = [{} for _ in strata]
+    chosen: list[dict[SampledLevels, None]] = [{} for _ in strata]
     for turn in range(count):
         for index in sorted(range(len(strata)), key=lambda index: order((turn, index))):
             left = (unit for unit in strata[index] if unit not in chosen[index])
@@ -154,21 +154,21 @@ def balanced(strata: Sequence[Sequence[Unit]], count: int, seed: int) -> Iterato
 class _Use:
     """How often every level is used, in units of how often it should be."""
 
-    def __init__(self, strata: Sequence[Sequence[Unit]], count: int) -> None:
+    def __init__(self, strata: Sequence[Sequence[SampledLevels]], count: int) -> None:
         levels = [set(column) for column in zip(*itertools.chain.from_iterable(strata), strict=True)]
-        self._share = [len(one) / (count * len(strata)) for one in levels]
+        self._share = [len(level) / (count * len(strata)) for level in levels]
         self._counts: list[Counter[Any]] = [Counter() for _ in levels]
 
-    def cost(self, unit: Unit) -> float:
+    def cost(self, unit: SampledLevels) -> float:
         """By how much the sum of squared uses grows with one more use of the unit."""
         parts = zip(unit, self._counts, self._share, strict=True)
         return sum((2 * counts[level] + 1) * share for level, counts, share in parts)
 
-    def change(self, unit: Unit, by: int) -> None:
+    def change(self, unit: SampledLevels, by: int) -> None:
         for level, counts in zip(unit, self._counts, strict=True):
             counts[level] += by
 
-    def exchange(self, units: Sequence[Unit], chosen: dict[Unit, None]) -> bool:
+    def exchange(self, units: Sequence[SampledLevels], chosen: dict[SampledLevels, None]) -> bool:
         """Exchange chosen units for others where that makes the use more even; say whether one was."""
         changed = False
         for mine in list(chosen):

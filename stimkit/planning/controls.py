@@ -32,7 +32,7 @@ _PLAIN = {"init": "noise"} | {
 }
 
 
-def controls(
+def make_controls(
     cells: Sequence[Cell], protocol: Protocol, identities: Identities, layers: Mapping[tuple[str, str], LayerWeights]
 ) -> list[Cell]:
     """The controls of cells, each once, in the order of the first cell that they belong to.
@@ -108,7 +108,7 @@ def _changed(
     made = replace(cell, **changes)
     kept = [kind for kind in ("content", "style") if getattr(made, kind) == getattr(cell, kind)]
     attributes = protocol.images.attributes.items()
-    left = {name for kind, images in attributes if kind in kept for one in images.values() for name in one}
+    left = {name for kind, images in attributes if kind in kept for values in images.values() for name in values}
     lost = set(dropped) - ({"content", "content_layers"} if "content" in kept and made.content else set())
     lost |= {name for name in SECTION_OF if getattr(made.settings, name) != getattr(cell.settings, name)}
     levels = {name: "" if name in lost else value for name, value in cell.levels.items()}

@@ -77,7 +77,7 @@ def rate(device: str, precision: str) -> tuple[float, bool]:
 
 
 def remember_rate(device: str, precision: str, flops_per_second: float) -> None:
-    """Keep a measured rate for later estimates; a cache that cannot be written is no error."""
+    """Keep a measured rate for later estimates; a cache that cannot be written is not an error."""
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         rates = _rates() | {f"{device}:{precision}": flops_per_second}

@@ -14,8 +14,8 @@ from stimkit.network.layers import LAYERS, Convention
 from stimkit.network.sources import load_weights
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan, WeightsSource
 from stimkit.planning.checks import check_cells, check_levels, check_new_cells
-from stimkit.planning.combinations import points
-from stimkit.planning.controls import controls
+from stimkit.planning.combinations import cross_levels
+from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
 from stimkit.protocol.labels import label
 from stimkit.protocol.protocol import Protocol
@@ -55,7 +55,7 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
         for name in protocol.controls.subset
         for loss in protocol.levels("loss")
     }
-    return Plan(protocol, inputs, sources, (*cells, *controls(cells, protocol, identities, subsets)))
+    return Plan(protocol, inputs, sources, (*cells, *make_controls(cells, protocol, identities, subsets)))
 
 
 def _identify(protocol: Protocol, kind: Any, name: str) -> Input:
@@ -86,7 +86,7 @@ def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
     named = protocol.factor_names
     order = (*named, *(key for key in _CROSSED if key not in named))
     settings_of = lru_cache(maxsize=None)(lambda *values: Settings(**dict(zip(SECTION_OF, values, strict=True))))
-    for point in points(protocol, order):
+    for point in cross_levels(protocol, order):
         at = point.levels
         settings = settings_of(*(at[name] for name in SECTION_OF))
         alpha, beta = _alpha_beta(at, protocol)

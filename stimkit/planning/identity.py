@@ -22,8 +22,10 @@ class Identities:
         self, protocol: Protocol, inputs: Sequence[Input], sources: Mapping[tuple[str, str], WeightsSource]
     ) -> None:
         self._protocol, self._inputs, self._sources = protocol, inputs, sources
-        self._digests = {(one.kind, one.name): one.pixel_sha256 for one in inputs}
-        self._digests |= {("style", own_style(one.name)): one.pixel_sha256 for one in inputs if one.kind == "content"}
+        self._digests = {(image.kind, image.name): image.pixel_sha256 for image in inputs}
+        self._digests |= {
+            ("style", own_style(image.name)): image.pixel_sha256 for image in inputs if image.kind == "content"
+        }
         self._canonical = lru_cache(maxsize=None)(self._of_settings)
 
     def of(
@@ -61,7 +63,7 @@ class Identities:
         unimportant = {"weights", "preprocessing"} | ({"ppd"} if settings.aperture == "none" else set())
         canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
         for kind in settings.pools:
-            canonical[f"{kind}_pool"] = sorted(one.pixel_sha256 for one in self._inputs if one.kind == kind)
+            canonical[f"{kind}_pool"] = sorted(image.pixel_sha256 for image in self._inputs if image.kind == kind)
         network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}
         return {**canonical, **network}
 

@@ -45,7 +45,7 @@ class PlanInputs:
         return source.pixels
 
     def names(self, kind: str) -> tuple[str, ...]:
-        return tuple(one.name for one in self._plan.inputs if one.kind == kind)
+        return tuple(image.name for image in self._plan.inputs if image.kind == kind)
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where the weights cannot be read or have changed since the plan was made."""

@@ -18,7 +18,7 @@ from stimkit.planning.crossing import cross
 from stimkit.protocol.protocol import Protocol
 from stimkit.version import __version__
 
-Lock = dict[str, Any]
+Resolved = dict[str, Any]
 
 
 class _Protocol(BaseModel):
@@ -39,19 +39,19 @@ class _Form(BaseModel):
     origin: str | None = None
 
 
-def resolve(plan: Plan) -> Lock:
+def resolve(plan: Plan) -> Resolved:
     """Resolve a plan: protocol, settings, digests of inputs and weights, ids of the cells."""
     protocol = plan.protocol
     return {
-        "schema": LOCK.current,
+        "schema": RESOLVED.current,
         "stimkit_version": __version__,
         "protocol_sha256": hashlib.sha256(protocol.text.encode()).hexdigest(),
         "protocol": json.loads(protocol.model_dump_json(by_alias=True)),  # which writes a ratio of inf as "Infinity"
         "factors": {factor: list(levels) for factor, levels in plan.factors.items()},
         "inputs": [
-            {"kind": one.kind, "name": one.name, "spec": one.spec, "pixel_sha256": one.pixel_sha256,
-             "file_sha256": one.file_sha256, "height": one.height, "width": one.width}
-            for one in plan.inputs
+            {"kind": image.kind, "name": image.name, "spec": image.spec, "pixel_sha256": image.pixel_sha256,
+             "file_sha256": image.file_sha256, "height": image.height, "width": image.width}
+            for image in plan.inputs
         ],
         "weights": [
             {"spec": source.spec, "sha256": source.digest, "preprocessing": source.preprocessing,
@@ -62,13 +62,13 @@ def resolve(plan: Plan) -> Lock:
     }  # fmt: skip
 
 
-def read_lock(path: Path) -> Lock:
+def read_resolved(path: Path) -> Resolved:
     """Read a lock file. Raises `RunFolderError` where it is damaged or of a schema that is not known."""
     try:
         lock = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
-    lock = LOCK.read(lock, str(path))
+    lock = RESOLVED.read(lock, str(path))
     try:
         _Form.model_validate(lock)
     except ValidationError as error:
@@ -78,7 +78,7 @@ def read_lock(path: Path) -> Lock:
     return lock
 
 
-def plan_from_resolved(lock: Lock, *, base: Path = Path()) -> Plan:
+def plan_from_resolved(lock: Resolved, *, base: Path = Path()) -> Plan:
     """Make the plan of a lock again, without its inputs and weights at hand: their digests are in it.
 
     `base` is the folder that image and weight files are relative to. Raises `RunFolderError` where the lock
@@ -86,12 +86,12 @@ def plan_from_resolved(lock: Lock, *, base: Path = Path()) -> Plan:
     """
     try:
         protocol = Protocol.from_expanded(_document(lock), base=base)
-        inputs = tuple(Input(**one) for one in lock["inputs"])
+        inputs = tuple(Input(**image) for image in lock["inputs"])
         weights = {
-            (one["spec"], one["requested_preprocessing"]): WeightsSource(
-                one["spec"], one["sha256"], one["preprocessing"], ""
+            (source["spec"], source["requested_preprocessing"]): WeightsSource(
+                source["spec"], source["sha256"], source["preprocessing"], ""
             )
-            for one in lock["weights"]
+            for source in lock["weights"]
         }
         plan = cross(protocol, inputs, weights)
     except (ProtocolError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -101,7 +101,7 @@ def plan_from_resolved(lock: Lock, *, base: Path = Path()) -> Plan:
     return plan
 
 
-def _document(lock: Lock) -> dict[str, Any]:
+def _document(lock: Resolved) -> dict[str, Any]:
     """The protocol of a lock as a file would say it."""
     document: dict[str, Any] = _without_none(lock["protocol"])
     document["layers"] = {
@@ -130,16 +130,16 @@ def _layer_set(layers: Mapping[str, float | None]) -> list[str] | dict[str, floa
 def _without_none(value: Any) -> Any:
     """Drop keys without a value."""
     if isinstance(value, dict):
-        return {key: _without_none(one) for key, one in value.items() if one is not None}
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_none(one) for one in value]
+        return [_without_none(item) for item in value]
     return value
 
 
 def _with_infinity(value: Any) -> Any:
     """Read back the infinity that JSON writes as text: of a level, or among levels."""
     if isinstance(value, list):
-        return [_with_infinity(one) for one in value]
+        return [_with_infinity(item) for item in value]
     return math.inf if value == "Infinity" else value
 
 
@@ -148,4 +148,4 @@ def _without_rules(lock: Document) -> Document:
     return {**lock, "protocol": {**lock["protocol"], "accept": {}, "audit": {}}}
 
 
-LOCK = Schema("resolved protocol", 2, {1: _without_rules})
+RESOLVED = Schema("resolved protocol", 2, {1: _without_rules})

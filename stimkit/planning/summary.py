@@ -23,13 +23,13 @@ def summarize(plan: Plan, device: str | None = None) -> dict[str, Any]:
         "loss_convention": sorted({cell.settings.loss for cell in plan.cells}),
         "inputs": [
             {
-                "kind": one.kind,
-                "name": one.name,
-                "spec": one.spec,
-                "size": [one.height, one.width],
-                "problem": one.problem,
+                "kind": image.kind,
+                "name": image.name,
+                "spec": image.spec,
+                "size": [image.height, image.width],
+                "problem": image.problem,
             }
-            for one in plan.inputs
+            for image in plan.inputs
         ],
         "weights": [asdict(source) for source in plan.weights.values()],
         "estimate": asdict(estimate(plan.cells, device)),

@@ -8,7 +8,7 @@ from typing import Any
 from stimkit.columns import BASIC, CONFOUNDS, RecordColumns
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.errors import did_you_mean
-from stimkit.protocol.labels import label, label_of, text_of
+from stimkit.protocol.labels import label, label_attribute, label_level
 from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
 from stimkit.protocol.settings import SECTION_OF
 
@@ -68,7 +68,7 @@ def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[Broke
 
 
 def _check_attributes(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
-    """Attributes belong to images that there are, and a name to one kind of them."""
+    """Attributes must belong to declared images, and each name to one kind."""
     names: dict[str, set[str]] = {}
     for kind in IMAGE_FACTORS:
         images = as_table(document, "images", kind)
@@ -84,7 +84,7 @@ def _check_attributes(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
 def _check_known(path: tuple[str | int, ...], names: Iterable[Any], known: Mapping[str, Any]) -> Iterator[BrokenRule]:
     for index, name in enumerate(names):
         if isinstance(name, str) and name not in known:
-            yield (*path, index), f'"{name}" is no factor or attribute{did_you_mean(name, known)}'
+            yield (*path, index), f'"{name}" is not a factor or attribute{did_you_mean(name, known)}'
 
 
 def _check_zip(document: Mapping[str, Any], known: Mapping[str, list[Any]]) -> Iterator[BrokenRule]:
@@ -96,8 +96,8 @@ def _check_zip(document: Mapping[str, Any], known: Mapping[str, list[Any]]) -> I
         factors = [name for name in as_list(names) if isinstance(name, str) and name in known]
         counts = {name: len(known[name]) for name in factors}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            yield path, f"linked factors need equally many levels: {told}"
+            words = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            yield path, f"linked factors need equally many levels: {words}"
         for name in factors:
             if name in taken or factors.count(name) > 1:
                 yield path, f'"{name}" is linked twice, or is a column of design.table'
@@ -126,18 +126,18 @@ def _check_condition(
     factors: Collection[str],
 ) -> Iterator[BrokenRule]:
     def text(name: str, value: Any) -> str:
-        return label_of(name, value) if name in factors else text_of(value)
+        return label_level(name, value) if name in factors else label_attribute(value)
 
     if not condition:
-        yield path, "names no factor"
+        yield path, "does not name a factor"
     for name, wanted in condition.items():
         if name not in known:
-            yield (*path, name), f'"{name}" is no factor or attribute{did_you_mean(name, known)}'
+            yield (*path, name), f'"{name}" is not a factor or attribute{did_you_mean(name, known)}'
             continue
         texts = [text(name, level) for level in known[name]]
         for value in wanted if isinstance(wanted, list) else [wanted]:
             if (given := text(name, value)) not in texts:
-                yield (*path, name), f'"{given}" is no level of {name}{did_you_mean(given, texts)}'
+                yield (*path, name), f'"{given}" is not a level of {name}{did_you_mean(given, texts)}'
 
 
 def _check_sample(
@@ -150,7 +150,7 @@ def _check_sample(
 
     def is_sampled(name: Any) -> bool:
         if name in marks:
-            return all(is_sampled(one) for one in as_list(marks[name]))
+            return all(is_sampled(part) for part in as_list(marks[name]))
         return kinds.get(name, name) in balance
 
     for index, name in enumerate(as_list(sample.get("per"))):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def label_of(name: str, level: Any) -> str:
+def label_level(name: str, level: Any) -> str:
     """The label of a factor's level as a protocol may write it: one side stands for a square."""
     is_side = name == "size" and isinstance(level, int) and not isinstance(level, bool)
     return label((level, level) if is_side else level)
 
 
-def text_of(value: Any) -> str:
+def label_attribute(value: Any) -> str:
     """The value of an attribute or mark as a protocol may write it; texts are taken as they are."""
     return value if isinstance(value, str) else label(value)
 

@@ -10,13 +10,13 @@ import tomli_w
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
-from stimkit.documents.toml import parse, read_text, validated
+from stimkit.documents.toml import parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.protocol.design_rules import check_design
-from stimkit.protocol.labels import label, label_of
+from stimkit.protocol.labels import label, label_level
 from stimkit.protocol.limits import Accept, AuditLimits
-from stimkit.protocol.rules import check
-from stimkit.protocol.sections import Condition, Controls, Design, Display, Factors, Images, Layers, Sample
+from stimkit.protocol.rules import check_keys
+from stimkit.protocol.sections import Controls, Design, Display, Factors, Images, Layers, LevelCondition, Sample
 from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
 from stimkit.protocol.shorthand import expand
 
@@ -45,9 +45,9 @@ class Protocol(Frozen):
     factors: Factors
     design: Design = Design()
     include: Annotated[
-        tuple[Condition, ...], Field(description="only combinations that meet one of these become cells")
+        tuple[LevelCondition, ...], Field(description="only combinations that meet one of these become cells")
     ] = ()
-    exclude: Annotated[tuple[Condition, ...], Field(description="combinations that meet one of these do not")] = ()
+    exclude: Annotated[tuple[LevelCondition, ...], Field(description="combinations that meet one of these do not")] = ()
     sample: Sample | None = None
     controls: Controls = Controls()
 
@@ -84,9 +84,9 @@ class Protocol(Frozen):
 
     @classmethod
     def _validated(cls, text: str, base: Path, name: str, *, written_out: bool = False) -> Protocol:
-        document, found = expand(parse(text, name), base, files=not written_out)
-        found += [*check(document), *check_design(document)]
-        protocol = validated(cls, document, text, name, found)
+        document, found = expand(parse_toml(text, name), base, files=not written_out)
+        found += [*check_keys(document), *check_design(document)]
+        protocol = validate(cls, document, text, name, found)
         protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
         protocol._order = tuple(document["factors"])
         return protocol
@@ -132,7 +132,7 @@ class Protocol(Frozen):
         """The rows of the design's table, with levels as those of the factors."""
         rows = self.design.table
         known = {name: {label(level): level for level in self.levels(name)} for name in (rows[0] if rows else ())}
-        return tuple({name: known[name][label_of(name, level)] for name, level in row.items()} for row in rows)
+        return tuple({name: known[name][label_level(name, level)] for name, level in row.items()} for row in rows)
 
     def levels(self, factor: str) -> tuple[Any, ...]:
         """Return the levels of a factor; one that the file does not name has its one default level."""

@@ -37,7 +37,7 @@ def image_attributes(document: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in found.items()}
 
 
-def check(document: dict[str, Any]) -> Iterator[BrokenRule]:
+def check_keys(document: dict[str, Any]) -> Iterator[BrokenRule]:
     """Find what is wrong between the keys of a document, whatever else is wrong with it."""
     for kind in IMAGE_KINDS:
         yield from _check_names(("images", kind), as_table(document, "images", kind))
@@ -47,7 +47,7 @@ def check(document: dict[str, Any]) -> Iterator[BrokenRule]:
     named = [name for kind in IMAGE_KINDS for name in as_table(document, "images", kind)]
     for name in as_table(document, "images", "licence"):
         if name not in named:
-            yield ("images", "licence", name), f'"{name}" is no image{did_you_mean(name, named)}'
+            yield ("images", "licence", name), f'"{name}" is not an image{did_you_mean(name, named)}'
     linked = {name for names in as_list(as_table(document, "design").get("zip")) for name in as_list(names)}
     yield from _check_levels(as_table(document, "factors"), linked)
     yield from _check_controls(document)
@@ -67,7 +67,7 @@ def _check_layer_sets(kind: str, value: Any) -> Iterator[BrokenRule]:
     if value == {}:
         yield path, "must name at least one layer set"
     named = as_table(value)
-    sets = {(): value} if isinstance(value, list) else {(name,): one for name, one in named.items()}
+    sets = {(): value} if isinstance(value, list) else {(name,): layers for name, layers in named.items()}
     yield from _check_names(path, named)
     for name, layers in sets.items():
         if layers in ([], {}):
@@ -180,4 +180,4 @@ def _check_confounds(document: dict[str, Any]) -> Iterator[BrokenRule]:
         for factor in as_table(limit):
             if factor not in (EVERY, *factors):
                 hint = did_you_mean(factor, factors)
-                yield (*path, factor), f'"{factor}" is no factor or attribute of this protocol{hint}'
+                yield (*path, factor), f'"{factor}" is not a factor or attribute of this protocol{hint}'

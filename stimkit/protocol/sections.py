@@ -48,7 +48,7 @@ FiniteNonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 Level = str | bool | int | float | tuple[int, int]
-Condition = dict[str, Annotated[tuple[Level, ...], BeforeValidator(_one_or_more), Field(min_length=1)]]
+LevelCondition = dict[str, Annotated[tuple[Level, ...], BeforeValidator(_one_or_more), Field(min_length=1)]]
 PATTERN = {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "string"}]}
 ImageFiles = Annotated[dict[str, str], WithJsonSchema({**PATTERN, "description": "files by name, or a pattern"})]
 TABLE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}

@@ -14,15 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stimkit.documents.messages import BrokenRule, as_table
+from stimkit.documents.schemas import Document
 from stimkit.errors import UsageError
 from stimkit.images.reading import is_hidden
-from stimkit.protocol.labels import label_of
+from stimkit.protocol.labels import label_level
 from stimkit.protocol.patterns import PLACEHOLDER, matching, placeholders
 from stimkit.protocol.settings import Settings
-
-Document = dict[str, Any]
-KeyPath = tuple[str | int, ...]
-Finding = tuple[KeyPath, str]
 
 LOGARITHMIC = ("ratio", "alpha", "beta")
 TEXT_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
@@ -31,14 +29,14 @@ MAX_IMAGES = 100_000
 LARGEST = 1e100  # of a number that is calculated with
 
 
-def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Document, list[Finding]]:
+def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Document, list[BrokenRule]]:
     """Write out a document, whatever else is wrong with it; return it with what cannot be written out.
 
     Series `{ from, to, steps }` of factors become lists, `images.content` and `images.style` given as a pattern
     become tables of files with their attributes, `design.table` given as a file becomes its rows. Files are
     relative to `base`; without `files`, what names one is left as it is.
     """
-    problems: list[Finding] = []
+    problems: list[BrokenRule] = []
     expanded = dict(document)
     changes = [("factors", _series), ("images", _patterns), ("design", _table)]
     for section, change in changes if files else changes[:1]:
@@ -49,27 +47,22 @@ def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Docum
     rows = _rows(expanded)
     if rows:
         levels = {
-            name: list({label_of(name, row[name]): row[name] for row in rows if name in row}.values())
+            name: list({label_level(name, row[name]): row[name] for row in rows if name in row}.values())
             for name in rows[0]
         }
-        given = _as_table(expanded, "factors")
+        given = as_table(expanded, "factors")
         for name in levels.keys() & given.keys():
             problems.append((("factors", name), "is also a column of design.table; name it once"))
         expanded["factors"] = {**levels, **given}
     return expanded, problems
 
 
-def _as_table(document: Document, key: str) -> Document:
-    value = document.get(key, {})
-    return value if isinstance(value, dict) else {}
-
-
 # --- series of levels ------------------------------------------------------------------------------------------
 
 
-def _series(factors: Document, base: Path) -> tuple[Document, list[Finding]]:
+def _series(factors: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
     written: Document = {}
-    problems: list[Finding] = []
+    problems: list[BrokenRule] = []
     for name, levels in factors.items():
         written[name] = levels
         if isinstance(levels, dict) and levels.keys() == {"from", "to", "steps"}:
@@ -88,7 +81,7 @@ def series(first: Any, last: Any, steps: Any, *, logarithmic: bool, whole: bool 
 
     Raises `UsageError` where there is no such series.
     """
-    if not all(isinstance(one, int | float) and abs(one) < LARGEST for one in (first, last)):
+    if not all(isinstance(end, int | float) and abs(end) < LARGEST for end in (first, last)):
         raise UsageError("from and to must be numbers")
     if not isinstance(steps, int) or not 2 <= steps <= MAX_STEPS:
         raise UsageError(f"steps must be a whole number from 2 to {MAX_STEPS}")
@@ -96,25 +89,25 @@ def series(first: Any, last: Any, steps: Any, *, logarithmic: bool, whole: bool 
         if not (first > 0 and last > 0):
             raise UsageError("from and to must be > 0: the levels have equal factors between them")
         exponents = series(math.log10(first), math.log10(last), steps, logarithmic=False)
-        return [float(first), *(float(f"{10**one:.6g}") for one in exponents[1:-1]), float(last)]
+        return [float(first), *(float(f"{10**exponent:.6g}") for exponent in exponents[1:-1]), float(last)]
     levels = [first + (last - first) * index / (steps - 1) for index in range(steps)]
     if whole:
-        return [round(one) for one in levels]
-    return [float(first), *(float(f"{one:.9g}") for one in levels[1:-1]), float(last)]
+        return [round(level) for level in levels]
+    return [float(first), *(float(f"{level:.9g}") for level in levels[1:-1]), float(last)]
 
 
 # --- degrees of visual angle -----------------------------------------------------------------------------------
 
 
-def _sized(document: Document) -> list[Finding]:
+def _sized(document: Document) -> list[BrokenRule]:
     """Of size, visual size and pixels per degree, give what follows from the other two."""
     display = document.get("display")
     if not isinstance(display, dict):
         return []
     visual, ppd = _pair(display.get("visual_size")), display.get("ppd", 0)
-    synthesis = _as_table(document, "synthesis")
+    synthesis = as_table(document, "synthesis")
     size = _pair(synthesis.get("size"))
-    if visual and "size" in _as_table(document, "factors"):
+    if visual and "size" in as_table(document, "factors"):
         return [(("display", "visual_size"), "size is a factor; give ppd only")]
     if visual and not _number(ppd):
         if not size:
@@ -125,10 +118,10 @@ def _sized(document: Document) -> list[Finding]:
     if visual:
         sides = [round(degrees * ppd) for degrees in visual]
         if size and any(abs(side - other) > 1 for side, other in zip(sides, size, strict=True)):
-            told = f"{visual[0]:g} × {visual[1]:g} degrees at {ppd:g} pixels per degree are {sides[0]} × {sides[1]} px"
-            return [(("display", "visual_size"), f"{told}, but size is {size[0]} × {size[1]}; leave one of them out")]
+            words = f"{visual[0]:g} × {visual[1]:g} degrees at {ppd:g} pixels per degree are {sides[0]} × {sides[1]} px"
+            return [(("display", "visual_size"), f"{words}, but size is {size[0]} × {size[1]}; leave one of them out")]
         document["synthesis"] = {"size": sides, **synthesis}
-    document["output"] = {**_as_table(document, "output"), "ppd": float(ppd)}
+    document["output"] = {**as_table(document, "output"), "ppd": float(ppd)}
     return []
 
 
@@ -146,10 +139,10 @@ def _number(value: Any) -> bool:
 # --- images by pattern -----------------------------------------------------------------------------------------
 
 
-def _patterns(images: Document, base: Path) -> tuple[Document, list[Finding]]:
+def _patterns(images: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
     written = dict(images)
-    problems: list[Finding] = []
-    groups, root = _as_table(images, "groups"), images.get("root", ".")
+    problems: list[BrokenRule] = []
+    groups, root = as_table(images, "groups"), images.get("root", ".")
     for kind in ("content", "style", "mask"):
         pattern = images.get(kind)
         if not isinstance(pattern, str):
@@ -165,7 +158,7 @@ def _patterns(images: Document, base: Path) -> tuple[Document, list[Finding]]:
             problems.append((("images", kind), f'two images of the pattern would be called "{twice}"'))
         written[kind] = {name: _filled(pattern, values) for name, values in zip(names, found, strict=True)}
         if kind != "mask":
-            written["attributes"] = {**_as_table(written, "attributes"), kind: dict(zip(names, found, strict=True))}
+            written["attributes"] = {**as_table(written, "attributes"), kind: dict(zip(names, found, strict=True))}
     return written, problems
 
 
@@ -198,8 +191,8 @@ def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[di
 def _listed(value: Any, name: str) -> list[str]:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_IMAGES:
         return [str(number) for number in range(1, value + 1)]
-    if isinstance(value, list) and value and all(isinstance(one, str | int) for one in value):
-        return [str(one) for one in value]
+    if isinstance(value, list) and value and all(isinstance(item, str | int) for item in value):
+        return [str(item) for item in value]
     raise UsageError(f"images.groups.{name} must be a list of names, or how many there are")
 
 
@@ -218,7 +211,7 @@ def _name(pattern: str, values: Mapping[str, str]) -> str:
 # --- tables of cells -------------------------------------------------------------------------------------------
 
 
-def _table(design: Document, base: Path) -> tuple[Document, list[Finding]]:
+def _table(design: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
     name = design.get("table")
     if not isinstance(name, str):
         return design, []

@@ -62,7 +62,9 @@ def to_grid(manifest: xr.Dataset) -> xr.Dataset:
     """
     manifest = manifest.isel(stimulus=manifest["role"].values == "main")
     factors = [name for name in manifest.attrs["factors"].split(";") if len(np.unique(manifest[name])) > 1]
-    others = [name for name, one in manifest.coords.items() if one.dims == ("stimulus",) and name not in factors]
+    others = [
+        name for name, coordinate in manifest.coords.items() if coordinate.dims == ("stimulus",) and name not in factors
+    ]
     flat = manifest.reset_coords(others)
     if not factors:
         return flat
@@ -78,7 +80,9 @@ def netcdf_bytes(manifest: xr.Dataset) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.nc"
         encoding = {
-            name: {"zlib": True} for name, one in manifest.data_vars.items() if one.dtype.kind == "f" and one.ndim > 1
+            name: {"zlib": True}
+            for name, variable in manifest.data_vars.items()
+            if variable.dtype.kind == "f" and variable.ndim > 1
         }
         manifest.to_netcdf(path, engine="netcdf4", encoding=encoding)
         return path.read_bytes()

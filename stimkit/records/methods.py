@@ -38,25 +38,25 @@ def methods_paragraph(
     accepted = [record for record in records if record.status == "accepted"]
     cells = [plan.by_id[record.stimulus_id] for record in records]
     settings = [cell.settings for cell in cells or plan.main_cells]
-    sizes = _listed(f"{one.height} × {one.width} px" for one in settings)
+    sizes = _listed(f"{setting.height} × {setting.width} px" for setting in settings)
     weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
-    torch = _listed(str(one.get("packages", {}).get("torch")) for one in environments.values())
-    devices = _listed(str(one.get("device_name")) for one in environments.values())
+    torch = _listed(str(environment.get("packages", {}).get("torch")) for environment in environments.values())
+    devices = _listed(str(environment.get("device_name")) for environment in environments.values())
     varied = {name: {cell.levels[name] for cell in cells or plan.main_cells} for name in plan.factors}
     design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
     versions = _listed(record.stimkit_version for record in records)
-    pooling = _listed(one.pooling for one in settings)
-    rescaled = ", filters rescaled to unit mean activation" if all(one.normalize for one in settings) else ""
+    pooling = _listed(setting.pooling for setting in settings)
+    rescaled = ", filters rescaled to unit mean activation" if all(setting.normalize for setting in settings) else ""
     sentences = [
         f"{len(accepted)} stimuli ({sizes}) were synthesized with stimkit {versions} (torch {torch}; {devices}) by the"
         f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
         f"The network was VGG19 with {pooling} pooling and the weights {weights}{rescaled}.",
         *_layer_sentences(records),
-        f"The total loss α · content + β · style (convention of losses: {_listed(one.loss for one in settings)};"
+        f"The total loss α · content + β · style (convention of losses: {_listed(setting.loss for setting in settings)};"
         f" α/β {_listed(_ratio(record) for record in records)}) was minimized by"
         f" {_listed(_optimizer(record) for record in records)} for at most"
-        f" {_listed(str(one.max_evaluations) for one in settings)} evaluations{_stop(settings)}, from"
-        f" {_listed(_start(record) for record in records)}, in {_listed(one.precision for one in settings)}.",
+        f" {_listed(str(setting.max_evaluations) for setting in settings)} evaluations{_stop(settings)}, from"
+        f" {_listed(_start(record) for record in records)}, in {_listed(setting.precision for setting in settings)}.",
         *_control_sentences(settings, records),
         _further(settings),
         _outcome(accepted),
@@ -93,7 +93,7 @@ def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Se
         "## Inputs",
         "",
         *(f"- `{name}`" for name in inputs),
-        *(f"- not in this archive: {one}" for one in left_out),
+        *(f"- not in this archive: {reason}" for reason in left_out),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -101,8 +101,8 @@ def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Se
 def _files(plan: Plan) -> str:
     words = {"srgb": "sRGB", "linear": "linear light"}
     return _listed(
-        f"{one.bits}-bit PNG ({words.get(one.transfer, f'gamma {one.gamma:g}')})"
-        for one in dict.fromkeys(cell.settings for cell in plan.cells)
+        f"{settings.bits}-bit PNG ({words.get(settings.transfer, f'gamma {settings.gamma:g}')})"
+        for settings in dict.fromkeys(cell.settings for cell in plan.cells)
     )
 
 
@@ -117,35 +117,35 @@ def _layer_sentences(records: Sequence[Record]) -> list[str]:
     sentences = []
     for term in ("content", "style"):
         sets = dict.fromkeys(", ".join(record.layer_weights(term)) for record in records)
-        named = "; ".join(one for one in sets if one)
+        named = "; ".join(layers for layers in sets if layers)
         if named:
             sentences.append(f"{term.capitalize()} layers: {named}.")
     return sentences
 
 
 def _stop(settings: Sequence[Settings]) -> str:
-    rules = _listed(f"{one.rtol:g} over {one.window} evaluations" for one in settings if one.rtol)
+    rules = _listed(f"{setting.rtol:g} over {setting.window} evaluations" for setting in settings if setting.rtol)
     return f", or until it fell by less than a part of {rules}" if rules else ""
 
 
 def _further(settings: Sequence[Settings]) -> str:
     """Settings that are not at their default and that no other sentence names."""
-    every = [one.model_dump(exclude=IN_WORDS) for one in dict.fromkeys(settings)]
+    every = [setting.model_dump(exclude=IN_WORDS) for setting in dict.fromkeys(settings)]
     default = Settings().model_dump()
-    varied = {name: [one[name] for one in every] for name in every[0]}
-    told = [
+    varied = {name: [values[name] for values in every] for name in every[0]}
+    words = [
         f"{name} {_listed(values)}"
         for name, values in varied.items()
         if any(value != default[name] for value in values)
     ]
-    return f"Further settings: {'; '.join(told)}." if told else ""
+    return f"Further settings: {'; '.join(words)}." if words else ""
 
 
 def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) -> list[str]:
     """What was done beside minimizing losses; nothing where everything is at its default."""
     sentences = []
     varied: dict[str, list[str]] = {
-        "Colours were treated as": [one.colour for one in settings if one.colour != "free"],
+        "Colours were treated as": [setting.colour for setting in settings if setting.colour != "free"],
         "Gram matrices were taken over": [
             f"{one.region_count} × {one.region_count} regions"
             if one.regions == "grid"
@@ -157,18 +157,18 @@ def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) 
         "α/β was titrated to": [f"{one.titrate} = {one.titrate_value:g}" for one in settings if one.titrate != "none"],
         "In linear light, stimuli were equalized to": [
             f"{what} of {wanted}"
-            for one in settings
+            for setting in settings
             for what, wanted in zip(
-                ("mean luminance", "RMS contrast", "histogram", "spectrum"), one.equalize_targets, strict=True
+                ("mean luminance", "RMS contrast", "histogram", "spectrum"), setting.equalize_targets, strict=True
             )
             if wanted != "none"
         ],
-        "They were shown through": [_aperture(one) for one in settings if one.aperture != "none"],
+        "They were shown through": [_aperture(setting) for setting in settings if setting.aperture != "none"],
     }
     for words, values in varied.items():
         if values:
             sentences.append(f"{words} {_listed(values)}.")
-    if held := {one.equalize_weight for one in settings if one.holds_light}:
+    if held := {setting.equalize_weight for setting in settings if setting.holds_light}:
         sentences.append(f"Luminance and contrast were held during the optimization (weight {_listed(held)}).")
     return sentences
 
@@ -180,8 +180,8 @@ def _aperture(settings: Settings) -> str:
 
 def _controls(records: Sequence[Record]) -> str:
     counts = Counter(record.role for record in records if record.role != "main")
-    told = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
-    return f"Controls: {told}." if told else ""
+    words = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
+    return f"Controls: {words}." if words else ""
 
 
 def _ratio(record: Record) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from stimkit.columns import BASIC, RecordColumns
 from stimkit.images.equalization import Light
 from stimkit.images.png import values_digest
-from stimkit.images.statistics import basic_measures
+from stimkit.images.statistics import measure_basics
 from stimkit.planning.cells import Cell, Plan
 from stimkit.records.acceptance import list_objections
 from stimkit.records.schema import STAGES, Attempt, Record, build_record
@@ -48,7 +48,9 @@ def make_record(made: Made, plan: Plan, execution: Execution, earlier: Sequence[
     """
     cell, synthesis, stimulus = made.cell, made.synthesis, made.stimulus
     measured = (synthesis.initial, synthesis.optimized, stimulus.equalized, stimulus.measured)
-    losses = {stage: _losses(one, cell) for stage, one in zip(STAGES, measured, strict=True) if one is not None}
+    losses = {
+        stage: _losses(losses, cell) for stage, losses in zip(STAGES, measured, strict=True) if losses is not None
+    }
     values = {
         "init_sha256": synthesis.initial_sha256,
         "evaluations": synthesis.evaluations,
@@ -90,12 +92,12 @@ def lost_record(
 def _record(
     cell: Cell, plan: Plan, execution: Execution, values: dict[str, Any], earlier: Sequence[Attempt], failure: str
 ) -> Record:
-    """A record of these values; failed for the reason of a `failure`, else accepted as long as nobody has judged it."""
+    """A record of these values; failed for the reason of a `failure`, else accepted until it is judged."""
     flat: dict[str, Any] = {
         **values,
         "stimulus_id": cell.id,
         "attempt": cell.attempt,
-        **request(cell, plan),
+        **requested_values(cell, plan),
         **asdict(execution),
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "status": "failed" if failure else "accepted",
@@ -103,12 +105,14 @@ def _record(
     }
     flat = {key: _finite(value) if isinstance(value, float) else value for key, value in flat.items()}
     this = {key: flat[key] for key in Attempt.model_fields}
-    return build_record({**flat, "attempts": [*(one.model_dump() for one in earlier), this]}, f"record of {cell.id}")
+    return build_record(
+        {**flat, "attempts": [*(attempt.model_dump() for attempt in earlier), this]}, f"record of {cell.id}"
+    )
 
 
 def _statistics(stimulus: Stimulus) -> dict[str, Any]:
     """Light before equalization, in the file and inside the aperture; what was clipped."""
-    basic = basic_measures(stimulus.shown)
+    basic = measure_basics(stimulus.shown)
     inside = stimulus.inside or Light(basic["mean_luminance"], basic["rms_contrast"])
     return {
         "mean_luminance_optimized": stimulus.light.mean,
@@ -135,14 +139,14 @@ def judge(record: Record, plan: Plan) -> Record:
     )
 
 
-def request(cell: Cell, plan: Plan) -> dict[str, Any]:
+def requested_values(cell: Cell, plan: Plan) -> dict[str, Any]:
     """What a record must say of what the cell asked for: its place in the design, inputs, network, weights, settings.
 
     JSON values, by the names that they have in the file of a record.
     """
     settings = cell.settings
     source = plan.weights[settings.weights, settings.preprocessing]
-    request: dict[str, Any] = {
+    values: dict[str, Any] = {
         "filename": cell.filename,
         "levels": dict(cell.levels),
         "attributes": dict(cell.attributes),
@@ -166,11 +170,11 @@ def request(cell: Cell, plan: Plan) -> dict[str, Any]:
     }
     terms = (("content", cell.content, cell.content_layers), ("style", cell.style, cell.style_layers))
     for kind, name, layers in terms:
-        request[f"{kind}_id"] = name or ""
-        request[f"{kind}_sha256"] = plan.input(kind, name).pixel_sha256 if name else ""
-        request[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
-        request[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
-    return request
+        values[f"{kind}_id"] = name or ""
+        values[f"{kind}_sha256"] = plan.input(kind, name).pixel_sha256 if name else ""
+        values[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
+        values[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
+    return values
 
 
 def trace_digest(trace: Trace) -> str:

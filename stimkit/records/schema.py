@@ -13,7 +13,17 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from stimkit.columns import BASIC, MEASURES, Column, Meaning, Natural, Number, RecordColumns, column_of, meaning_of
+from stimkit.columns import (
+    BASIC,
+    MEASURES,
+    Column,
+    Meaning,
+    Natural,
+    Number,
+    RecordColumns,
+    describe_field,
+    find_meaning,
+)
 from stimkit.errors import RunFolderError
 from stimkit.protocol.settings import Settings
 from stimkit.records.migrations import RECORD
@@ -169,7 +179,7 @@ settings before what was measured."""
 
 def _columns() -> tuple[Column, ...]:
     settings = {
-        name: column_of(name, field)
+        name: describe_field(name, field)
         for name, field in Settings.model_fields.items()
         if name not in (*_IN_PARTS, *_RENAMED.values())
     }
@@ -178,7 +188,7 @@ def _columns() -> tuple[Column, ...]:
         for stage, where in STAGES.items()
         for term in TERMS
     }
-    own = {name: column_of(name, field) for name, field in RecordColumns.model_fields.items()}
+    own = {name: describe_field(name, field) for name, field in RecordColumns.model_fields.items()}
     statistics = {measure.name: measure for measure in MEASURES if measure.name in BASIC}
     known = {**own, **settings, "loss_convention": _LOSS_CONVENTION, **losses, **statistics}
     last = _ORDER.index("titrate_runs") + 1
@@ -193,7 +203,7 @@ COLUMN_OF = {column.name: column for column in COLUMNS}
 _NESTED = {"levels", "attributes", "losses", "trace_sha256", "attempts"}
 _SETTINGS = {*Settings.model_fields, *_RENAMED} - {*_IN_PARTS, *_RENAMED.values()}
 _SINCE = {
-    name: meaning_of(field).since
+    name: find_meaning(field).since
     for name, field in Record.model_fields.items()
     if name not in ("settings", "statistics")
 } | dict.fromkeys(BASIC, 1)

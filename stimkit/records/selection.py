@@ -29,7 +29,7 @@ def select(stimuli: pd.DataFrame, where: str) -> pd.DataFrame:
                 _check_kinds(node, stimuli)
         holds = stimuli.eval(where, engine="python")
         if not isinstance(holds, pd.Series) or holds.dtype != bool or not holds.index.equals(stimuli.index):
-            raise ValueError("it is no condition")
+            raise ValueError("it is not a condition")
         return stimuli[holds]
     except Exception as error:  # pandas raises whatever the expression raises
         raise UsageError(f"the condition {where!r} cannot be evaluated on the manifest: {error}") from None
@@ -51,7 +51,7 @@ def _check_kinds(comparison: ast.Compare, stimuli: pd.DataFrame) -> None:
     ]
     for name in (side.id for side in sides if isinstance(side, ast.Name) and side.id in stimuli):
         kind = stimuli[name].dtype.kind
-        for value in (one.value for one in constants):
+        for value in (constant.value for constant in constants):
             if isinstance(value, str) and kind in "iufb":
                 raise ValueError(f"{name} holds {'truth values' if kind == 'b' else 'numbers'}, not {value!r}")
             if isinstance(value, int | float) and kind == "O":

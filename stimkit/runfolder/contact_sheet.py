@@ -15,19 +15,19 @@ from stimkit.images.pixels import Pixels
 from stimkit.images.png import read_picture
 from stimkit.records.schema import Record
 
-MAX_SIDE = 6000  # pixels of the whole sheet
+MAX_SHEET_SIDE = 6000  # pixels of the whole sheet
 MAX_THUMBNAIL, MIN_THUMBNAIL = 192, 24
-MAX_COLUMNS = 12
-NUMBER = "number"  # stands for a factor where a design is no grid
+MAX_ACROSS = 12
+NUMBER = "number"  # stands for a factor where a design is not a grid
 FILLED = 0.5  # part of a grid that must be there to draw it as one
 GAP, GROUP_GAP, MARGIN, LINE = 4, 14, 24, 20
 BACKGROUND, INK, FAINT = (250, 250, 248), (30, 30, 30), (150, 150, 145)
 
-Levels = tuple[str, ...]
-Axis = Sequence[tuple[str, Levels]]  # factors with their levels, slowest first
+AxisLevels = tuple[str, ...]
+Axis = Sequence[tuple[str, AxisLevels]]  # factors with their levels, slowest first
 
 
-def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str, Levels]) -> Pixels:
+def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str, AxisLevels]) -> Pixels:
     """Draw the stimuli in `folder` as a labelled grid; a cell without an image is drawn as an empty frame.
 
     The slower factors of the protocol run down, the faster ones across; factors with one level are
@@ -60,9 +60,9 @@ def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping
     return np.asarray(sheet)
 
 
-def _independent(varied: list[tuple[str, Levels]], records: Sequence[Record]) -> list[tuple[str, Levels]]:
+def _independent(varied: list[tuple[str, AxisLevels]], records: Sequence[Record]) -> list[tuple[str, AxisLevels]]:
     """Factors without those whose level follows from that of another one, as where factors are linked."""
-    kept: list[tuple[str, Levels]] = []
+    kept: list[tuple[str, AxisLevels]] = []
     for name, levels in varied:
         pairs = [{(record.levels[other], record.levels[name]) for record in records} for other, _ in kept]
         seen = {record.levels[name] for record in records}
@@ -73,8 +73,8 @@ def _independent(varied: list[tuple[str, Levels]], records: Sequence[Record]) ->
 
 def number_by_row(
     records: Sequence[Record], name: str, row_of: Callable[[Record], str]
-) -> tuple[list[Record], dict[str, Levels]]:
-    """Records with two factors of a sheet: a row, and their number in it, for designs that are no full grid."""
+) -> tuple[list[Record], dict[str, AxisLevels]]:
+    """Records with two factors of a sheet: a row, and their number in it, for designs that are not full grids."""
     counts: Counter[str] = Counter()
     placed = []
     for record in records:
@@ -88,7 +88,7 @@ def number_by_row(
 def split_axes(varied: Axis) -> tuple[Axis, Axis]:
     """Split factors into rows and columns: as many of the fastest ones across as fit `MAX_COLUMNS`."""
     first = len(varied)
-    while first > 0 and math.prod(len(levels) for _, levels in varied[first - 1 :]) <= MAX_COLUMNS:
+    while first > 0 and math.prod(len(levels) for _, levels in varied[first - 1 :]) <= MAX_ACROSS:
         first -= 1
     if first == len(varied) and varied:
         first -= 1  # one long factor: across all the same
@@ -97,8 +97,8 @@ def split_axes(varied: Axis) -> tuple[Axis, Axis]:
     return varied[:first], varied[first:]
 
 
-def _keys(axis: Axis) -> list[Levels]:
-    keys: list[Levels] = [()]
+def _keys(axis: Axis) -> list[AxisLevels]:
+    keys: list[AxisLevels] = [()]
     for _, levels in axis:
         keys = [(*key, level) for key in keys for level in levels]
     return keys
@@ -107,12 +107,12 @@ def _keys(axis: Axis) -> list[Levels]:
 def _thumbnail_size(records: Sequence[Record], rows: int, columns: int) -> tuple[int, int]:
     height = max(record.height_px for record in records)
     width = max(record.width_px for record in records)
-    room = min((MAX_SIDE - 400) / (columns * width), (MAX_SIDE - 400) / (rows * height))
+    room = min((MAX_SHEET_SIDE - 400) / (columns * width), (MAX_SHEET_SIDE - 400) / (rows * height))
     scale = min(1.0, MAX_THUMBNAIL / max(height, width), max(room, MIN_THUMBNAIL / max(height, width)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _offsets(keys: Sequence[Levels], step: int, start: int) -> list[int]:
+def _offsets(keys: Sequence[AxisLevels], step: int, start: int) -> list[int]:
     """Positions of rows or columns: a wider gap wherever a slower factor changes."""
     offsets, at = [], start
     for index, key in enumerate(keys):
@@ -130,19 +130,21 @@ def _label_width(rows: Axis) -> int:
 
 
 def _label_columns(
-    draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[Levels], xs: Sequence[int], width: int
+    draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[AxisLevels], xs: Sequence[int], width: int
 ) -> None:
     for depth, (name, _) in enumerate(axis):
         y = MARGIN + LINE * (depth + 1) + 6
         for index, key in enumerate(keys):
             if index == 0 or key[: depth + 1] != keys[index - 1][: depth + 1]:
-                across = sum(one[: depth + 1] == key[: depth + 1] for one in keys)
+                across = sum(other[: depth + 1] == key[: depth + 1] for other in keys)
                 label = f"{name} {key[depth]}"
                 fits = _font().getlength(label) <= across * width
                 _text(draw, (xs[index], y), label if fits else key[depth], INK)
 
 
-def _label_rows(draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[Levels], ys: Sequence[int], height: int) -> None:
+def _label_rows(
+    draw: ImageDraw.ImageDraw, axis: Axis, keys: Sequence[AxisLevels], ys: Sequence[int], height: int
+) -> None:
     for index, key in enumerate(keys):
         lines = [f"{name} {level}" for (name, _), level in zip(axis, key, strict=True)]
         for line, text in enumerate(lines[: max(1, height // LINE)]):

@@ -14,54 +14,54 @@ from filelock import FileLock, Timeout
 from stimkit.errors import RunFolderError, StorageError
 from stimkit.files import storage_errors, write_atomically
 
-LOCK = ".lock"
-PATIENCE = 60.0  # seconds to wait for those who hold a lock for a moment
+LOCK_FILE = ".lock"
+LOCK_PATIENCE = 60.0  # seconds to wait for those who hold a lock for a moment
 PROBED = 1.0  # seconds to wait for those who only look whether a lock is held
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def write_alone(folder: Path) -> Iterator[None]:
     """Be the only writer of a folder. Raises `RunFolderError` naming who writes it, or a part of it, now."""
-    with _held(folder, LOCK):
+    with _held(folder, LOCK_FILE):
         if others := [_describe(folder, name) for name in _parts(folder) if _is_held(folder, name)]:
             raise RunFolderError(f"{folder} is being written by {' and '.join(others)}; wait for it or stop it")
         yield
 
 
 @contextmanager
-def part_writer(folder: Path, part: str) -> Iterator[None]:
+def write_part(folder: Path, part: str) -> Iterator[None]:
     """Be the only writer of a part of a folder. Raises `RunFolderError` naming who writes it now."""
-    with _held(folder, f"{LOCK}-{part}"):
+    with _held(folder, f"{LOCK_FILE}-{part}"):
         yield
 
 
 @contextmanager
-def in_turn(folder: Path, what: str = "") -> Iterator[None]:
+def wait_for_turn(folder: Path, what: str = "") -> Iterator[None]:
     """Hold the lock of a folder, or of something in it, for a moment, after others who do so.
 
     Raises `RunFolderError` where that takes too long: somebody writes the whole folder then.
     """
-    with _held(folder, f"{LOCK}.{what}" if what else LOCK, PATIENCE):
+    with _held(folder, f"{LOCK_FILE}.{what}" if what else LOCK_FILE, LOCK_PATIENCE):
         yield
 
 
 @contextmanager
-def committing(folder: Path) -> Iterator[None]:
-    """Let nobody else commit a cell meanwhile, also workers that a driver has lost. Raises `StorageError`."""
+def hold_commit(folder: Path) -> Iterator[None]:
+    """Keep others from committing a cell meanwhile, workers that a driver has lost included. Raises `StorageError`."""
     try:
-        with FileLock(folder / f"{LOCK}.commit", timeout=PATIENCE):
+        with FileLock(folder / f"{LOCK_FILE}.commit", timeout=LOCK_PATIENCE):
             yield
     except Timeout as error:
         raise StorageError(f"{folder} is locked for longer than a commit takes: {error}") from error
 
 
 def current_writers(folder: Path) -> str:
-    """Who is writing a folder and its parts; empty where nobody is."""
-    return " and ".join(_describe(folder, name) for name in (LOCK, *_parts(folder)) if _is_held(folder, name))
+    """Who is writing a folder and its parts; empty where no process is."""
+    return " and ".join(_describe(folder, name) for name in (LOCK_FILE, *_parts(folder)) if _is_held(folder, name))
 
 
 def _parts(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob(f"{LOCK}-*") if path.suffix != ".json")
+    return sorted(path.name for path in folder.glob(f"{LOCK_FILE}-*") if path.suffix != ".json")
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _holder(folder: Path, name: str) -> Path:
 
 
 def _describe(folder: Path, name: str) -> str:
-    part = f" (part {name.removeprefix(f'{LOCK}-')})" if name.startswith(f"{LOCK}-") else ""
+    part = f" (part {name.removeprefix(f'{LOCK_FILE}-')})" if name.startswith(f"{LOCK_FILE}-") else ""
     try:
         who = json.loads(_holder(folder, name).read_bytes())
         return f"process {who['pid']} on {who['host']}{part}"

@@ -16,7 +16,7 @@ from stimkit.errors import RunFolderError, did_you_mean
 from stimkit.images.png import Values, decode_values
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import FoundInputs
-from stimkit.planning.resolved import Lock, plan_from_resolved
+from stimkit.planning.resolved import Resolved, plan_from_resolved
 from stimkit.records.dataset import to_dataset, to_grid
 from stimkit.records.schema import Record
 from stimkit.runfolder.locks import current_writers
@@ -28,7 +28,7 @@ class Run:
     """What a run folder said when it was read. Stimuli and traces are read when they are asked for."""
 
     store: RunStore = field(repr=False)
-    resolved: Lock = field(repr=False)
+    resolved: Resolved = field(repr=False)
     """The resolved protocol: every default and every digest."""
     records: Mapping[str, Record] = field(repr=False)
     """The records of the planned cells that are complete, by stimulus id, in the order of the plan."""
@@ -50,7 +50,11 @@ class Run:
     @property
     def pending(self) -> tuple[str, ...]:
         """Ids of the cells that have no record."""
-        return tuple(one for one in self.planned if one not in self.records and one not in self.damaged)
+        return tuple(
+            stimulus_id
+            for stimulus_id in self.planned
+            if stimulus_id not in self.records and stimulus_id not in self.damaged
+        )
 
     @cached_property
     def plan(self) -> Plan:
@@ -131,7 +135,10 @@ def read_run(path: AnyRun) -> Run:
     read: dict[str, Record] = {}
     damaged: dict[str, str] = {}
     planned = dict.fromkeys(resolved["cells"])
-    for stimulus_id in (*(one for one in planned if one in complete), *sorted(complete - planned.keys())):
+    for stimulus_id in (
+        *(stimulus_id for stimulus_id in planned if stimulus_id in complete),
+        *sorted(complete - planned.keys()),
+    ):
         try:
             read[stimulus_id] = store.record(stimulus_id)
         except RunFolderError as error:
@@ -170,7 +177,7 @@ class RunState:
     """Who is writing the folder now."""
 
 
-def state_of(run: Run, cells: Sequence[str] | None = None) -> RunState:
+def summarize_state(run: Run, cells: Sequence[str] | None = None) -> RunState:
     """Say which cells of a run, by default all that it plans, are in which state, and who is writing.
 
     Raises `RunFolderError` where a record cannot be read.
@@ -178,9 +185,9 @@ def state_of(run: Run, cells: Sequence[str] | None = None) -> RunState:
     run.check_readable()
     planned = run.planned if cells is None else tuple(cells)
     known = {**run.records, **run.strays}
-    statuses = {one: known[one].status for one in planned if one in known}
+    statuses = {stimulus_id: known[stimulus_id].status for stimulus_id in planned if stimulus_id in known}
     by_status = {
-        status: tuple(one for one, found in statuses.items() if found == status)
+        status: tuple(stimulus_id for stimulus_id, found in statuses.items() if found == status)
         for status in ("accepted", "rejected", "failed")
     }
     return RunState(
@@ -188,6 +195,6 @@ def state_of(run: Run, cells: Sequence[str] | None = None) -> RunState:
         done=by_status["accepted"],
         rejected=by_status["rejected"],
         failed=by_status["failed"],
-        pending=tuple(one for one in planned if one not in statuses),
+        pending=tuple(stimulus_id for stimulus_id in planned if stimulus_id not in statuses),
         writer=current_writers(run.path) or None,
     )

@@ -25,9 +25,9 @@ import numpy as np
 from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.files import remove, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
-from stimkit.planning.resolved import Lock, read_lock, resolve
+from stimkit.planning.resolved import Resolved, read_resolved, resolve
 from stimkit.records.schema import Record, read_record
-from stimkit.runfolder import locks as writer
+from stimkit.runfolder import locks
 
 FOLDERS = ("stimuli", "traces", "records")
 INPUTS = "inputs"  # copies of images and weights, where there are any
@@ -80,22 +80,22 @@ class RunStore:
 
     def _check_ours(self, plan: Plan) -> None:
         if not self.lock_file.is_file():
-            if not self.path.is_dir() or not all(BEGUN.fullmatch(one.name) for one in self.path.iterdir()):
+            if not self.path.is_dir() or not all(BEGUN.fullmatch(path.name) for path in self.path.iterdir()):
                 raise RunFolderError(f"{self.path} exists and is not a run folder; give another --out, or an empty one")
             return
         known = self.planned_ids()
         foreign = known - plan.by_id.keys()
         if foreign:
             inputs = self.lock_contents()["inputs"]
-            before = {(one.get("kind"), one.get("name")): one.get("pixel_sha256") for one in inputs}
+            before = {(image.get("kind"), image.get("name")): image.get("pixel_sha256") for image in inputs}
             changed = [
-                f"the {one.kind} image {one.name} is another one now"
-                for one in plan.inputs
-                if before.get((one.kind, one.name), one.pixel_sha256) != one.pixel_sha256
+                f"the {image.kind} image {image.name} is another image now"
+                for image in plan.inputs
+                if before.get((image.kind, image.name), image.pixel_sha256) != image.pixel_sha256
             ]
             raise RunFolderError(
                 f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one"
-                f"{''.join(f'; {one}' for one in changed[:3])};"
+                f"{''.join(f'; {words}' for words in changed[:3])};"
                 " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
             )
 
@@ -115,7 +115,7 @@ class RunStore:
         Several processes may do so at the same time.
         """
         env_id = environment_id(environment)
-        with storage_errors(self.path), writer.in_turn(self.path, "environment"):
+        with storage_errors(self.path), locks.wait_for_turn(self.path, "environment"):
             environments = self.environments()
             if env_id not in environments:
                 self.write("environment.json", _json({**environments, env_id: environment}))
@@ -131,7 +131,7 @@ class RunStore:
     def input_folders(self, given: Iterable[str | Path] = ()) -> list[Path]:
         """Folders that may hold inputs: that of the run folder itself, where there is one, then those given.
 
-        Raises `UsageError` where one that is given is no folder.
+        Raises `UsageError` where one that is given is not a folder.
         """
         folders = [Path(folder) for folder in given]
         for folder in folders:
@@ -156,16 +156,16 @@ class RunStore:
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / 'environment.json'} cannot be read: {error}") from error
         if not isinstance(environments, dict):
-            raise RunFolderError(f"{self.path / 'environment.json'} holds no environments")
+            raise RunFolderError(f"{self.path / 'environment.json'} does not hold environments")
         return environments
 
     @property
     def lock_file(self) -> Path:
         return self.path / "protocol.lock.json"
 
-    def lock_contents(self) -> Lock:
+    def lock_contents(self) -> Resolved:
         """Read the resolved protocol: settings, digests, cell ids. Raises `RunFolderError`."""
-        return read_lock(self.lock_file)
+        return read_resolved(self.lock_file)
 
     def planned_ids(self) -> set[str]:
         return set(self.lock_contents()["cells"])
@@ -175,20 +175,20 @@ class RunStore:
 
         Raises `RunFolderError` naming the holder if somebody else writes the part, or the whole folder.
         """
-        return writer.part_writer(self.path, part)
+        return locks.write_part(self.path, part)
 
     def committing(self) -> AbstractContextManager[None]:
         """Let no other process commit a cell meanwhile."""
-        return writer.committing(self.path)
+        return locks.hold_commit(self.path)
 
     def in_turn(self) -> AbstractContextManager[None]:
         """Hold the folder's lock briefly, waiting for others; nobody else can begin or write the folder meanwhile."""
-        return writer.in_turn(self.path)
+        return locks.wait_for_turn(self.path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer of this folder. Raises `RunFolderError` naming the holder if there is another."""
-        with writer.only_writer(self.path):
+        with locks.write_alone(self.path):
             with storage_errors(self.path):
                 for folder in (".", *FOLDERS):
                     for torn in (self.path / folder).glob(".*.tmp"):

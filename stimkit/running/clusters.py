@@ -19,7 +19,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Status
 from stimkit.errors import DeviceError, StimkitError, UsageError, did_you_mean
 
 CONNECT_WITHIN = 30.0  # seconds
-LOOK_EVERY = 5.0
+REVIVE_EVERY = 5.0
 CONFIG = {
     # The first death of a process is bad luck; after the second one its cells are looked at one by one.
     "distributed.scheduler.allowed-failures": 1,
@@ -38,11 +38,11 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def local_workers(devices: Sequence[str], *, threads: int | None = None) -> Iterator[tuple[Client, str]]:
     """One worker process on this machine for each device, `cuda:N` or `cpu`; yields a client, and the device's kind.
 
-    A process sees its own device only; workers on the CPU share its cores, or have so many `threads` each. Raises
+    A process sees its own device only; workers on the CPU share its cores, or have `threads` threads each. Raises
     `DeviceError` for other devices, devices of several kinds, and devices that the environment hides.
     """
     kind = _kind(devices)
-    seen = [{"CUDA_VISIBLE_DEVICES": visible(one)} if kind == "cuda" else {} for one in devices]
+    seen = [{"CUDA_VISIBLE_DEVICES": visible_device(device)} if kind == "cuda" else {} for device in devices]
     threads = threads or max(1, _cores() // len(devices))
     # In place of Dask's own, which say one thread.
     environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, str(threads))}
@@ -83,7 +83,7 @@ def _looked_after(cluster: SpecCluster, count: int) -> Iterator[None]:
     stop = threading.Event()
 
     def look() -> None:
-        while not stop.wait(LOOK_EVERY):
+        while not stop.wait(REVIVE_EVERY):
             cluster.scale(count)
 
     thread = threading.Thread(target=look, daemon=True)
@@ -96,10 +96,10 @@ def _looked_after(cluster: SpecCluster, count: int) -> Iterator[None]:
 
 
 def _kind(devices: Sequence[str]) -> str:
-    kinds = {one.partition(":")[0] for one in devices}
+    kinds = {device.partition(":")[0] for device in devices}
     if kinds == {"cpu"}:
         return "cpu"
-    if kinds != {"cuda"} or not all(one.partition(":")[2].isdecimal() for one in devices):
+    if kinds != {"cuda"} or not all(device.partition(":")[2].isdecimal() for device in devices):
         raise DeviceError(
             f"give devices as cuda:0,cuda:1, or the number of workers on the CPU, not {','.join(devices)}"
         )
@@ -108,13 +108,13 @@ def _kind(devices: Sequence[str]) -> str:
     return "cuda"
 
 
-def visible(device: str) -> str:
+def visible_device(device: str) -> str:
     """What CUDA_VISIBLE_DEVICES is to be for `cuda:N`: the N-th device that this process sees itself."""
     number = int(device.partition(":")[2])
     inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
     if inherited is None:
         return str(number)
-    seen = [one.strip() for one in inherited.split(",") if one.strip()]
+    seen = [part.strip() for part in inherited.split(",") if part.strip()]
     if number >= len(seen):
         raise DeviceError(f"{device} is not there: CUDA_VISIBLE_DEVICES shows {len(seen)} devices")
     return seen[number]
@@ -151,7 +151,7 @@ def slurm_jobs(path: Path) -> Iterator[Client]:
     except ImportError:
         raise UsageError("dask-jobqueue is not there; install stimkit[slurm]") from None
     jobs, options = _slurm_file(path)
-    known = {name for one in (JobQueueCluster, SLURMJob, Job) for name in inspect.signature(one.__init__).parameters}
+    known = {name for part in (JobQueueCluster, SLURMJob, Job) for name in inspect.signature(part.__init__).parameters}
     for name in options:
         if name not in known:
             raise UsageError(f'{path}: SLURMCluster has no option "{name}"{did_you_mean(name, known)}')
@@ -179,7 +179,7 @@ def _slurm_file(path: Path) -> tuple[int, dict[str, Any]]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise UsageError(f"{path} is no TOML: {error}") from error
+        raise UsageError(f"{path} is not TOML: {error}") from error
     jobs, options = document.get("jobs"), document.get("cluster", {})
     if set(document) - {"jobs", "cluster"} or type(jobs) is not int or jobs < 1 or not isinstance(options, dict):
         raise UsageError(f"{path} needs jobs = N and a table [cluster] with options of SLURMCluster, and nothing else")

@@ -42,7 +42,7 @@ from stimkit.version import __version__
 WINDOW = 2  # batches that each worker has on its list
 DEVICE_TRIES = 3  # how often a batch is given to a worker after a device failed on it
 POLL = 0.3  # seconds
-LOOK_EVERY = 2.0  # seconds between looks at who works
+COUNT_EVERY = 2.0  # seconds between looks at who works
 RESTART_WITHIN = 60.0
 WORKERS_WITHIN = 120.0  # seconds in which a local cluster has workers (again)
 VISIBLE_WITHIN = 60.0  # seconds in which a slow file system shows records that workers wrote
@@ -175,10 +175,10 @@ class _Driver:
             raise self._gone()
         if time.monotonic() > self._look_again:
             self._workers = set(self._client.scheduler_info(n_workers=-1)["workers"])
-            self._look_again = time.monotonic() + LOOK_EVERY
+            self._look_again = time.monotonic() + COUNT_EVERY
             self._progress = {one: running for one, running in [*self._progress.items()] if one in self._workers}
             if self._workers_come_back and not self._workers and not self._alone:
-                self._counter.emit(note="there are no workers yet, or no more; waiting for some")
+                self._counter.emit(note="no workers are connected; waiting for some")
             self._alone = not self._workers
         workers = len(self._workers)
         self.most_workers = max(self.most_workers, workers)
@@ -192,8 +192,8 @@ class _Driver:
         return StimkitError("the scheduler is gone; complete cells are kept, run again to go on")
 
     def _give(self, workers: int) -> None:
-        """Give jobs of one kind of company at a time, so that nobody is blamed for the death of another's process."""
-        company = next((one for one in (TOGETHER, SINGLE, BY_ITSELF) if self._waiting[one]), None)
+        """Give jobs of one kind of company at a time, so that no cell is blamed for the death of another's process."""
+        company = next((kind for kind in (TOGETHER, SINGLE, BY_ITSELF) if self._waiting[kind]), None)
         if company is None or any(job.company < company for job in self._given.values()):
             return
         most = {TOGETHER: WINDOW * workers, SINGLE: workers, BY_ITSELF: 1}[company]
@@ -268,7 +268,7 @@ class _Driver:
     def _record_loss(self, task: Task) -> None:
         cell = task.cell
         batch_id = "b" + hashlib.sha256(cell.id.encode()).hexdigest()[:8]
-        # What its process ran in is not known: nothing is left of it but the environment of its neighbours.
+        # The environment of its process is lost; that of its neighbours stands in.
         env_id = next(iter(self._store.environments()), "") or self._store.add_environment(
             describe_environment(torch.device("cpu"), deterministic=self._order.deterministic)
         )

@@ -1,4 +1,4 @@
-"""What happens in a run, as those who watch it are told."""
+"""What happens in a run, as events for those who watch it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stimkit.synthesis.minimization import Progress
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: what of its record those who watch are told."""
+    """What became of a cell: the parts of its record that watchers see."""
 
     stimulus_id: str
     filename: str
@@ -77,7 +77,7 @@ class Event:
     @property
     def share(self) -> float:
         """How many cells' worth of work has been done in batches that are under way."""
-        return sum(one.share for one in self.running)
+        return sum(batch.share for batch in self.running)
 
 
 OnEvent = Callable[[Event], None]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stimkit.planning.cells import Cell, Plan
-from stimkit.records.record import judge, request
+from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Attempt, Record, build_record
 from stimkit.runfolder.store import RunStore
 
@@ -63,5 +63,5 @@ def judge_again(record: Record, plan: Plan) -> Record:
     What the id does not depend on may have changed: attributes, pixels per degree, which cells a control belongs to.
     """
     cell = plan.by_id[record.stimulus_id].as_recorded(record.attempt, record.alpha)
-    anew = build_record({**record.flat(), **request(cell, plan)}, f"record of {cell.id}")
+    anew = build_record({**record.flat(), **requested_values(cell, plan)}, f"record of {cell.id}")
     return anew if anew.status == "failed" else judge(anew, plan)

@@ -78,7 +78,7 @@ def carry_out(
             if shard is None:
                 records = rebuild(read_run(store.path))
     if shard is not None:
-        records = [store.record(one) for one in store.completed(cell.id for cell in cells)]
+        records = [store.record(stimulus_id) for stimulus_id in store.completed(cell.id for cell in cells)]
     return summarize_run(
         store.path, len(cells), records, made=counter.made, before=before, seconds=time.perf_counter() - began,
         device=device, has_tables=shard is None,

@@ -31,7 +31,7 @@ from stimkit.synthesis.devices import choose_device, determinism
 from stimkit.synthesis.environment import describe_environment
 from stimkit.version import __version__
 
-PATIENCE = 60.0  # seconds until a slow file system shows what was written elsewhere
+FOLDER_WITHIN = 60.0  # seconds until a slow file system shows what was written elsewhere
 REPORT_EVERY = 1.0  # seconds between reports of a batch's progress
 MAPPED_FROM, TRIMMED_FROM = 32 << 20, 1 << 30  # bytes
 _one_at_a_time = threading.Lock()  # whatever number of threads a worker has: a device serves one batch
@@ -124,7 +124,7 @@ def _site(order: Order) -> _Site:
 
 def _await_folder(order: Order) -> RunStore:
     """The run folder, as soon as it is what the driver wrote."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + FOLDER_WITHIN
     while True:
         try:
             store = RunStore.open(order.run)

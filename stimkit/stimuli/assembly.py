@@ -16,7 +16,7 @@ from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
-from stimkit.stimuli.preparation import initial_image
+from stimkit.stimuli.preparation import prepare_initial
 from stimkit.stimuli.stimulus import Made, finish
 from stimkit.stimuli.targets import TargetCache, build_regions
 from stimkit.synthesis.batch import Batch
@@ -61,7 +61,7 @@ def build_objective(
 
 def build_initial(cells: Sequence[Cell], inputs: InputSource, device: torch.device) -> Tensor:
     """Initial images (batch, 3, height, width): white noise of each cell's seed, its content or its style image."""
-    initial = torch.from_numpy(np.stack([initial_image(cell, inputs) for cell in cells]))
+    initial = torch.from_numpy(np.stack([prepare_initial(cell, inputs) for cell in cells]))
     return initial.to(device, image_dtype(cells[0].settings.precision))
 
 
@@ -102,8 +102,8 @@ def _union(cells: Sequence[Cell], term: str) -> list[str]:
 
 
 def _stack(targets: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
-    like = next(one[layer] for one in targets if layer in one)
-    return torch.stack([one.get(layer, torch.zeros_like(like)) for one in targets])
+    like = next(target[layer] for target in targets if layer in target)
+    return torch.stack([target.get(layer, torch.zeros_like(like)) for target in targets])
 
 
 def build_light_penalty(finishings: Sequence[Finishing], like: Tensor) -> LightPenalty | None:

@@ -18,9 +18,16 @@ from functools import lru_cache
 import numpy as np
 
 from stimkit.images.aperture import aperture_weights, lay_on_background
-from stimkit.images.equalization import Light, Target, equalized, light_of, mean_histogram, mean_spectrum
-from stimkit.images.light import Array, luminance, to_linear, to_srgb, with_luminance
-from stimkit.images.noise import phase_scrambled
+from stimkit.images.equalization import (
+    EqualizationTarget,
+    Light,
+    equalize,
+    mean_histogram,
+    mean_spectrum,
+    measure_light,
+)
+from stimkit.images.light import Array, luminance, set_luminance, to_linear, to_srgb
+from stimkit.images.noise import scramble_phases
 from stimkit.images.pixels import FloatImage, resize, to_float
 from stimkit.images.png import Values, to_file_values, to_network_image
 from stimkit.planning.cells import Cell
@@ -37,7 +44,7 @@ class Finishing:
     """Of the dither."""
     recoloured: Array | None
     """Linear RGB of the content image, where the stimulus takes its colours."""
-    target: Target
+    target: EqualizationTarget
     aperture: Array | None
     text: Mapping[str, str]
     """What the file says of itself."""
@@ -53,9 +60,9 @@ class Finishing:
         if self.recoloured is not None:
             wanted, known = luminance(linear), luminance(self.recoloured)
             gain = np.where(known > 0, wanted / np.where(known > 0, known, 1), 1.0)
-            linear = with_luminance(self.recoloured, wanted, gain=gain)
+            linear = set_luminance(self.recoloured, wanted, gain=gain)
         if not self.target.empty:
-            linear = equalized(linear, self.target, self.settings.gamut, self.aperture)
+            linear = equalize(linear, self.target, self.settings.gamut, self.aperture)
         return to_srgb(linear).astype(np.float32)
 
     def show(self, image: FloatImage) -> Values:
@@ -66,7 +73,7 @@ class Finishing:
 
     def light(self, image: FloatImage) -> Light:
         """Mean and contrast of luminance inside the aperture."""
-        return light_of(luminance(to_linear(image)), self.aperture)
+        return measure_light(luminance(to_linear(image)), self.aperture)
 
     def inside(self, image: FloatImage) -> Light | None:
         """Mean and contrast inside the aperture, of the image as `equalize` returns it, once it is rounded.
@@ -74,7 +81,7 @@ class Finishing:
         They are those of the image alone, which flanks of the aperture mix with the background. None without an
         aperture, where they are those of the file.
         """
-        return None if self.aperture is None else light_of(self._rounded(image), self.aperture)
+        return None if self.aperture is None else measure_light(self._rounded(image), self.aperture)
 
     def _rounded(self, image: FloatImage) -> Array:
         """Luminance of an image, rounded as its file is."""
@@ -93,7 +100,7 @@ class Finishing:
         if self.target.empty:
             return None
         values = self._rounded(image)
-        inside = light_of(values, self.aperture)
+        inside = measure_light(values, self.aperture)
         pairs: list[tuple[Array | float, Array | float]] = []
         if self.target.luminance is not None:
             pairs.append((inside.mean, self.target.luminance))
@@ -144,7 +151,7 @@ class Finishings:
         recoloured = None
         if settings.colour == "luminance" and cell.content is not None:
             image = to_float(resize(self._inputs.image("content", cell.content), settings.size, settings.fit))
-            recoloured = to_linear(phase_scrambled(image, cell.seed) if settings.init == "scrambled" else image)
+            recoloured = to_linear(scramble_phases(image, cell.seed) if settings.init == "scrambled" else image)
         return Finishing(
             settings,
             cell.seed,
@@ -154,9 +161,9 @@ class Finishings:
             describe(cell),
         )
 
-    def _target(self, cell: Cell) -> Target:
+    def _target(self, cell: Cell) -> EqualizationTarget:
         settings = cell.settings
-        return Target(
+        return EqualizationTarget(
             luminance=self._number(settings.equalize_luminance, "mean", cell),
             contrast=self._number(settings.equalize_contrast, "contrast", cell),
             histogram=self._shape_of(settings.equalize_histogram, "histogram", cell),
@@ -187,7 +194,7 @@ class Finishings:
         return luminance(to_linear(to_float(pixels)))
 
     def _measured_light(self, source: tuple[str, str], settings: Settings) -> Light:
-        return light_of(self._values(source, settings), aperture_weights(settings.aperture_shape))
+        return measure_light(self._values(source, settings), aperture_weights(settings.aperture_shape))
 
     def _measured_shape(self, what: str, sources: Iterable[tuple[str, str]], settings: Settings) -> Array:
         images = [self._values(source, settings) for source in sources]

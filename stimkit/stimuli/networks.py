@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stimkit.network.vgg import VGG19, unit_mean
+from stimkit.network.vgg import VGG19, normalize_filters
 from stimkit.network.weights import Weights
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
@@ -31,7 +31,7 @@ class Networks:
         source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
         if source not in self._weights:
             weights = self._inputs.weights(settings)
-            self._weights[source] = unit_mean(weights, settings.pooling) if settings.normalize else weights
+            self._weights[source] = normalize_filters(weights, settings.pooling) if settings.normalize else weights
         key = (*source, dtype, fast)
         if key not in self._made:
             weights = self._weights[source]

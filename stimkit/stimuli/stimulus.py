@@ -60,14 +60,17 @@ class Made:
 
 def finish(results: Sequence[Synthesis], batch: Batch, finishings: Sequence[Finishing]) -> list[Stimulus]:
     """Finish each image of a batch, write it as PNG in memory, decode it again, and measure what an observer sees."""
-    images = [np.nan_to_num(one.image) for one in results]
-    equalized = [one.equalize(image) if one.equalizes else image for one, image in zip(finishings, images, strict=True)]
+    images = [np.nan_to_num(result.image) for result in results]
+    equalized = [
+        finishing.equalize(image) if finishing.equalizes else image
+        for finishing, image in zip(finishings, images, strict=True)
+    ]
     files = [
-        encode_values(one.show(image), one.settings.encoding, one.text)
-        for one, image in zip(finishings, equalized, strict=True)
+        encode_values(finishing.show(image), finishing.settings.encoding, finishing.text)
+        for finishing, image in zip(finishings, equalized, strict=True)
     ]
     values = [decode_values(file, "stimulus") for file in files]
-    of_files = _measure(batch, [to_network_image(one, batch.settings.encoding) for one in values])
+    of_files = _measure(batch, [to_network_image(value, batch.settings.encoding) for value in values])
     changed = any(finishing.equalizes for finishing in finishings)
     of_equalized = _measure(batch, equalized) if changed else [None] * len(files)
     return [

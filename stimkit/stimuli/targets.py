@@ -17,7 +17,7 @@ from stimkit.network.losses import Regions, gram_matrix
 from stimkit.network.vgg import VGG19
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
-from stimkit.stimuli.preparation import mask_of, preparation_key, prepared
+from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask
 from stimkit.synthesis.devices import network_arithmetic
 
 CACHE_BYTES = 1_500_000_000
@@ -52,7 +52,7 @@ class TargetCache:
         absent = [layer for layer, key in keys.items() if key not in self._cache]
         if absent:
             with torch.no_grad(), network_arithmetic("float32"):
-                image = self.image(prepared(cell, kind, self._inputs))
+                image = self.image(prepare_image(cell, kind, self._inputs))
                 maps = self._network.features(image[None], absent)
                 for layer, features in maps.items():
                     self._put(keys[layer], features[0] if kind == "content" else self._gram(features, cell, layer)[0])
@@ -85,7 +85,7 @@ def build_regions(
     """Where the Gram matrices of each layer are taken for cells of equal settings; empty for the whole image."""
     settings = cells[0].settings
     if cells[0].mask:
-        maps = np.stack([mask_of(cell, inputs) for cell in cells])
+        maps = np.stack([prepare_mask(cell, inputs) for cell in cells])
         stride = max((LAYERS[layer].stride for layer in layers), default=1)
         for cell, weights in zip(cells, weights_of_positions(maps, stride), strict=True):
             if not weights.any():

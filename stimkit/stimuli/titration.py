@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stimkit.images.pixels import resize
-from stimkit.images.statistics import image_measures, similarity
+from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.assembly import Assembly
@@ -97,7 +97,7 @@ def titrated_value(made: Made, inputs: InputSource) -> float:
     if name == "ssim_content":
         assert cell.content is not None
         content = resize(inputs.image("content", cell.content), settings.size, settings.fit)
-        similar = similarity(stimulus.shown, content)
+        similar = measure_similarity(stimulus.shown, content)
         return math.nan if similar is None else similar
     if name.startswith("relative_"):
         term = name.removeprefix("relative_").removesuffix("_loss")
@@ -105,4 +105,4 @@ def titrated_value(made: Made, inputs: InputSource) -> float:
         return float(getattr(stimulus.measured, term)) / before if before else math.nan
     if stimulus.inside is not None and name in ("mean_luminance", "rms_contrast"):
         return stimulus.inside.mean if name == "mean_luminance" else stimulus.inside.contrast
-    return image_measures(stimulus.shown)[name]
+    return measure_image(stimulus.shown)[name]

@@ -40,7 +40,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"{name} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not _has_mps():
-        raise DeviceError("no MPS device can be used: this is no Mac with Apple silicon; use --device cpu")
+        raise DeviceError("no MPS device can be used: this is not a Mac with Apple silicon; use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):
         raise DeviceError(f'device "{name}" is not supported; give auto, cpu, cuda, cuda:1 or mps')
     return device

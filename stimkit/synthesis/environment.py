@@ -8,7 +8,17 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("stimkit", "torch", "torchvision", "numpy", "pillow", "scikit-image", "xarray", "netCDF4", "safetensors")
+RECORDED_PACKAGES = (
+    "stimkit",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "scikit-image",
+    "xarray",
+    "netCDF4",
+    "safetensors",
+)
 
 
 def describe_environment(device: torch.device, *, deterministic: bool = False) -> dict[str, Any]:
@@ -17,7 +27,7 @@ def describe_environment(device: torch.device, *, deterministic: bool = False) -
         "python": platform.python_version(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
         "device": str(device),
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),

@@ -17,7 +17,7 @@ from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.cuda_graph import Repeated
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.optimizers import LBFGS, Adam, BatchOptimizer
-from stimkit.synthesis.preconditioners import preconditioner
+from stimkit.synthesis.preconditioners import make_preconditioner
 
 SYNC_INTERVAL = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
 COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
@@ -61,7 +61,7 @@ class Minimization:
     def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True) -> None:
         initial, settings = batch.initial, batch.settings
         self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
-        self._transform = preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
+        self._transform = make_preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
         self._light = batch.light
         self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
         self._shape, self._device = initial.shape[1:], initial.device

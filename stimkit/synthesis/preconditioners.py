@@ -92,7 +92,7 @@ def _mix(matrix: Tensor, x: Tensor) -> Tensor:
     return torch.einsum("ij,bjhw->bihw", matrix, x)
 
 
-def preconditioner(kind: str, like: Tensor, *, grey: bool = False) -> Preconditioner:
+def make_preconditioner(kind: str, like: Tensor, *, grey: bool = False) -> Preconditioner:
     """Return the preconditioner of that name for images like `like`, in its size, device and dtype."""
     height, width = like.shape[-2:]
     inner = Fourier(height, width, like) if kind == "fourier" else Identity()

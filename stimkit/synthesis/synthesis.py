@@ -77,7 +77,7 @@ def synthesize_batch(batch: Batch, on_progress: OnProgress | None = None, *, gra
     """
     began = time.perf_counter()
     before = measure(batch.reference, batch.objective, batch.initial)
-    search = Minimization(batch, [one.total for one in before], graph=graph)
+    search = Minimization(batch, [measured.total for measured in before], graph=graph)
     search.run(on_progress)
     after = measure(batch.reference, batch.objective, search.images)
     seconds = (time.perf_counter() - began) / len(before)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from stimkit.experiment.export.data_dictionary import dictionary, levels_of
+from stimkit.experiment.export.data_dictionary import describe_columns, levels_of
 from stimkit.experiment.export.stimulus_set import StimulusSet
 from stimkit.files import write_json
 from stimkit.version import __version__
@@ -81,10 +81,10 @@ def _columns(stimuli: StimulusSet, table: pd.DataFrame) -> dict[str, Any]:
         "type": {"Description": "kind of the stimulus"},
         "filename": {"Description": "file of the stimulus in this folder"},
     }
-    described = dictionary(stimuli, {"stimuli": table.drop(columns=list(own))})
+    described = describe_columns(stimuli, {"stimuli": table.drop(columns=list(own))})
     for row in described.to_dict("records"):
         units = {"Units": row["units"]} if row["units"] not in ("", "1") else {}
-        levels = {"Levels": {one: one for one in levels_of(table[row["column"]])}} if row["levels"] else {}
+        levels = {"Levels": {level: level for level in levels_of(table[row["column"]])}} if row["levels"] else {}
         own[row["column"]] = {"Description": row["description"] or row["column"], **units, **levels}
     return own
 

@@ -28,7 +28,7 @@ MAX_LEVELS = 50
 FIELDS = ("table", "column", "type", "units", "description", "levels")
 
 
-def dictionary(stimuli: StimulusSet, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def describe_columns(stimuli: StimulusSet, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One row for each column of the tables: name, type, units, description and, where they are few, its levels."""
     rows = [row for name, table in tables.items() for row in _rows(stimuli, name, table)]
     return pd.DataFrame(rows, columns=list(FIELDS))

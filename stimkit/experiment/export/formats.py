@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.export import bids, brainio, jspsych, psychopy, tables
-from stimkit.experiment.export.jspsych_library import library
-from stimkit.experiment.export.stimulus_set import stimulus_set
+from stimkit.experiment.export.jspsych_library import load_library
+from stimkit.experiment.export.stimulus_set import gather_stimuli
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.files import check_new, whole_folder
 from stimkit.runfolder.run import AnyRun
@@ -43,10 +43,10 @@ def export(
     if design is not None and (where is not None or tuple(status) != ("accepted",)):
         raise UsageError("the trial design says which stimuli are shown; leave the condition and the status out")
     check_new(Path(out))
-    stimuli = stimulus_set(run, design=design, where=where, status=status, columns=columns)
+    stimuli = gather_stimuli(run, design=design, where=where, status=status, columns=columns)
     with whole_folder(Path(out)) as folder:
         if form == "jspsych":
-            jspsych.write(stimuli, folder, library(jspsych_tarballs))
+            jspsych.write(stimuli, folder, load_library(jspsych_tarballs))
         else:
             WRITERS[form](stimuli, folder)
     return len(stimuli.table)

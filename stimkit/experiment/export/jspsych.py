@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from stimkit.experiment.export.presentation import write_settings
+from stimkit.experiment.export.presentation import write_presentation
 from stimkit.experiment.export.stimulus_set import StimulusSet
 from stimkit.files import json_text
 
@@ -39,7 +39,7 @@ def write(stimuli: StimulusSet, folder: Path, library: Mapping[str, bytes]) -> N
     for participant, rows in stimuli.lists.table.groupby("participant"):
         listed = json_text(rows.astype(object).where(rows.notna(), None).to_dict("records"), indent=None)
         (folder / "lists" / f"{participant}.json").write_text(listed, encoding="utf-8")
-    write_settings(stimuli, folder)
+    write_presentation(stimuli, folder)
     for name in PAGES:
         page = files("stimkit.experiment.export").joinpath("templates", name).read_text(encoding="utf-8")
         (folder / name).write_text(page, encoding="utf-8")

@@ -42,7 +42,7 @@ def _plugin(name: str, version: str, sha512: str) -> Package:
     return Package(f"@jspsych/{name}", version, sha512, {"package/dist/index.browser.min.js": f"{name}.js"})
 
 
-PACKAGES = (
+JSPSYCH_PACKAGES = (
     Package(
         "jspsych",
         "8.3.0",
@@ -68,14 +68,14 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def library(folder: str | Path | None = None) -> dict[str, bytes]:
+def load_library(folder: str | Path | None = None) -> dict[str, bytes]:
     """The files that the experiment's page loads, and a note on their origin, by name.
 
     They come from the tarballs of `npm pack` in a folder, or are downloaded once from the npm registry into the user's
     cache; either way their SHA-512 is checked. Raises `UsageError` where a tarball is missing or another one.
     """
     found: dict[str, bytes] = {}
-    for package in PACKAGES:
+    for package in JSPSYCH_PACKAGES:
         data = _downloaded(package) if folder is None else _local(package, Path(folder))
         with tarfile.open(fileobj=BytesIO(data), mode="r:gz") as archive:
             for inside, name in package.files.items():
@@ -83,14 +83,14 @@ def library(folder: str | Path | None = None) -> dict[str, bytes]:
                 if member is None:
                     raise UsageError(f"{package.tarball} has no file {inside}")
                 found[name] = member.read(MAX_MEMBER)
-    lines = [f"- {one.name} {one.version}, MIT licence, {one.url}" for one in PACKAGES]
+    lines = [f"- {package.name} {package.version}, MIT licence, {package.url}" for package in JSPSYCH_PACKAGES]
     found["ORIGIN.md"] = ("These files are parts of (https://www.jspsych.org):\n\n" + "\n".join(lines) + "\n").encode()
     return found
 
 
 def npm_command() -> str:
     """The command that puts all tarballs into the working folder."""
-    return "npm pack " + " ".join(f"{one.name}@{one.version}" for one in PACKAGES)
+    return "npm pack " + " ".join(f"{package.name}@{package.version}" for package in JSPSYCH_PACKAGES)
 
 
 def _local(package: Package, folder: Path) -> bytes:

@@ -16,21 +16,21 @@ from stimkit.records.schema import Record
 GREY = 0.5  # encoded; the middle of the display's values
 
 
-def settings(stimuli: StimulusSet) -> dict[str, Any]:
+def presentation_of(stimuli: StimulusSet) -> dict[str, Any]:
     """The trial lists' own settings, the participants, and the grey around the stimuli (encoded, 0 to 1)."""
     return {
         **describe_lists(stimuli.lists),
         "lists": list(stimuli.lists.table["participant"].unique()),
-        "background": background(stimuli),
+        "background": background_of(stimuli),
     }
 
 
-def write_settings(stimuli: StimulusSet, folder: Path) -> None:
+def write_presentation(stimuli: StimulusSet, folder: Path) -> None:
     """Write settings.json, which the experiments read."""
-    write_json(folder / "settings.json", settings(stimuli))
+    write_json(folder / "settings.json", presentation_of(stimuli))
 
 
-def background(stimuli: StimulusSet) -> float:
+def background_of(stimuli: StimulusSet) -> float:
     """The value of a file that continues the apertures' background; a middle grey where there is no one such value."""
     values = {_around(record) for record in stimuli.records.values()}
     return values.pop() if len(values) == 1 else GREY

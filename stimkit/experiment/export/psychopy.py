@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from stimkit.errors import UsageError
-from stimkit.experiment.export.presentation import write_settings
+from stimkit.experiment.export.presentation import write_presentation
 from stimkit.experiment.export.stimulus_set import StimulusSet
 from stimkit.records.tables import csv_bytes
 
@@ -47,19 +47,19 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     table = stimuli.lists.table
     if any(_read_otherwise(str(answer)) for answer in table["answer"].unique()):
         table = table.drop(columns="answer")  # its index among the choices is there
-    check(table)
+    check_conditions(table)
     stimuli.copy_stimuli(folder / "stimuli")
     (folder / "conditions").mkdir()
     for participant, rows in table.groupby("participant"):
         (folder / "conditions" / f"{participant}.csv").write_bytes(csv_bytes(rows))
         rows.to_excel(folder / "conditions" / f"{participant}.xlsx", index=False, engine="openpyxl")
-    write_settings(stimuli, folder)
+    write_presentation(stimuli, folder)
     script = files("stimkit.experiment.export").joinpath("templates", "experiment.py").read_text(encoding="utf-8")
     (folder / "experiment.py").write_text(script, encoding="utf-8")
     (folder / "README.md").write_text(README.format(name=stimuli.name), encoding="utf-8")
 
 
-def check(table: pd.DataFrame) -> None:
+def check_conditions(table: pd.DataFrame) -> None:
     """Raise `UsageError` for columns and values that `importConditions` would read as something else."""
     for name in table.columns:
         if not re.fullmatch(r"[A-Za-z]\w*", str(name), re.ASCII):

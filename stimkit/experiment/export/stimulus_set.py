@@ -61,7 +61,7 @@ class StimulusSet:
         return data
 
 
-def stimulus_set(
+def gather_stimuli(
     run: AnyRun,
     *,
     design: TrialDesign | None = None,
@@ -73,8 +73,9 @@ def stimulus_set(
 
     Names of files are those of the resolved protocol, whatever a record says.
 
-    With a trial design the stimuli are those that its lists show. Raises `RunFolderError` for a folder that is no run
-    or has no such stimulus, `UsageError` for a condition or columns that do not fit, `ProtocolError` for the design.
+    With a trial design the stimuli are those that its lists show. Raises `RunFolderError` for a folder that is not a
+    run folder or has no such stimulus, `UsageError` for a condition or columns that do not fit, `ProtocolError` for
+    the design.
     """
     run = read_run(run)
     run.check_readable()
@@ -85,7 +86,12 @@ def stimulus_set(
         raise RunFolderError(f"{run.path} has no stimulus that is {' or '.join(status)}")
     lists = make_lists(chosen, design or every_stimulus_once(status))
     if design is not None:
-        shown = {one for name in lists.table if str(name).startswith("stimulus_id") for one in lists.table[name]}
+        shown = {
+            stimulus_id
+            for name in lists.table
+            if str(name).startswith("stimulus_id")
+            for stimulus_id in lists.table[name]
+        }
         chosen = [record for record in records if record.stimulus_id in shown]
     found = to_table(chosen)
     found.insert(1, "stim_file", "stimuli/" + found["filename"])

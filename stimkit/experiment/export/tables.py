@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stimkit.experiment.export.data_dictionary import dictionary
+from stimkit.experiment.export.data_dictionary import describe_columns
 from stimkit.experiment.export.stimulus_set import StimulusSet
-from stimkit.experiment.trials.balance import balance
+from stimkit.experiment.trials.balance import count_balance
 from stimkit.records.tables import csv_bytes
 
 README = """# {name}: {count} stimuli
@@ -42,12 +42,12 @@ def write(stimuli: StimulusSet, folder: Path) -> None:
     stimuli.copy_stimuli(folder / "stimuli")
     tables = {"stimuli": stimuli.table}
     if stimuli.has_design:
-        tables |= {"trials": stimuli.lists.table, "balance": balance(stimuli.lists)}
+        tables |= {"trials": stimuli.lists.table, "balance": count_balance(stimuli.lists)}
     for name, table in tables.items():
         (folder / f"{name}.csv").write_bytes(csv_bytes(table))
         _typed(table).to_parquet(folder / f"{name}.parquet", index=False)
     described = {name: table for name, table in tables.items() if name != "balance"}
-    (folder / "data_dictionary.csv").write_bytes(csv_bytes(dictionary(stimuli, described)))
+    (folder / "data_dictionary.csv").write_bytes(csv_bytes(describe_columns(stimuli, described)))
     trials = TRIALS if stimuli.has_design else ""
     text = README.format(name=stimuli.name, count=len(stimuli.table), trials=trials, methods=stimuli.methods)
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stimkit.experiment.trials.design import SHOWN, TrialDesign
-from stimkit.experiment.trials.units import Unit
+from stimkit.experiment.trials.units import TrialUnit
 
 DEFAULT_CHOICES = {"single": ("1", "2", "3", "4", "5"), "pair": ("left", "right"), "triplet": ("1", "2", "3")}
 
@@ -22,14 +22,14 @@ class Answers:
     odd_one: bool
     """Whether the right answer is the place of the odd stimulus."""
 
-    def right(self, unit: Unit, places: Sequence[int]) -> str:
+    def right(self, unit: TrialUnit, places: Sequence[int]) -> str:
         """The right answer to a trial with its stimuli at `places`; empty where there is none."""
         if self.odd_one:
             return self.choices[places.index(unit.rows[-1])]
         return (unit.level(self.correct) or "") if self.correct else ""
 
 
-def answers(design: TrialDesign, units: Sequence[Unit], others: Sequence[Unit] = ()) -> Answers:
+def find_answers(design: TrialDesign, units: Sequence[TrialUnit], others: Sequence[TrialUnit] = ()) -> Answers:
     """Find choices and keys for the trials of the design, and `others` of practice and catch.
 
     Raises `ProtocolError` where they do not fit each other or the stimuli.
@@ -49,15 +49,15 @@ def answers(design: TrialDesign, units: Sequence[Unit], others: Sequence[Unit] =
         levels = {level for unit in (*units, *others) for level in unit.levels[response.correct] if level}
         if missing := sorted(levels - set(choices)):
             raise design.error(
-                f"{response.correct} has levels that are no choice: {', '.join(missing)}", "response", "choices"
+                f"{response.correct} has levels that are not choices: {', '.join(missing)}", "response", "choices"
             )
-    keys = response.keys or tuple(str(one) for one in range(1, len(choices) + 1))
+    keys = response.keys or tuple(str(number) for number in range(1, len(choices) + 1))
     if len(keys) != len(choices):
         raise design.error(f"there are {len(keys)} keys for {len(choices)} choices", "response", "keys")
     if not response.keys and len(choices) > 9:
         raise design.error(f"name the keys of {len(choices)} choices", "response", "keys")
     if design.catch and design.catch.answer and design.catch.answer not in choices:
-        raise design.error(f'"{design.catch.answer}" is no choice', "catch", "answer")
+        raise design.error(f'"{design.catch.answer}" is not a choice', "catch", "answer")
     return Answers(choices, keys, response.correct, form == "triplet")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.material import Material
 from stimkit.experiment.trials.sampling import deal
-from stimkit.experiment.trials.units import Unit
+from stimkit.experiment.trials.units import TrialUnit
 
 Square = tuple[tuple[int, ...], ...]
 
@@ -43,7 +43,7 @@ SQUARES = {"latin": latin, "williams": williams}
 
 
 @dataclass(frozen=True)
-class Group:
+class ParticipantGroup:
     """Participants who get trials of the same conditions."""
 
     label: str
@@ -51,7 +51,7 @@ class Group:
     blocks: tuple[str, ...]
     """Labels of their blocks."""
     orders: Square | None
-    """Orders of these by turns; None where each participant has a random one."""
+    """Orders of these, used in rotation; None where each participant has a random one."""
 
 
 class Assignment:
@@ -73,7 +73,7 @@ class Assignment:
         """Participants after which groups and orders of blocks are balanced."""
         return len(self.groups) * math.lcm(*(len(group.orders or (1,)) for group in self.groups))
 
-    def group(self, participant: int) -> Group:
+    def group(self, participant: int) -> ParticipantGroup:
         return self.groups[participant % len(self.groups)]
 
     def order(self, participant: int) -> int:
@@ -81,7 +81,7 @@ class Assignment:
         return participant // len(self.groups) % len(self.group(participant).orders or (1,))
 
     def blocks(
-        self, participant: int, trials: Sequence[Unit], generator: np.random.Generator
+        self, participant: int, trials: Sequence[TrialUnit], generator: np.random.Generator
     ) -> list[tuple[str, list[int]]]:
         """Labels of the blocks in their order, and which of the trials are in each."""
         group = self.group(participant)
@@ -96,7 +96,7 @@ class Assignment:
         order = orders[self.order(participant)]
         return [(group.blocks[one], members[group.blocks[one]]) for one in order if members[group.blocks[one]]]
 
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> list[ParticipantGroup]:
         between, square = self._design.assign.between, self._design.assign.latin
         by_levels: dict[str, list[int]] = {}
         for index, unit in enumerate(self._units):
@@ -112,16 +112,16 @@ class Assignment:
                 )
         return groups
 
-    def _group(self, label: str, mine: Sequence[int]) -> Group:
+    def _group(self, label: str, mine: Sequence[int]) -> ParticipantGroup:
         blocks = self._design.blocks
         if blocks.by:
             labels = tuple(dict.fromkeys(_labelled(self._units[one], blocks.by) for one in mine))
         else:
-            labels = tuple(f"block{one + 1}" for one in range(blocks.count or 1))
+            labels = tuple(f"block{number + 1}" for number in range(blocks.count or 1))
         if blocks.order == "fixed":
-            return Group(label, tuple(mine), labels, (tuple(range(len(labels))),))
+            return ParticipantGroup(label, tuple(mine), labels, (tuple(range(len(labels))),))
         square = SQUARES.get(blocks.order)
-        return Group(label, tuple(mine), labels, square(len(labels)) if square else None)
+        return ParticipantGroup(label, tuple(mine), labels, square(len(labels)) if square else None)
 
     def _rows(self, among: Sequence[int]) -> list[list[int]]:
         """Units by the rows of a Latin square: each item in one condition.
@@ -149,11 +149,11 @@ class Assignment:
             for order in latin(len(conditions))
         ]
 
-    def _attributes(self, unit: Unit) -> tuple[str, ...]:
+    def _attributes(self, unit: TrialUnit) -> tuple[str, ...]:
         names = self._known.columns[len(self._known.factors) :]
         return tuple(str(unit.level(name)) for name in names)
 
-    def _check_counts(self, group: Group) -> None:
+    def _check_counts(self, group: ParticipantGroup) -> None:
         design, possible = self._design, len(group.units)
         of_group = f" for group {group.label}" if group.label else ""
         if design.trial.count and design.trial.count > possible:
@@ -168,6 +168,6 @@ class Assignment:
                 raise self._design.error(f"the stimuli of a trial differ in {name}", *path)
 
 
-def _labelled(unit: Unit, names: Sequence[str]) -> str:
+def _labelled(unit: TrialUnit, names: Sequence[str]) -> str:
     """Levels that all stimuli of a trial share, in words that no program takes for a number."""
     return "_".join(f"{name}-{unit.level(name)}" for name in names)

@@ -12,10 +12,10 @@ from stimkit.experiment.trials.design import SHOWN
 from stimkit.experiment.trials.lists import TrialLists
 from stimkit.experiment.trials.showing import PRACTICE
 
-COLUMNS = ("measure", "of", "level", "total", "lowest", "highest")
+BALANCE_COLUMNS = ("measure", "of", "level", "total", "lowest", "highest")
 
 
-def balance(lists: TrialLists) -> pd.DataFrame:
+def count_balance(lists: TrialLists) -> pd.DataFrame:
     """Counts in the main trials: one row for each, in all and the lowest and highest of a participant.
 
     Measures are `trials` (stimuli shown, by level of a factor), `place` (by place in the trial, too), `answer` (right
@@ -33,31 +33,32 @@ def balance(lists: TrialLists) -> pd.DataFrame:
         *_arrangements(lists, main),
         *_runs(lists),
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(BALANCE_COLUMNS))
 
 
-def notes(lists: TrialLists) -> list[str]:
+def note_imbalance(lists: TrialLists) -> list[str]:
     """What keeps the lists from balance, in words."""
     count, cycle = lists.design.participants, lists.cycle
     if count % cycle == 0:
         return []
     return [
-        f"groups and orders of blocks are balanced after every {cycle} participants, and {count} is no multiple of it"
+        f"groups and orders of blocks are balanced after every {cycle} participants, and {count} is not a multiple of"
+        " that"
     ]
 
 
-Row = tuple[str, str, str, int, int, int]
-Counts = dict[str, Counter[Hashable]]
+BalanceRow = tuple[str, str, str, int, int, int]
+BalanceCounts = dict[str, Counter[Hashable]]
 
 
-def _counted(measure: str, of: str, counts: Counts) -> Iterator[Row]:
-    levels = sorted({level for one in counts.values() for level in one}, key=str)
+def _counted(measure: str, of: str, counts: BalanceCounts) -> Iterator[BalanceRow]:
+    levels = sorted({level for counter in counts.values() for level in counter}, key=str)
     for level in levels:
-        each = [one[level] for one in counts.values()]
+        each = [counter[level] for counter in counts.values()]
         yield measure, of, str(level), sum(each), min(each), max(each)
 
 
-def _by_participant(trials: pd.DataFrame, *columns: str) -> Counts:
+def _by_participant(trials: pd.DataFrame, *columns: str) -> BalanceCounts:
     """How often each participant has each value, in any of the columns."""
     return {
         str(participant): Counter(value for column in columns for value in rows[column])
@@ -70,7 +71,7 @@ def _columns(lists: TrialLists, name: str) -> list[str]:
     return [name] if shown == 1 else [f"{name}_{place}" for place in range(1, shown + 1)]
 
 
-def _levels(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
+def _levels(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
     for name in lists.factors:
         columns = _columns(lists, name)
         yield from _counted("trials", name, _by_participant(main, *columns))
@@ -79,7 +80,7 @@ def _levels(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
                 yield from _counted("place", column, _by_participant(main, column))
 
 
-def _blocks(main: pd.DataFrame) -> Iterator[Row]:
+def _blocks(main: pd.DataFrame) -> Iterator[BalanceRow]:
     order = main.drop_duplicates(["participant", "block"])
     if order["block"].max() == 1:
         return
@@ -93,12 +94,12 @@ def _blocks(main: pd.DataFrame) -> Iterator[Row]:
         yield "block_after", before, after, count, count, count
 
 
-def _stimuli(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
-    uses = Counter(one for column in _columns(lists, "stimulus_id") for one in main[column])
+def _stimuli(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
+    uses = Counter(stimulus_id for column in _columns(lists, "stimulus_id") for stimulus_id in main[column])
     yield "stimulus", "", "", sum(uses.values()), min(uses.values()), max(uses.values())
 
 
-def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
+def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
     """Of pairs by which is on the left, of triplets by where the odd one is."""
     shown = SHOWN[lists.design.trial.form]
     if shown == 1 or lists.design.trial.positions == "fixed":
@@ -107,7 +108,7 @@ def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[Row]:
     for row in main[[*_columns(lists, "stimulus_id"), "answer_index"]].itertuples(index=False):
         *ids, answer = row
         counts[tuple(sorted(ids))][ids[0] if shown == 2 else answer] += 1
-    each = [one[place] for one in counts.values() for place in _all_places(one, shown)]
+    each = [counter[place] for counter in counts.values() for place in _all_places(counter, shown)]
     yield "arrangement", "", "", sum(each), min(each), max(each)
 
 
@@ -116,7 +117,7 @@ def _all_places(counts: Counter[Hashable], shown: int) -> list[Hashable]:
     return [*counts, *(f"unseen {one}" for one in range(shown - len(counts)))]
 
 
-def _runs(lists: TrialLists) -> Iterator[Row]:
+def _runs(lists: TrialLists) -> Iterator[BalanceRow]:
     shown = lists.table[lists.table["kind"] != PRACTICE]
     for name in lists.design.sequence.runs:
         columns = _columns(lists, name)

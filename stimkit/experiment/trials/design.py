@@ -9,19 +9,19 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
 from stimkit.documents.messages import BrokenRule, as_list, as_table
-from stimkit.documents.toml import parse, read_text, validated
+from stimkit.documents.toml import parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.protocol.settings import Frozen
 
 Form = Literal["single", "pair", "triplet"]
 SHOWN: dict[str, int] = {"single": 1, "pair": 2, "triplet": 3}
 """Stimuli of a trial, by form."""
-Factors = tuple[str, ...]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
+FactorNames = tuple[str, ...]
+Times = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 KEYS = ("left", "right", "up", "down", "space", "return")
 Key = Annotated[str, Field(pattern=rf"^([a-z0-9]|{'|'.join(KEYS)})$", description="as PsychoPy names it")]
-Condition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
+ManifestCondition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
 
 
 class Stimuli(Frozen):
@@ -35,13 +35,13 @@ class Trial(Frozen):
     """`[trial]`: what is shown in a trial."""
 
     form: Annotated[Form, Field(description="one stimulus, a pair, or a triplet with an odd one")] = "single"
-    differ: Annotated[Factors, Field(description="factors in which the pair, or the odd one, differs")] = ()
-    free: Annotated[Factors, Field(description="factors that may be equal or not; all others are equal")] = ()
+    differ: Annotated[FactorNames, Field(description="factors in which the pair, or the odd one, differs")] = ()
+    free: Annotated[FactorNames, Field(description="factors that may be equal or not; all others are equal")] = ()
     positions: Annotated[
         Literal["balanced", "random", "fixed"], Field(description="how the places of a trial's stimuli are chosen")
     ] = "balanced"
-    count: Annotated[Count | None, Field(description="trials of a participant; default all that are possible")] = None
-    repetitions: Annotated[Count, Field(description="how often a participant gets each trial")] = 1
+    count: Annotated[Times | None, Field(description="trials of a participant; default all that are possible")] = None
+    repetitions: Annotated[Times, Field(description="how often a participant gets each trial")] = 1
 
 
 class LatinItems(Frozen):
@@ -54,7 +54,7 @@ class LatinItems(Frozen):
 class Assign(Frozen):
     """`[assign]`: what differs between participants; all other factors vary within them."""
 
-    between: Annotated[Factors, Field(description="a participant gets one level of each")] = ()
+    between: Annotated[FactorNames, Field(description="a participant gets one level of each")] = ()
     latin: Annotated[
         LatinItems | None, Field(description="a participant gets each item in one condition, by a Latin square")
     ] = None
@@ -63,10 +63,10 @@ class Assign(Frozen):
 class Blocks(Frozen):
     """`[blocks]`: parts of the experiment."""
 
-    by: Annotated[Factors, Field(description="one block for each combination of levels")] = ()
+    by: Annotated[FactorNames, Field(description="one block for each combination of levels")] = ()
     count: Annotated[
         Annotated[int, Field(ge=1, le=1000)] | None,
-        Field(description="so many blocks, each with about equally many of each level"),
+        Field(description="number of blocks, each with about equally many of each level"),
     ] = None
     order: Literal["williams", "latin", "random", "fixed"] = "random"
 
@@ -74,8 +74,10 @@ class Blocks(Frozen):
 class Sequence(Frozen):
     """`[sequence]`: rules about trials that follow each other."""
 
-    no_repeat: Annotated[Factors, Field(description="factors whose level is not the same in two trials in a row")] = ()
-    max_run: Annotated[dict[str, Count], Field(description="longest run of trials that share a level, by factor")] = (
+    no_repeat: Annotated[
+        FactorNames, Field(description="factors whose level is not the same in two trials in a row")
+    ] = ()
+    max_run: Annotated[dict[str, Times], Field(description="longest run of trials that share a level, by factor")] = (
         Field(default_factory=dict)
     )
 
@@ -88,16 +90,16 @@ class Sequence(Frozen):
 class Practice(Frozen):
     """`[practice]`: trials before the first block, the same for all participants but for their order."""
 
-    count: Count
-    where: Condition | None = None
+    count: Times
+    where: ManifestCondition | None = None
     held_out: Annotated[bool, Field(description="their stimuli are in no other trial")] = False
 
 
 class Catch(Frozen):
     """`[catch]`: trials with a known answer, spread over the experiment."""
 
-    count: Count
-    where: Condition
+    count: Times
+    where: ManifestCondition
     answer: Annotated[str, Field(description="the right answer; default as in other trials")] = ""
 
 
@@ -149,8 +151,8 @@ class TrialDesign(Frozen):
     @classmethod
     def from_toml(cls, text: str, *, name: str = "trial design") -> TrialDesign:
         """Validate TOML text."""
-        document = parse(text, name)
-        design = validated(cls, document, text, name, _check(document))
+        document = parse_toml(text, name)
+        design = validate(cls, document, text, name, _check(document))
         design._text, design._file = text, name
         return design
 
@@ -186,7 +188,7 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
         if isinstance(choice, str) and not (choice and choice.isprintable()):
             found.append((("response", "choices", index), "must be text that can be read"))
     for name, given in (("keys", keys), ("choices", as_list(choices))):
-        twice = sorted({str(one) for one in given if given.count(one) > 1})
+        twice = sorted({str(part) for part in given if given.count(part) > 1})
         found += [(("response", name), f"{one} is given twice") for one in twice]
     if response.get("correct") and form == "triplet":
         found.append((("response", "correct"), "the right answer of a triplet is the place of the odd one"))

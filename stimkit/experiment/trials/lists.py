@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from stimkit.errors import UsageError
-from stimkit.experiment.trials.answers import Answers, answers
+from stimkit.experiment.trials.answers import Answers, find_answers
 from stimkit.experiment.trials.assignment import Assignment
 from stimkit.experiment.trials.design import TrialDesign
-from stimkit.experiment.trials.material import Material, material
+from stimkit.experiment.trials.material import Material, gather_material
 from stimkit.experiment.trials.sequence import Impossible
-from stimkit.experiment.trials.showing import PRACTICE, Places, Shown, in_order
-from stimkit.experiment.trials.units import Unit
+from stimkit.experiment.trials.showing import PRACTICE, PlaceChooser, ShownTrial, order_trials
+from stimkit.experiment.trials.units import TrialUnit
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import AnyRun, read_run
 
@@ -60,7 +60,7 @@ def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
 
 def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
     """Make trial lists of stimuli by their records; see `make_trials`."""
-    known = material(records, design, np.random.default_rng([design.seed, 0]))
+    known = gather_material(records, design, np.random.default_rng([design.seed, 0]))
     for name in known.columns:
         if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS):
             raise UsageError(f'the run has a factor or attribute "{name}", which is a column of lists or answers')
@@ -70,10 +70,10 @@ def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
 class _Maker:
     def __init__(self, design: TrialDesign, known: Material) -> None:
         self.design, self.known = design, known
-        self.answers = answers(design, known.main, (*known.practice, *known.catch))
+        self.answers = find_answers(design, known.main, (*known.practice, *known.catch))
         self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
         self.sampler = known.sampler(known.main)
-        self.places = Places(design.trial.positions)
+        self.places = PlaceChooser(design.trial.positions)
 
     def lists(self) -> TrialLists:
         rows: list[dict[str, Any]] = []
@@ -86,28 +86,28 @@ class _Maker:
         table = pd.DataFrame(rows).astype({"answer_index": "Int64"})
         return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle)
 
-    def _main(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+    def _main(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         """All trials but those of practice, in their order."""
         among, wanted = self.assignment.group(participant).units, self.design.trial.count
         drawn = self.sampler.draw(among, wanted, generator) if wanted else among
         trials = [
-            self._shown(self.known.main[one], "main", participant, generator, repetition + 1)
+            self._shown(self.known.main[unit], "main", participant, generator, repetition + 1)
             for repetition in range(self.design.trial.repetitions)
-            for one in drawn
+            for unit in drawn
         ]
         blocks = self.assignment.blocks(participant, [trial.unit for trial in trials], generator)
-        in_blocks = [(label, [trials[one] for one in members]) for label, members in blocks]
+        in_blocks = [(label, [trials[trial] for trial in members]) for label, members in blocks]
         try:
-            return in_order(in_blocks, self._catch(participant, generator), self.design.sequence.runs, generator)
+            return order_trials(in_blocks, self._catch(participant, generator), self.design.sequence.runs, generator)
         except Impossible as error:
             key = "no_repeat" if error.factor in self.design.sequence.no_repeat else "max_run"
             raise self.design.error(str(error), "sequence", key) from None
 
-    def _practice(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+    def _practice(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         order = generator.permutation(len(self.known.practice))
         return [self._shown(self.known.practice[one], PRACTICE, participant, generator) for one in order]
 
-    def _catch(self, participant: int, generator: np.random.Generator) -> list[Shown]:
+    def _catch(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         catch = self.design.catch
         if catch is None:
             return []
@@ -116,12 +116,12 @@ class _Maker:
         return [replace(trial, answer=catch.answer or trial.answer) for trial in trials]
 
     def _shown(
-        self, unit: Unit, kind: str, participant: int, generator: np.random.Generator, repetition: int = 1
-    ) -> Shown:
+        self, unit: TrialUnit, kind: str, participant: int, generator: np.random.Generator, repetition: int = 1
+    ) -> ShownTrial:
         places = self.places.choose(unit, kind, participant, self.assignment.order(participant), generator)
-        return Shown(unit, kind, places, self.answers.right(unit, places), repetition)
+        return ShownTrial(unit, kind, places, self.answers.right(unit, places), repetition)
 
-    def _row(self, participant: int, number: int, trial: Shown) -> dict[str, Any]:
+    def _row(self, participant: int, number: int, trial: ShownTrial) -> dict[str, Any]:
         choices = self.answers.choices
         row = {
             "participant": f"p{participant + 1:03}",

@@ -11,7 +11,7 @@ import pandas as pd
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.sampling import Sampler
-from stimkit.experiment.trials.units import Unit, units
+from stimkit.experiment.trials.units import TrialUnit, make_units
 from stimkit.records.schema import Record
 from stimkit.records.selection import names_in, select
 from stimkit.records.tables import attribute_names, factor_names, to_table
@@ -26,17 +26,17 @@ class Material:
     factors: tuple[str, ...]
     columns: tuple[str, ...]
     """Factors, then attributes and marks."""
-    main: tuple[Unit, ...]
-    practice: tuple[Unit, ...]
-    catch: tuple[Unit, ...]
+    main: tuple[TrialUnit, ...]
+    practice: tuple[TrialUnit, ...]
+    catch: tuple[TrialUnit, ...]
 
-    def sampler(self, among: Sequence[Unit]) -> Sampler:
+    def sampler(self, among: Sequence[TrialUnit]) -> Sampler:
         """A source of trials that balances the factors of which there are several levels."""
         varying = [name for name in self.factors if len({unit.levels[name] for unit in among}) > 1]
         return Sampler(among, varying, len(self.stimuli))
 
 
-def material(records: Sequence[Record], design: TrialDesign, generator: np.random.Generator) -> Material:
+def gather_material(records: Sequence[Record], design: TrialDesign, generator: np.random.Generator) -> Material:
     """Find the trials that a design allows; those of practice are drawn by a generator.
 
     Raises `ProtocolError` for factors that the run does not have, conditions that cannot be evaluated, and where
@@ -55,14 +55,14 @@ def material(records: Sequence[Record], design: TrialDesign, generator: np.rando
 
     labels = [{name: _label(record, name) for name in columns} for record in records]
 
-    def possible(where: str, section: str) -> tuple[Unit, ...]:
+    def possible(where: str, section: str) -> tuple[TrialUnit, ...]:
         try:
             designed = stimuli if "role" in names_in(where) else stimuli[stimuli["role"] == "main"]
             rows = select(designed, where)
         except UsageError as error:
             raise design.error(str(error), section, "where") from None
-        chosen = {int(one): labels[int(one)] for one in rows.index}
-        return tuple(units(chosen, factors, columns, design, section))
+        chosen = {int(row): labels[int(row)] for row in rows.index}
+        return tuple(make_units(chosen, factors, columns, design, section))
 
     all_of_it = Material(stimuli, factors, columns, possible(design.stimuli.where, "stimuli"), (), ())
     practice = _practice(all_of_it, design, possible, generator) if design.practice else ()
@@ -82,7 +82,7 @@ def _label(record: Record, name: str) -> str:
     return str(record.role if name == "role" else {**record.attributes, **record.levels}.get(name, ""))
 
 
-def _held_out(design: TrialDesign, practice: Sequence[Unit], labels: Sequence[Mapping[str, str]]) -> set[int]:
+def _held_out(design: TrialDesign, practice: Sequence[TrialUnit], labels: Sequence[Mapping[str, str]]) -> set[int]:
     """Stimuli that are for practice only: with a Latin square, all that have an item of it."""
     shown = {row for unit in practice for row in unit.rows}
     square = design.assign.latin
@@ -98,9 +98,9 @@ def _held_out(design: TrialDesign, practice: Sequence[Unit], labels: Sequence[Ma
 def _practice(
     known: Material,
     design: TrialDesign,
-    possible: Callable[[str, str], tuple[Unit, ...]],
+    possible: Callable[[str, str], tuple[TrialUnit, ...]],
     generator: np.random.Generator,
-) -> tuple[Unit, ...]:
+) -> tuple[TrialUnit, ...]:
     practice = design.practice
     assert practice is not None
     found = possible(practice.where, "practice") if practice.where else known.main

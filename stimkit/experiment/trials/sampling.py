@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from stimkit.experiment.trials.units import Unit
+from stimkit.experiment.trials.units import TrialUnit
 
 
 class Sampler:
     """Draws trials so that factor levels are about equally frequent for a participant, and stimuli for all of them."""
 
-    def __init__(self, units: Sequence[Unit], factors: Sequence[str], stimuli: int) -> None:
+    def __init__(self, units: Sequence[TrialUnit], factors: Sequence[str], stimuli: int) -> None:
         self._rows = np.array([unit.rows for unit in units])
         self._levels = [_codes([unit.levels[name] for unit in units]) for name in factors]
         self._used = np.zeros(stimuli, int)
@@ -46,10 +46,12 @@ class Sampler:
 
 def _codes(levels: Sequence[frozenset[str]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     known: dict[frozenset[str], int] = {}
-    return np.array([known.setdefault(one, len(known)) for one in levels], np.int64)
+    return np.array([known.setdefault(level, len(known)) for level in levels], np.int64)
 
 
-def deal(units: Sequence[Unit], factors: Sequence[str], hands: int, generator: np.random.Generator) -> list[list[int]]:
+def deal(
+    units: Sequence[TrialUnit], factors: Sequence[str], hands: int, generator: np.random.Generator
+) -> list[list[int]]:
     """Distribute units over hands of about equal size, so that each has about as many of each kind.
 
     One by one, in random order but with units of the same levels (replicates aside) together, each goes to the hand
@@ -57,12 +59,12 @@ def deal(units: Sequence[Unit], factors: Sequence[str], hands: int, generator: n
     """
     kinds = [[(name, unit.levels[name]) for name in factors if name != "replicate"] for unit in units]
     together: dict[Hashable, list[int]] = defaultdict(list)
-    for one in generator.permutation(len(units)):
-        together[tuple(kinds[one])].append(int(one))
+    for index in generator.permutation(len(units)):
+        together[tuple(kinds[index])].append(int(index))
     dealt: list[list[int]] = [[] for _ in range(hands)]
     counts: list[Counter[Hashable]] = [Counter() for _ in range(hands)]
     groups = list(together.values())
-    for one in (one for group in generator.permutation(len(groups)) for one in groups[group]):
+    for one in (unit for group in generator.permutation(len(groups)) for unit in groups[group]):
         smallest = min(map(len, dealt))
         open_hands = [hand for hand in generator.permutation(hands) if len(dealt[hand]) == smallest]
         parts = (tuple(kinds[one]),), tuple(itertools.combinations(kinds[one], 2)), tuple(kinds[one])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stimkit.experiment.trials.balance import balance, notes
+from stimkit.experiment.trials.balance import count_balance, note_imbalance
 from stimkit.experiment.trials.lists import TrialLists
 from stimkit.files import whole_folder, write_json
 from stimkit.records.tables import csv_bytes
@@ -24,7 +24,7 @@ def save_lists(lists: TrialLists, out: str | Path) -> None:
         (folder / "participants").mkdir()
         for participant, rows in lists.table.groupby("participant"):
             (folder / "participants" / f"{participant}.csv").write_bytes(csv_bytes(rows))
-        (folder / "balance.csv").write_bytes(csv_bytes(balance(lists)))
+        (folder / "balance.csv").write_bytes(csv_bytes(count_balance(lists)))
         (folder / "design.toml").write_text(lists.design.text, encoding="utf-8")
         write_json(folder / "trials.json", describe_lists(lists))
 
@@ -44,6 +44,6 @@ def describe_lists(lists: TrialLists) -> dict[str, Any]:
         "factors": list(lists.factors),
         "participants": design.participants,
         "balanced_after": lists.cycle,
-        "notes": notes(lists),
+        "notes": note_imbalance(lists),
         "stimkit_version": __version__,
     }

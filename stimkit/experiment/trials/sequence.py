@@ -9,7 +9,7 @@ import numpy as np
 
 from stimkit.errors import UsageError
 
-Levels = Mapping[str, frozenset[str]]
+TrialLevels = Mapping[str, frozenset[str]]
 """What a trial shows, by factor: one level, or those of all its stimuli."""
 SWEEPS = 300
 STARTS = 10
@@ -24,10 +24,10 @@ class Impossible(UsageError):
 
 
 def arrange(
-    trials: Sequence[Levels],
+    trials: Sequence[TrialLevels],
     runs: Mapping[str, int],
     generator: np.random.Generator,
-    before: Sequence[Levels] = (),
+    before: Sequence[TrialLevels] = (),
     zones: Mapping[int, range] = {},
 ) -> list[int]:
     """A random order of trials in which no more than `runs[factor]` in a row share a level of the factor.
@@ -58,12 +58,12 @@ def _start(count: int, zones: Mapping[int, range], generator: np.random.Generato
     return [trial if trial >= 0 else next(others) for trial in order.values()]
 
 
-def keeps(trials: Sequence[Levels], runs: Mapping[str, int]) -> bool:
+def keeps_rules(trials: Sequence[TrialLevels], runs: Mapping[str, int]) -> bool:
     """Whether an order of trials keeps the rules of `arrange`."""
     return not _Search(trials, runs, (), {}).broken(range(len(trials)))
 
 
-def _check_frequencies(trials: Sequence[Levels], factor: str, longest: int) -> None:
+def _check_frequencies(trials: Sequence[TrialLevels], factor: str, longest: int) -> None:
     counts = Counter(level for trial in trials for level in trial[factor] if level)
     for level, count in counts.most_common(1):
         others = len(trials) - count
@@ -80,9 +80,9 @@ class _Search:
 
     def __init__(
         self,
-        trials: Sequence[Levels],
+        trials: Sequence[TrialLevels],
         runs: Mapping[str, int],
-        before: Sequence[Levels],
+        before: Sequence[TrialLevels],
         zones: Mapping[int, range],
     ) -> None:
         self.zones = zones
@@ -140,8 +140,8 @@ class _Search:
         return broken
 
 
-def _bits(trials: Sequence[Levels], factor: str) -> list[int]:
-    """The levels of each trial as bits of a number; to have none is no level."""
+def _bits(trials: Sequence[TrialLevels], factor: str) -> list[int]:
+    """The levels of each trial as bits of a number; an empty level counts as none."""
     known: dict[str, int] = {}
     return [
         sum(1 << known.setdefault(level, len(known)) for level in sorted(trial[factor]) if level) for trial in trials

@@ -11,17 +11,17 @@ import numpy as np
 
 from stimkit.experiment.trials.design import SHOWN
 from stimkit.experiment.trials.sequence import Impossible, arrange
-from stimkit.experiment.trials.units import Unit
+from stimkit.experiment.trials.units import TrialUnit
 
 PRACTICE = "practice"
 ATTEMPTS = 20  # at an order of all blocks; one block's order may leave none for the next
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTrial:
     """A trial of one participant."""
 
-    unit: Unit
+    unit: TrialUnit
     kind: str
     places: tuple[int, ...]
     """Rows of its stimuli, from left to right."""
@@ -31,7 +31,7 @@ class Shown:
     label: str = PRACTICE
 
 
-class Places:
+class PlaceChooser:
     """Chooses the places of a trial's stimuli: of a pair which is on the left, of a triplet where the odd one is.
 
     Balanced for each trial over its showings, within and across the orders of blocks, then for each participant; what
@@ -43,7 +43,7 @@ class Places:
         self._counts: Counter[tuple[object, ...]] = Counter()
 
     def choose(
-        self, unit: Unit, kind: str, participant: int, order: int, generator: np.random.Generator
+        self, unit: TrialUnit, kind: str, participant: int, order: int, generator: np.random.Generator
     ) -> tuple[int, ...]:
         """Rows of the stimuli from left to right; `order` says which order of blocks the participant has."""
         if self._positions == "fixed" or len(unit.rows) == 1:
@@ -67,12 +67,12 @@ def _arranged(rows: tuple[int, ...], place: int, generator: np.random.Generator)
     return (*others[:place], last, *others[place:])
 
 
-def in_order(
-    blocks: Sequence[tuple[str, Sequence[Shown]]],
-    catch: Sequence[Shown],
+def order_trials(
+    blocks: Sequence[tuple[str, Sequence[ShownTrial]]],
+    catch: Sequence[ShownTrial],
     runs: Mapping[str, int],
     generator: np.random.Generator,
-) -> list[Shown]:
+) -> list[ShownTrial]:
     """Trials of blocks in an order that keeps rules about neighbours, with catch trials spread over all of them.
 
     Raises `Impossible` where no such order was found.
@@ -84,15 +84,15 @@ def in_order(
 
 
 def _in_order(
-    blocks: Sequence[tuple[str, Sequence[Shown]]],
-    catch: Sequence[Shown],
+    blocks: Sequence[tuple[str, Sequence[ShownTrial]]],
+    catch: Sequence[ShownTrial],
     runs: Mapping[str, int],
     generator: np.random.Generator,
-) -> list[Shown]:
+) -> list[ShownTrial]:
     total, start = sum(len(trials) for _, trials in blocks), 0
     parts = [range(one * total // len(catch), (one + 1) * total // len(catch)) for one in range(len(catch))]
     targets = [int(generator.integers(part.start, max(part.stop, part.start + 1))) for part in parts]
-    shown: list[Shown] = []
+    shown: list[ShownTrial] = []
     for number, (label, trials) in enumerate(blocks, start=1):
         here = [one for one, target in enumerate(targets) if start <= target < start + len(trials)]
         inside = [replace(one, block=number, label=label) for one in (*trials, *(catch[one] for one in here))]
@@ -112,13 +112,13 @@ def _zone(part: range, start: int, size: int, nth: int, whole: int) -> range:
 
 
 def _arranged_block(
-    inside: Sequence[Shown],
+    inside: Sequence[ShownTrial],
     zones: Mapping[int, range],
     runs: Mapping[str, int],
     generator: np.random.Generator,
-    before: Sequence[Shown],
+    before: Sequence[ShownTrial],
 ) -> list[int]:
-    levels, earlier = [one.unit.levels for one in inside], [one.unit.levels for one in before]
+    levels, earlier = [one.unit.levels for one in inside], [measured.unit.levels for measured in before]
     try:
         return arrange(levels, runs, generator, before=earlier, zones=zones)
     except Impossible:

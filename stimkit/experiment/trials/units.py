@@ -11,11 +11,11 @@ from typing import Any
 from stimkit.experiment.trials.design import TrialDesign
 
 MAX_UNITS = 1_000_000  # more than any experiment asks for; a design of more lacks a rule
-Rows = Sequence[Mapping[str, str]]
+LevelRows = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Unit:
+class TrialUnit:
     """Stimuli that can make a trial, by their index in the table; the odd one of a triplet is the last."""
 
     rows: tuple[int, ...]
@@ -28,13 +28,13 @@ class Unit:
         return next(iter(levels)) if len(levels) == 1 else None
 
 
-def units(
+def make_units(
     labels: Mapping[int, Mapping[str, str]],
     factors: Sequence[str],
     columns: Sequence[str],
     design: TrialDesign,
     section: str,
-) -> list[Unit]:
+) -> list[TrialUnit]:
     """All trials that a design allows, of stimuli whose levels are given by their index.
 
     `factors` are those of the run, `columns` those in which trials can differ (with attributes and marks). The
@@ -44,12 +44,12 @@ def units(
     trial or too many.
     """
     index, table = list(labels), list(labels.values())
-    equal = [one for one in factors if one not in (*design.trial.differ, *design.trial.free)]
+    equal = [factor for factor in factors if factor not in (*design.trial.differ, *design.trial.free)]
     equal = [one for one in equal if not _follows(table, one, design.trial.differ)]
-    found: list[Unit] = []
+    found: list[TrialUnit] = []
     for rows in _GENERATORS[design.trial.form](table, equal, design.trial.differ, bool(design.trial.free)):
         found.append(
-            Unit(
+            TrialUnit(
                 tuple(index[row] for row in rows),
                 {name: frozenset(table[row][name] for row in rows) for name in columns},
             )
@@ -62,7 +62,7 @@ def units(
     return found
 
 
-def _follows(table: Rows, factor: str, differ: Sequence[str]) -> bool:
+def _follows(table: LevelRows, factor: str, differ: Sequence[str]) -> bool:
     """Whether a factor's level is given by those of `differ`, so that it cannot be equal where these are not."""
     if not differ:
         return False
@@ -71,25 +71,27 @@ def _follows(table: Rows, factor: str, differ: Sequence[str]) -> bool:
     return given and len(set(seen.values())) > 1
 
 
-def _singles(table: Rows, *_: object) -> Iterator[tuple[int]]:
+def _singles(table: LevelRows, *_: object) -> Iterator[tuple[int]]:
     return ((row,) for row in range(len(table)))
 
 
-def _groups(table: Rows, names: Sequence[str]) -> list[list[int]]:
+def _groups(table: LevelRows, names: Sequence[str]) -> list[list[int]]:
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for row, values in enumerate(table):
         groups[tuple(values[name] for name in names)].append(row)
     return list(groups.values())
 
 
-def _pairs(table: Rows, equal: Sequence[str], differ: Sequence[str], _free: bool) -> Iterator[tuple[int, int]]:
+def _pairs(table: LevelRows, equal: Sequence[str], differ: Sequence[str], _free: bool) -> Iterator[tuple[int, int]]:
     for group in _groups(table, equal):
         for first, second in itertools.combinations(group, 2):
             if all(table[first][name] != table[second][name] for name in differ):
                 yield first, second
 
 
-def _triplets(table: Rows, equal: Sequence[str], differ: Sequence[str], free: bool) -> Iterator[tuple[int, int, int]]:
+def _triplets(
+    table: LevelRows, equal: Sequence[str], differ: Sequence[str], free: bool
+) -> Iterator[tuple[int, int, int]]:
     for group in _groups(table, equal):
         alike = _groups([table[row] for row in group], differ)
         for same in alike:
