@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # before torch and NumPy are loaded: processes side by side have one thread each
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+
 import copy
 import json
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -17,6 +27,7 @@ import stimkit
 from stimkit.planning.cells import Plan
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run
+from stimkit.running.events import Event
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +67,46 @@ def forge(run: Path, stimulus_id: str, **values: Any) -> None:
     """Change values in the file of a record."""
     path = run / "records" / f"{stimulus_id}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip a test on a machine that lacks what it needs; in CI, where nothing may be lacking, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+def find_chromium() -> str:
+    """The browser that pages are tested in."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return found or lacking("Chromium")
+
+
+class Stop(Exception):
+    """Raised by a test in the middle of a run."""
+
+
+def stop_after(count: int) -> Callable[[Event], None]:
+    """A listener that stops a run once so many cells are done."""
+
+    def on_event(event: Event) -> None:
+        if event.outcome is not None and event.done >= count:
+            raise Stop
+
+    return on_event
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 1 MB (or as many as a test asks for), where this process may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = f"size={getattr(request, 'param', 1)}m"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        lacking("the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(autouse=True)

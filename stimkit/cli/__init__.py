@@ -1,11 +1,11 @@
 """The commands: each parses, calls one library function, and translates its result.
 
-    display      what the terminal shows
-    doctor       what this machine has
-    weights      `stimkit weights …`
-    runs         status, verify, regenerate, archive
-    audit        audit, report, audit-images
-    experiments  trials, export, join
-    run          run, collect
-    main         plan, schema, init, doctor; the entry point
+display      what the terminal shows
+doctor       what this machine has
+weights      `stimkit weights …`
+runs         status, verify, regenerate, archive
+audit        audit, report, audit-images
+experiments  trials, export, join
+run          run, collect
+main         plan, schema, init, doctor; the entry point
 """

@@ -1,7 +1,7 @@
 """TOML that users write: read, located, validated; and documents of older schemas.
 
-    lines     the line of each key
-    messages  broken rules in words; looks into raw documents
-    toml      text -> dictionary -> validated model, with every broken rule at once
-    schemas   schemas of files, and the steps from older ones
+lines     the line of each key
+messages  broken rules in words; looks into raw documents
+toml      text -> dictionary -> validated model, with every broken rule at once
+schemas   schemas of files, and the steps from older ones
 """

@@ -1,10 +1,10 @@
 """Pixels to feature maps to losses.
 
-    layers    the layers by name, and words about networks
-    weights   weights: the type, reading, writing, digests
-    sources   where weights come from: names, files, downloads
-    vgg       a batch of images -> feature maps of layers
-    winograd  faster convolutions on CPUs
-    losses    feature maps -> content, style and total losses
-    fitting   filters fitted to photographs without training: the embedded ones
+layers    the layers by name, and words about networks
+weights   weights: the type, reading, writing, digests
+sources   where weights come from: names, files, downloads
+vgg       a batch of images -> feature maps of layers
+winograd  faster convolutions on CPUs
+losses    feature maps -> content, style and total losses
+fitting   filters fitted to photographs without training: the embedded ones
 """

@@ -1,13 +1,13 @@
 """What is asked for: a protocol file, validated.
 
-    labels        levels as they stand in tables and file names
-    patterns      file names with placeholders
-    settings      the settings of a cell, each with its rule, default and meaning
-    limits        rules of [accept], limits of [audit]
-    rules         rules that relate keys
-    design_rules  rules that relate factors, attributes, conditions, samples
-    shorthand     what a file says in short, written out
-    sections      the tables of a protocol, but for settings and limits
-    protocol      TOML text -> Protocol
-    template      the protocol that `stimkit init` writes
+labels        levels as they stand in tables and file names
+patterns      file names with placeholders
+settings      the settings of a cell, each with its rule, default and meaning
+limits        rules of [accept], limits of [audit]
+rules         rules that relate keys
+design_rules  rules that relate factors, attributes, conditions, samples
+shorthand     what a file says in short, written out
+sections      the tables of a protocol, but for settings and limits
+protocol      TOML text -> Protocol
+template      the protocol that `stimkit init` writes
 """

@@ -1,11 +1,11 @@
 """What is known of a stimulus, and tables of it. No torch.
 
-    migrations  steps from older schemas
-    schema      Record: the typed schema, its columns, its JSON
-    acceptance  whether a stimulus meets the rules
-    record      a made, lost or judged cell -> Record
-    tables      records -> data frame, CSV
-    dataset     records -> xarray, NetCDF
-    selection   conditions on the manifest
-    methods     words about a run
+migrations  steps from older schemas
+schema      Record: the typed schema, its columns, its JSON
+acceptance  whether a stimulus meets the rules
+record      a made, lost or judged cell -> Record
+tables      records -> data frame, CSV
+dataset     records -> xarray, NetCDF
+selection   conditions on the manifest
+methods     words about a run
 """

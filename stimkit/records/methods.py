@@ -52,7 +52,8 @@ def methods_paragraph(
         f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
         f"The network was VGG19 with {pooling} pooling and the weights {weights}{rescaled}.",
         *_layer_sentences(records),
-        f"The total loss α · content + β · style (convention of losses: {_listed(setting.loss for setting in settings)};"
+        "The total loss α · content + β · style"
+        f" (convention of losses: {_listed(setting.loss for setting in settings)};"
         f" α/β {_listed(_ratio(record) for record in records)}) was minimized by"
         f" {_listed(_optimizer(record) for record in records)} for at most"
         f" {_listed(str(setting.max_evaluations) for setting in settings)} evaluations{_stop(settings)}, from"

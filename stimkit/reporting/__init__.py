@@ -1,6 +1,6 @@
 """What is reported of a run.
 
-    contents  what a report shows, as JSON values
-    report    a run -> one HTML file (its parts are in page/)
-    archive   a run with its inputs -> one ZIP archive
+contents  what a report shows, as JSON values
+report    a run -> one HTML file (its parts are in page/)
+archive   a run with its inputs -> one ZIP archive
 """

@@ -1,11 +1,11 @@
 """A cell to a batch, an optimized image to a stimulus.
 
-    preparation  input images as a cell uses them, initial images
-    networks     the networks that cells are optimized and measured with
-    targets      feature maps and Gram matrices that stimuli are to match
-    finishing    from an optimized image to pixels: colours, equalization, aperture, rounding
-    stimulus     the file of a stimulus, and its losses
-    assembly     cells -> batch -> stimuli
-    titration    the ratio at which a stimulus has a value
-    single       one image without a protocol
+preparation  input images as a cell uses them, initial images
+networks     the networks that cells are optimized and measured with
+targets      feature maps and Gram matrices that stimuli are to match
+finishing    from an optimized image to pixels: colours, equalization, aperture, rounding
+stimulus     the file of a stimulus, and its losses
+assembly     cells -> batch -> stimuli
+titration    the ratio at which a stimulus has a value
+single       one image without a protocol
 """

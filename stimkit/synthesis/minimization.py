@@ -19,7 +19,7 @@ from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.optimizers import LBFGS, Adam, BatchOptimizer
 from stimkit.synthesis.preconditioners import make_preconditioner
 
-SYNC_INTERVAL = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
+LOOK_EVERY = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
 COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
 
 STOP_REASONS: tuple[StopReason, ...] = get_args(StopReason)
@@ -50,22 +50,24 @@ class Minimization:
 
     After `run`, the attributes hold one row a cell. What changes from evaluation to evaluation is in
     tensors that are changed in place and not looked at in between, so that an evaluation can be replayed
-    as a CUDA graph; the host looks every `SYNC_INTERVAL` evaluations.
+    as a CUDA graph; the host looks at the stop rules every `look_every` evaluations only.
     """
 
     images: Tensor  # (batch, 3, height, width)
     reasons: Tensor  # (batch,): numbers in STOP_REASONS
     evaluations: Tensor  # (batch,)
     rollbacks: Tensor  # (batch,)
+    evaluation: Tensor  # (1,): number of the next evaluation, from 0
+    counts: Tensor  # (running,): evaluations of the rows still at work
 
-    def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True) -> None:
+    def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True, look_every: int | None = None) -> None:
         initial, settings = batch.initial, batch.settings
         self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
         self._transform = make_preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
         self._light = batch.light
         self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
         self._shape, self._device = initial.shape[1:], initial.device
-        self._sync = SYNC_INTERVAL[initial.device.type]
+        self._look_every = look_every or LOOK_EVERY[initial.device.type]
         # The problem is solved for total loss / initial total loss, so that no tolerance, step, penalty or
         # rounding depends on the scale of alpha and beta.
         start = initial.new_tensor(totals)
@@ -74,11 +76,11 @@ class Minimization:
         self._state = torch.full_like(self._rows, _RUNNING)
         self._state[start == 0] = _CODE["zero_loss"]
         self._state[~start.isfinite()] = _CODE["non_finite"]
-        self._counts = torch.zeros_like(self._rows)
+        self.counts = torch.zeros_like(self._rows)
         self._first = initial.new_zeros(len(initial), 2)  # content and style loss at the first evaluation
         self._recent = initial.new_full((settings.window, len(initial)), torch.inf)  # lowest losses, a ring
-        self._log = initial.new_zeros(self._sync, len(initial), 3)  # losses since the host last looked
-        self._evaluation = torch.zeros((1,), dtype=torch.int64, device=initial.device)
+        self._log = initial.new_zeros(self._look_every, len(initial), 3)  # losses since the host last looked
+        self.evaluation = torch.zeros((1,), dtype=torch.int64, device=initial.device)
         self._traces: list[Trace] = []
 
         self.images = initial.clone()
@@ -93,7 +95,7 @@ class Minimization:
         seen = 0
         for evaluation in range(1, limit + 1):
             evaluate()
-            if evaluation - seen < self._sync and evaluation < limit:
+            if evaluation - seen < self._look_every and evaluation < limit:
                 continue
             self._look(evaluation - seen, last=evaluation == limit)
             seen = evaluation
@@ -111,10 +113,10 @@ class Minimization:
         return np.concatenate([part[:, row] for part in self._traces])[: int(self.evaluations[row])]
 
     def _repeated(self) -> Repeated:
-        return Repeated(self._evaluate, self._device, record=self._graph)
+        return Repeated(self.evaluate, self._device, record=self._graph)
 
-    def _evaluate(self) -> None:
-        """One evaluation and step: everything that is repeated, on the device alone."""
+    def evaluate(self) -> None:
+        """Evaluate and step once: everything that is repeated, on the device alone."""
         optimizer, objective = self._optimizer, self._objective
         images = self._transform.forward(optimizer.point.view(-1, *self._shape)).detach().requires_grad_()
         with network_arithmetic(self._settings.precision):
@@ -126,33 +128,33 @@ class Minimization:
         with torch.no_grad(), network_arithmetic("float32"):
             running = self._state == _RUNNING
             optimizer.update(total.detach(), self._transform.adjoint(grad).flatten(1), running)
-            self._counts.add_(running)
+            self.counts.add_(running)
             self._write_log(losses)
             self._apply_stop_rules(losses, running)
-            self._evaluation.add_(1)
+            self.evaluation.add_(1)
 
     def _write_log(self, losses: Losses) -> None:
         terms = [term(losses) for term in (self._objective.content, self._objective.style, self._objective.total)]
         values = torch.stack(terms, dim=1)
-        self._log.index_copy_(0, self._evaluation % self._sync, values[None])
-        torch.where(self._evaluation == 0, values[:, :2], self._first, out=self._first)
+        self._log.index_copy_(0, self.evaluation % self._look_every, values[None])
+        torch.where(self.evaluation == 0, values[:, :2], self._first, out=self._first)
 
     def _apply_stop_rules(self, losses: Losses, running: Tensor) -> None:
         settings, optimizer = self._settings, self._optimizer
         content, style = self._objective.content(losses), self._objective.style(losses)
-        slot = self._evaluation % settings.window
+        slot = self.evaluation % settings.window
         oldest = self._recent[slot][0]
         newest = torch.minimum(self._recent[(slot - 1) % settings.window][0], optimizer.loss)
         self._recent.index_copy_(0, slot, newest[None])
-        holds = {
+        rules = {
             "target_style": optimizer.took & (style < settings.target_style * self._first[:, 1]),
             "target_content": optimizer.took & (content < settings.target_content * self._first[:, 0]),
             "rtol": oldest.isfinite() & (oldest - newest < settings.rtol * oldest),
             "stalled": optimizer.stuck & optimizer.finite,
             "non_finite": optimizer.stuck & ~optimizer.finite,
         }
-        for reason, hold in holds.items():
-            self._state.masked_fill_(running & hold & (self._state == _RUNNING), _CODE[reason])
+        for reason, holds in rules.items():
+            self._state.masked_fill_(running & holds & (self._state == _RUNNING), _CODE[reason])
 
     def _look(self, evaluations: int, *, last: bool) -> None:
         """Take over the log; end every row after the last evaluation."""
@@ -174,10 +176,10 @@ class Minimization:
             return False
         done = (~running).nonzero()[:, 0]
         rows = self._rows[done]
-        changed = self._counts[done] > 0
+        changed = self.counts[done] > 0
         final = self._transform.forward(self._optimizer.accepted[done].view(-1, *self._shape))
         self.images[rows] = torch.where(changed[:, None, None, None], final, self.images[rows])
-        self.reasons[rows], self.evaluations[rows] = self._state[done], self._counts[done]
+        self.reasons[rows], self.evaluations[rows] = self._state[done], self.counts[done]
         self.rollbacks[rows] = self._optimizer.rollbacks[done]
         self._keep(running.nonzero()[:, 0])
         return True
@@ -186,7 +188,7 @@ class Minimization:
         self._optimizer.keep(index)
         self._objective = self._objective.select(index)
         self._light = self._light and self._light.select(index)
-        self._rows, self._state, self._counts = self._rows[index], self._state[index], self._counts[index]
+        self._rows, self._state, self.counts = self._rows[index], self._state[index], self.counts[index]
         self._scale, self._first = self._scale[index], self._first[index]
         self._recent, self._log = self._recent[:, index], self._log[:, index]
 

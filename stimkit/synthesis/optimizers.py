@@ -10,7 +10,8 @@ recorded as a CUDA graph and replayed. That is also why the place in the history
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,14 +22,31 @@ MAX_REJECTIONS = 12  # in a row: 0.25^12 of a step is below float32 resolution
 
 
 class BatchOptimizer(Protocol):
-    """What synthesis needs of an optimizer; all tensors have one row per problem."""
+    """What a minimization needs of an optimizer; all tensors have one row per problem."""
 
-    point: Tensor  # (batch, n): where to evaluate next
-    accepted: Tensor  # (batch, n): the last accepted iterate
-    loss: Tensor  # (batch,): its value
-    rollbacks: Tensor  # (batch,): evaluations that were rejected because they were not finite
-    took: Tensor  # (batch,): the last `point` was accepted
-    finite: Tensor  # (batch,): value and gradient at the last `point` were finite
+    @property
+    def point(self) -> Tensor:
+        """(batch, n): where to evaluate next."""
+
+    @property
+    def accepted(self) -> Tensor:
+        """(batch, n): the last accepted iterate."""
+
+    @property
+    def loss(self) -> Tensor:
+        """(batch,): its value."""
+
+    @property
+    def rollbacks(self) -> Tensor:
+        """(batch,): evaluations that were rejected because they were not finite."""
+
+    @property
+    def took(self) -> Tensor:
+        """(batch,): the last `point` was accepted."""
+
+    @property
+    def finite(self) -> Tensor:
+        """(batch,): value and gradient at the last `point` were finite."""
 
     @property
     def stuck(self) -> Tensor:
@@ -44,7 +62,108 @@ class BatchOptimizer(Protocol):
         """Drop all problems but those of the given row numbers."""
 
 
-class LBFGS:
+@dataclass(frozen=True)
+class OptimizerRows:
+    """The state of an optimizer that has one row per problem; its tensors are changed in place."""
+
+    point: Tensor
+    accepted: Tensor
+    loss: Tensor
+    rollbacks: Tensor
+    took: Tensor
+    finite: Tensor
+    rejections: Tensor
+    """(batch,): evaluations in a row that were not accepted."""
+
+    def select(self, rows: Tensor) -> Self:
+        """Those rows of every tensor."""
+        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+Rows = TypeVar("Rows", bound=OptimizerRows)
+
+
+class _RowOptimizer(Generic[Rows]):
+    """What optimizers have in common: rows, and which of them took the last point."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    @property
+    def point(self) -> Tensor:
+        return self._rows.point
+
+    @property
+    def accepted(self) -> Tensor:
+        return self._rows.accepted
+
+    @property
+    def loss(self) -> Tensor:
+        return self._rows.loss
+
+    @property
+    def rollbacks(self) -> Tensor:
+        return self._rows.rollbacks
+
+    @property
+    def took(self) -> Tensor:
+        return self._rows.took
+
+    @property
+    def finite(self) -> Tensor:
+        return self._rows.finite
+
+    @property
+    def stuck(self) -> Tensor:
+        return self._rows.rejections >= MAX_REJECTIONS
+
+    def keep(self, rows: Tensor) -> None:
+        self._rows = self._rows.select(rows)
+
+    def _judge(self, loss: Tensor, grad: Tensor, running: Tensor | None, highest: float) -> Tensor:
+        """Which rows take their point, (batch,): finite ones whose loss is at most `highest` times the accepted one."""
+        state = self._rows
+        running = torch.ones_like(state.took) if running is None else running
+        finite = loss.isfinite() & grad.isfinite().all(1)
+        good = running & finite & ~(loss > highest * state.loss)
+        state.took.copy_(good)
+        state.finite.copy_(finite)
+        state.rollbacks.add_(running & ~finite)
+        state.rejections.add_(1).masked_fill_(good, 0)
+        return good
+
+
+def _start_rows(start: Tensor) -> dict[str, Tensor]:
+    """The rows of an optimizer that begins at `start` (batch, n)."""
+    counts = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+    flags = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+    return {
+        "point": start.clone(),
+        "accepted": start.clone(),
+        "loss": start.new_full((len(start),), torch.inf),
+        "rollbacks": counts,
+        "took": flags,
+        "finite": torch.ones_like(flags),
+        "rejections": torch.zeros_like(counts),
+    }
+
+
+@dataclass(frozen=True)
+class LBFGSRows(OptimizerRows):
+    """The state of L-BFGS; slots of the history are written in rotation."""
+
+    grad: Tensor
+    step: Tensor
+    pairs: Tensor
+    """(batch, 2 history, n): s of every slot, then y of every slot."""
+    sy: Tensor
+    yy: Tensor
+    """(batch, history, history): inner products of the pairs."""
+    valid: Tensor
+    """(batch, history): the slot holds a pair that is used."""
+
+
+class LBFGS(_RowOptimizer[LBFGSRows]):
     """Batched L-BFGS (Nocedal 1980) in the compact form of Byrd, Nocedal & Schnabel (1994, theorem 2.2).
 
     All inner products of an iteration come from one batched matrix product with the history, and the
@@ -59,47 +178,37 @@ class LBFGS:
 
     def __init__(self, start: Tensor, *, history: int = 10, first_step: float = 0.02, growth: float = 1.0) -> None:
         batch, n = start.shape
-        self.point, self.accepted = start.clone(), start.clone()
-        self.loss = start.new_full((batch,), torch.inf)
-        self.rollbacks = torch.zeros(batch, dtype=torch.int64, device=start.device)
-        self.took = torch.zeros(batch, dtype=torch.bool, device=start.device)
-        self.finite = torch.ones_like(self.took)
-        self._grad = torch.zeros_like(start)
-        self._step = torch.zeros_like(start)
-        self._rejections = torch.zeros_like(self.rollbacks)
-        self._pairs = start.new_zeros(batch, 2 * history, n)  # rows: s of every slot, then y of every slot
         self._small = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
-        self._sy = torch.zeros(batch, history, history, dtype=self._small, device=start.device)
-        self._yy = torch.zeros_like(self._sy)
-        self._valid = torch.zeros(batch, history, dtype=torch.bool, device=start.device)
+        small = torch.zeros(batch, history, history, dtype=self._small, device=start.device)
+        super().__init__(
+            LBFGSRows(
+                **_start_rows(start),
+                grad=torch.zeros_like(start),
+                step=torch.zeros_like(start),
+                pairs=start.new_zeros(batch, 2 * history, n),
+                sy=small,
+                yy=torch.zeros_like(small),
+                valid=torch.zeros(batch, history, dtype=torch.bool, device=start.device),
+            )
+        )
         # The slot that is written next: that of the oldest pair, the same for all rows.
         self._slot = torch.zeros((), dtype=torch.int64, device=start.device)
         self._history, self._first_step, self._growth = history, first_step, growth
 
-    @property
-    def stuck(self) -> Tensor:
-        return self._rejections >= MAX_REJECTIONS
-
     def update(self, loss: Tensor, grad: Tensor, running: Tensor | None = None) -> None:
-        running = torch.ones_like(self.took) if running is None else running
-        finite = loss.isfinite() & grad.isfinite().all(1)
-        good = running & finite & ~(loss > self._growth * self.loss)
+        state = self._rows
+        good = self._judge(loss, grad, running, self._growth)
         row = good[:, None]
-        began = self.loss.isfinite()
-        self.took.copy_(good)
-        self.finite.copy_(finite)
-        self.rollbacks.add_(running & ~finite)
-        self._rejections.add_(1).masked_fill_(good, 0)
-
-        step = (self.point - self.accepted).masked_fill_(~row, 0)
-        change = (grad - self._grad).masked_fill_(~(row & began[:, None]), 0)
-        _replace(self.accepted, row, self.point)
-        _replace(self._grad, row, grad)
-        _replace(self.loss, good, loss)
+        began = state.loss.isfinite()
+        step = (state.point - state.accepted).masked_fill_(~row, 0)
+        change = (grad - state.grad).masked_fill_(~(row & began[:, None]), 0)
+        _replace(state.accepted, row, state.point)
+        _replace(state.grad, row, grad)
+        _replace(state.loss, good, loss)
 
         direction = self._remember(step, change)
-        torch.where(row, direction, SHRINK * self._step, out=self._step)
-        torch.add(self.accepted, self._step, out=self.point)
+        torch.where(row, direction, SHRINK * state.step, out=state.step)
+        torch.add(state.accepted, state.step, out=state.point)
 
     def _remember(self, step: Tensor, change: Tensor) -> Tensor:
         """Put one pair into the history and return the next step −H g of every row.
@@ -108,23 +217,23 @@ class LBFGS:
         would depend on what its batch-mates did.
         """
         m, slot = self._history, self._slot[None]
-        self._pairs.index_copy_(1, torch.cat([slot, slot + m]), torch.stack([step, change], dim=1))
-        columns = torch.stack([step, change, self._grad], dim=1)
-        dots = (self._pairs @ columns.transpose(1, 2)).to(self._small)  # (batch, 2 m, 3)
+        self._rows.pairs.index_copy_(1, torch.cat([slot, slot + m]), torch.stack([step, change], dim=1))
+        columns = torch.stack([step, change, self._rows.grad], dim=1)
+        dots = (self._rows.pairs @ columns.transpose(1, 2)).to(self._small)  # (batch, 2 m, 3)
         s_dot, y_dot = dots[:, :m], dots[:, m:]
-        self._sy.index_copy_(1, slot, y_dot[:, None, :, 0])
-        self._sy.index_copy_(2, slot, s_dot[:, :, None, 1])
-        self._yy.index_copy_(1, slot, y_dot[:, None, :, 1])
-        self._yy.index_copy_(2, slot, y_dot[:, :, None, 1])
+        self._rows.sy.index_copy_(1, slot, y_dot[:, None, :, 0])
+        self._rows.sy.index_copy_(2, slot, s_dot[:, :, None, 1])
+        self._rows.yy.index_copy_(1, slot, y_dot[:, None, :, 1])
+        self._rows.yy.index_copy_(2, slot, y_dot[:, :, None, 1])
         ss, sy, yy = s_dot[:, slot, 0], s_dot[:, slot, 1], y_dot[:, slot, 1]
-        self._valid.index_copy_(1, slot, sy > MIN_CURVATURE * (ss * yy).sqrt())
+        self._rows.valid.index_copy_(1, slot, sy > MIN_CURVATURE * (ss * yy).sqrt())
         self._slot.add_(1).remainder_(m)
 
         weights, gamma = self._coefficients(s_dot[:, :, 2], y_dot[:, :, 2])
-        direction = -(gamma[:, None] * self._grad + (weights.to(step.dtype)[:, None] @ self._pairs)[:, 0])
-        norm = self._grad.square().mean(1).sqrt()
-        plain = -self._grad * (self._first_step / norm.masked_fill(norm == 0, 1))[:, None]
-        return torch.where(self._valid.any(1)[:, None], direction, plain)
+        direction = -(gamma[:, None] * self._rows.grad + (weights.to(step.dtype)[:, None] @ self._rows.pairs)[:, 0])
+        norm = self._rows.grad.square().mean(1).sqrt()
+        plain = -self._rows.grad * (self._first_step / norm.masked_fill(norm == 0, 1))[:, None]
+        return torch.where(self._rows.valid.any(1)[:, None], direction, plain)
 
     def _coefficients(self, s_grad: Tensor, y_grad: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of the pairs in H g, and gamma: H g = gamma g + [S, gamma Y] K [Sᵀ g; gamma Yᵀ g].
@@ -135,10 +244,10 @@ class LBFGS:
         m = self._history
         places = torch.arange(m, device=s_grad.device)
         age = (places + self._slot) % m  # oldest first
-        invalid = ~self._valid[:, age]
+        invalid = ~self._rows.valid[:, age]
         unused = invalid[:, :, None] | invalid[:, None, :]
-        sy = self._sy[:, age][:, :, age].masked_fill_(unused, 0)
-        yy = self._yy[:, age][:, :, age].masked_fill_(unused, 0)
+        sy = self._rows.sy[:, age][:, :, age].masked_fill_(unused, 0)
+        yy = self._rows.yy[:, age][:, :, age].masked_fill_(unused, 0)
         diagonal = sy.diagonal(dim1=1, dim2=2)
         upper = torch.triu(sy) + torch.diag_embed(invalid.to(sy.dtype))
         newest = (~invalid * (places + 1)).argmax(1, keepdim=True)
@@ -151,28 +260,21 @@ class LBFGS:
         outer = torch.linalg.solve_triangular(upper.transpose(1, 2), middle, upper=False)
         by_age = torch.stack([outer[:, :, 0], -gamma * inner[:, :, 0]], dim=1).masked_fill_(invalid[:, None], 0)
         by_slot = torch.zeros_like(by_age).index_copy_(2, age, by_age)
-        return by_slot.flatten(1), gamma[:, 0].to(self._grad.dtype)
-
-    def keep(self, rows: Tensor) -> None:
-        for name in (
-            "point",
-            "accepted",
-            "loss",
-            "rollbacks",
-            "took",
-            "finite",
-            "_grad",
-            "_step",
-            "_rejections",
-            "_pairs",
-            "_sy",
-            "_yy",
-            "_valid",
-        ):
-            setattr(self, name, getattr(self, name)[rows])
+        return by_slot.flatten(1), gamma[:, 0].to(self._rows.grad.dtype)
 
 
-class Adam:
+@dataclass(frozen=True)
+class AdamRows(OptimizerRows):
+    """The state of Adam."""
+
+    steps: Tensor
+    mean: Tensor
+    square: Tensor
+    rate: Tensor
+    """(batch, 1): learning rate of each row."""
+
+
+class Adam(_RowOptimizer[AdamRows]):
     """Adam (Kingma & Ba 2015), elementwise and therefore independent for every row.
 
     A step that is not finite is taken back and the learning rate of that row halved.
@@ -181,59 +283,35 @@ class Adam:
     def __init__(
         self, start: Tensor, *, learning_rate: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
-        self.point, self.accepted = start.clone(), start.clone()
-        self.loss = start.new_full((len(start),), torch.inf)
-        self.rollbacks = torch.zeros(len(start), dtype=torch.int64, device=start.device)
-        self.took = torch.zeros(len(start), dtype=torch.bool, device=start.device)
-        self.finite = torch.ones_like(self.took)
-        self._rejections = torch.zeros_like(self.rollbacks)
-        self._steps = torch.zeros_like(self.rollbacks)
-        self._mean, self._square = torch.zeros_like(start), torch.zeros_like(start)
-        self._rate = start.new_full((len(start), 1), learning_rate)
+        steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+        super().__init__(
+            AdamRows(
+                **_start_rows(start),
+                steps=steps,
+                mean=torch.zeros_like(start),
+                square=torch.zeros_like(start),
+                rate=start.new_full((len(start), 1), learning_rate),
+            )
+        )
         self._betas = betas
 
-    @property
-    def stuck(self) -> Tensor:
-        return self._rejections >= MAX_REJECTIONS
-
     def update(self, loss: Tensor, grad: Tensor, running: Tensor | None = None) -> None:
-        running = torch.ones_like(self.took) if running is None else running
-        finite = loss.isfinite() & grad.isfinite().all(1)
-        good = running & finite
+        state = self._rows
+        good = self._judge(loss, grad, running, torch.inf)
         row = good[:, None]
-        self.took.copy_(good)
-        self.finite.copy_(finite)
-        self.rollbacks.add_(running & ~finite)
-        self._rejections.add_(1).masked_fill_(good, 0)
-        _replace(self._rate, ~row, self._rate / 2)
-        _replace(self.accepted, row, self.point)
-        _replace(self.loss, good, loss)
+        _replace(state.rate, ~row, state.rate / 2)
+        _replace(state.accepted, row, state.point)
+        _replace(state.loss, good, loss)
 
         first, second = self._betas
-        _replace(self._mean, row, first * self._mean + (1 - first) * grad)
-        _replace(self._square, row, second * self._square + (1 - second) * grad.square())
-        self._steps.add_(good)
-        steps = self._steps[:, None].to(grad.dtype).clamp(min=1)
-        mean, square = self._mean / (1 - first**steps), self._square / (1 - second**steps)
+        _replace(state.mean, row, first * state.mean + (1 - first) * grad)
+        _replace(state.square, row, second * state.square + (1 - second) * grad.square())
+        state.steps.add_(good)
+        steps = state.steps[:, None].to(grad.dtype).clamp(min=1)
+        mean, square = state.mean / (1 - first**steps), state.square / (1 - second**steps)
         # The usual epsilon of 1e-8 is absolute; gradients here can be far smaller, so it is relative.
         floor = 1e-8 * square.amax(1, keepdim=True).sqrt() + torch.finfo(grad.dtype).tiny
-        torch.sub(self.accepted, self._rate * mean / (square.sqrt() + floor), out=self.point)
-
-    def keep(self, rows: Tensor) -> None:
-        for name in (
-            "point",
-            "accepted",
-            "loss",
-            "rollbacks",
-            "took",
-            "finite",
-            "_rejections",
-            "_steps",
-            "_mean",
-            "_square",
-            "_rate",
-        ):
-            setattr(self, name, getattr(self, name)[rows])
+        torch.sub(state.accepted, state.rate * mean / (square.sqrt() + floor), out=state.point)
 
 
 def _replace(target: Tensor, where: Tensor, values: Tensor) -> None:

@@ -1,14 +1,14 @@
 """Trial lists of an experiment: which stimuli each participant sees, in which blocks and order.
 
-    design      TOML text -> TrialDesign
-    units       stimuli -> possible trials (single, pair, triplet)
-    sampling    which of the possible trials a participant gets
-    material    a run's stimuli as the trials that a design allows
-    answers     what participants can answer, and what is right
-    assignment  participants to groups and orders of blocks
-    sequence    an order of trials that keeps rules about neighbours
-    showing     places of stimuli, order of trials
-    lists       design + run -> TrialLists
-    balance     TrialLists -> counts
-    saving      trial lists as files
+design      TOML text -> TrialDesign
+units       stimuli -> possible trials (single, pair, triplet)
+sampling    which of the possible trials a participant gets
+material    a run's stimuli as the trials that a design allows
+answers     what participants can answer, and what is right
+assignment  participants to groups and orders of blocks
+sequence    an order of trials that keeps rules about neighbours
+showing     places of stimuli, order of trials
+lists       design + run -> TrialLists
+balance     TrialLists -> counts
+saving      trial lists as files
 """

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from stimkit.network.vgg import VGG19
 from stimkit.synthesis.minimization import STOP_REASONS, Minimization
-from stimkit.synthesis.optimizers import MAX_REJECTIONS
+from stimkit.synthesis.optimizers import LBFGS, MAX_REJECTIONS, Adam, OptimizerRows
 from stimkit.synthesis.synthesis import measure, synthesize_batch
-from tests.test_synthesis import Bench
+from tests.bench import Bench
 
 SETTINGS: list[dict[str, Any]] = [
     {"window": 3}, {"window": 1, "rtol": 0.0}, {"optimizer": "adam"}, {"preconditioner": "none", "history": 2},
@@ -43,25 +44,36 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def search(*, output: dict[str, Any] | None = None, **synthesis: Any) -> Minimization:
+def minimization(
+    *, output: dict[str, Any] | None = None, look_every: int | None = None, **synthesis: Any
+) -> Minimization:
     batch = Bench(synthesis={"max_evaluations": LIMIT, **synthesis}, output=output or {}).batch()
-    return Minimization(batch, [one.total for one in measure(batch.reference, batch.objective, batch.initial)])
+    totals = [one.total for one in measure(batch.reference, batch.objective, batch.initial)]
+    return Minimization(batch, totals, look_every=look_every)
 
 
 def tensors(found: object) -> dict[str, torch.Tensor]:
-    """The state of a search and its optimizer, by name."""
-    state = {name: value for name, value in vars(found).items() if isinstance(value, torch.Tensor)}
-    optimizer = vars(found).get("_optimizer")
-    return state | ({f"optimizer.{name}": value for name, value in tensors(optimizer).items()} if optimizer else {})
+    """The state of a minimization and its optimizer, by name."""
+    state: dict[str, torch.Tensor] = {}
+    for name, value in vars(found).items():
+        if isinstance(value, torch.Tensor):
+            state[name] = value
+        elif isinstance(value, LBFGS | Adam | OptimizerRows):
+            state |= {f"{name}.{inner}": tensor for inner, tensor in tensors(value).items()}
+    return state
+
+
+def test_the_state_is_that_of_the_optimizer_too() -> None:
+    assert {"counts", "_optimizer._rows.pairs", "_optimizer._slot"} <= tensors(minimization()).keys()
 
 
 @pytest.mark.parametrize("settings", [*SETTINGS, *FURTHER], ids=str)
 def test_an_evaluation_works_in_place_and_without_the_host(settings: dict[str, Any]) -> None:
-    one = search(**settings)
-    one._evaluate()
+    one = minimization(**settings)
+    one.evaluate()
     before = {name: (id(value), value.data_ptr()) for name, value in tensors(one).items()}
     with Watch() as watch:
-        one._evaluate()
+        one.evaluate()
     assert not watch.names & FORBIDDEN
     assert {name: (id(value), value.data_ptr()) for name, value in tensors(one).items()} == before
 
@@ -69,21 +81,21 @@ def test_an_evaluation_works_in_place_and_without_the_host(settings: dict[str, A
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_replaying_one_recorded_evaluation_is_the_same_as_running_it(settings: dict[str, Any]) -> None:
     """A recording of torch operations, as a CUDA graph is one: what Python decided then stays decided."""
-    run, replayed = search(**settings), search(**settings)
+    run, replayed = minimization(**settings), minimization(**settings)
 
     def evaluate(_: torch.Tensor) -> torch.Tensor:
-        replayed._evaluate()
+        replayed.evaluate()
         return _
 
     recording = make_fx(evaluate, tracing_mode="real")(torch.zeros(()))  # runs the first evaluation
     for _ in range(LIMIT - 1):
         recording(torch.zeros(()))
     for _ in range(LIMIT):
-        run._evaluate()
+        run.evaluate()
     expected = tensors(run)
     for name, value in tensors(replayed).items():
         assert torch.equal(value, expected[name]), name
-    assert int(run._evaluation) == LIMIT and int(run._counts.min()) == LIMIT
+    assert int(run.evaluation) == LIMIT and int(run.counts.min()) == LIMIT
 
 
 class Troubled:
@@ -109,13 +121,13 @@ class Troubled:
 def test_what_stopped_a_cell_that_found_no_step(trouble: Callable[[int], float], reason: str, rollbacks: int) -> None:
     """A single evaluation that was not finite, long ago, is not why no step lowers the loss."""
     batch = Bench(synthesis={"max_evaluations": 60, "rtol": 0.0}).batch()
-    result = synthesize_batch(replace(batch, network=Troubled(batch.network, trouble)))[0]
+    result = synthesize_batch(replace(batch, network=cast(VGG19, Troubled(batch.network, trouble))))[0]
     assert (result.stop_reason, result.rollbacks) == (reason, rollbacks)
     assert result.optimized.total < 0.5 * result.initial.total
 
 
 def test_a_stop_rule_that_is_never_met_ends_at_the_last_evaluation() -> None:
-    one = search(rtol=0.0, target_style=1e-30)
+    one = minimization(rtol=0.0, target_style=1e-30)
     one.run()
     assert [STOP_REASONS[code] for code in one.reasons.tolist()] == ["max_evaluations"] * len(one.reasons)
     assert one.evaluations.tolist() == [LIMIT] * len(one.reasons)
@@ -123,9 +135,7 @@ def test_a_stop_rule_that_is_never_met_ends_at_the_last_evaluation() -> None:
 
 def test_looking_less_often_changes_no_result() -> None:
     """On a GPU the host looks at the stop rules every 10 evaluations only."""
-    often, rarely = (search(rtol=0.05, window=2, max_evaluations=23) for _ in range(2))
-    rarely._sync = 10
-    rarely._log = rarely._log.new_zeros(10, *rarely._log.shape[1:])
+    often, rarely = (minimization(rtol=0.05, window=2, max_evaluations=23, look_every=every) for every in (1, 10))
     often.run()
     rarely.run()
     assert often.evaluations.tolist() == rarely.evaluations.tolist()

@@ -24,10 +24,9 @@ from stimkit.reporting.contents import BYTES_PER_PIXEL, SMALLEST_THUMBNAIL, THUM
 from stimkit.reporting.report import report
 from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
-from tests.conftest import document, forge
+from tests.conftest import document, find_chromium, forge
 
 Command = Callable[..., tuple[int, str, str]]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 
 
@@ -135,12 +134,10 @@ def test_a_record_cannot_choose_what_is_shown(run: Path, tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         yield found
         found.close()
 

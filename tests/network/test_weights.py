@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from stimkit.cli.weights import DownloadBar
@@ -22,7 +23,7 @@ from stimkit.network.fitting import fit_weights, read_images
 from stimkit.network.layers import CONVOLUTIONS
 from stimkit.network.sources import EMBEDDED, RemoteWeights, fetch_weights, find_remote, load_weights
 from stimkit.network.vgg import VGG19, calibration_images
-from stimkit.network.weights import Tensors, Weights, _read_safetensors, read_weights, save_weights, tensor_digest
+from stimkit.network.weights import Tensors, Weights, read_weights, save_weights, tensor_digest
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +104,8 @@ def test_wrong_tensors_are_named(
 def test_altered_file_is_noticed(tmp_path: Path) -> None:
     raw = load_file(EMBEDDED)
     raw["conv4_2.bias"] = raw["conv4_2.bias"] + np.float32(1e-3)
-    _, metadata = _read_safetensors(EMBEDDED)
+    with safe_open(EMBEDDED, framework="numpy") as file:
+        metadata = file.metadata()
     save_file(raw, tmp_path / "altered.safetensors", metadata)
     with pytest.raises(WeightsError, match="is damaged: its tensors have sha256"):
         read_weights(tmp_path / "altered.safetensors")

@@ -33,10 +33,9 @@ from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
 from stimkit.records.tables import to_table
 from stimkit.runfolder.run import Run
-from tests.conftest import small_plan
+from tests.conftest import find_chromium, lacking, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DESIGN = """
 schema = 1
 name = "compare"
@@ -269,7 +268,7 @@ def test_the_experiment_shows_every_trial_and_saves_the_answers(
 def tarballs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("jspsych")
     if shutil.which("npm") is None or subprocess.run(npm_command().split(), cwd=folder, capture_output=True).returncode:
-        pytest.skip("needs npm and its registry")
+        lacking("npm and its registry")
     return folder
 
 
@@ -300,15 +299,13 @@ def test_another_tarball_is_refused(tmp_path: Path) -> None:
 
 def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
     """In a browser, from a plain static server, every trial answered; what it saves joins the manifest."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
     from playwright.sync_api import sync_playwright
 
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
     choices = ["1e-05", "0.0001"]
     with served(tmp_path / "out") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         for participant, form in (("p001", "csv"), ("p002", "json")):
             page = browser.new_page()
             errors: list[str] = []
@@ -464,7 +461,7 @@ def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
     python = tmp_path / "venv/bin/python"
     pip = [python, "-m", "pip", "install", "--quiet"]
     if subprocess.run([*pip, "--no-deps", "psychopy"]).returncode or subprocess.run([*pip, *NEEDED]).returncode:
-        pytest.skip("needs the package registry")
+        lacking("the package registry")
     export(run.path, "psychopy", tmp_path / "out", design=design)
     trials = make_lists(list(run.records.values()), design).table.drop(columns="answer")  # which it would misread
     for form in ("csv", "xlsx"):

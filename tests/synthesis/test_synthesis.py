@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,31 +17,15 @@ from stimkit.images.noise import draw_white_noise
 from stimkit.images.pixels import quantize, resize, to_float
 from stimkit.images.png import encode_png
 from stimkit.images.reading import decode_image
-from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
-from stimkit.stimuli.assembly import Assembly
-from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import check_precision, choose_device, network_arithmetic
 from stimkit.synthesis.preconditioners import Fourier, make_preconditioner
-from stimkit.synthesis.synthesis import Synthesis, measure, synthesize_batch
-from tests.conftest import ROOT, small_plan
+from stimkit.synthesis.synthesis import measure, synthesize_batch
+from tests.bench import Bench
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 EXACT = {"precision": "float64", "max_evaluations": 8, "rtol": 0.0}
-
-
-class Bench:
-    """The small protocol on the CPU, with some sections changed."""
-
-    def __init__(self, **sections: dict[str, Any]) -> None:
-        self.plan: Plan = small_plan(**sections)
-        self._assembly = Assembly(PlanInputs(self.plan), CPU)
-
-    def batch(self, *cells: Cell) -> Batch:
-        return self._assembly.batch(cells or self.plan.cells)
-
-    def run(self, *cells: Cell) -> list[Synthesis]:
-        return synthesize_batch(self.batch(*cells))
 
 
 def test_loss_falls_and_everything_is_reported() -> None:

@@ -218,3 +218,14 @@ def test_constant_missing_and_single_values() -> None:
     assert perfect["eta_squared"] == 1 and perfect["omega_squared"] == 1 and perfect["p"] == 0
     table.loc[3, "y"] = np.inf
     assert row(explain_variance(table, ["a"], ["y"]), "a", "alone")["df_residual"] == len(table) - 1 - 3
+
+
+def test_luminance_statistics_against_known_answers() -> None:
+    grey = measure_basics(np.full((4, 4, 3), 188, np.uint8))
+    assert grey["mean_luminance"] == pytest.approx(0.5029, abs=1e-4)  # IEC 61966-2-1
+    assert grey["rms_contrast"] == pytest.approx(0, abs=1e-12)
+    half = np.zeros((2, 2, 3), np.uint8)
+    half[0] = 255
+    assert measure_basics(half) == pytest.approx(
+        {"mean_luminance": 0.5, "rms_contrast": 1.0, "mean_r": 0.5, "mean_g": 0.5, "mean_b": 0.5}
+    )
