@@ -70,7 +70,8 @@ def same_bits(device: torch.device) -> bool:
         with determinism(True):
             results, _ = Workshop(plan, device).batch(plan.cells).run()
         images.append(np.stack([one.image for one in results]))
-    return bool(np.array_equal(*images))
+    first, second = images
+    return bool(np.array_equal(first, second))
 
 
 def graphs(device: torch.device) -> str:

@@ -17,8 +17,9 @@ from harness import PAIRS, Section, plan_of, table, wait
 
 import stimkit
 from stimkit.auditing.audit import audit
-from stimkit.auditing.losses import losses_again
-from stimkit.auditing.remeasurement import BATCH_PIXELS, Remeasurement
+from stimkit.auditing.evidence import read_evidence
+from stimkit.auditing.losses import LossCheck
+from stimkit.auditing.remeasurement import BATCH_PIXELS
 from stimkit.auditing.verification import verify
 from stimkit.images.pixels import to_float
 from stimkit.images.reading import decode_image
@@ -26,7 +27,6 @@ from stimkit.images.statistics import measure_files
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.reporting.report import report
-from stimkit.runfolder.store import RunStore
 from stimkit.stimuli.networks import Networks
 from stimkit.synthesis.devices import network_arithmetic
 
@@ -67,9 +67,9 @@ def measure(device: torch.device, *, quick: bool) -> Section:
 
 
 def section(plan: Plan, run: Path, device: torch.device) -> Section:
-    records = stimkit.open_run(run).records
-    paths = [run / "stimuli" / record.filename for record in records.values()]
-    made = dict(zip(paths, records.values(), strict=True))
+    opened = stimkit.open_run(run)
+    paths = [run / "stimuli" / opened.filename(record) for record in opened.records.values()]
+    stimuli = [(plan.by_id[one], read_evidence(opened, record, {})) for one, record in opened.records.items()]
 
     def decode_all() -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -77,14 +77,16 @@ def section(plan: Plan, run: Path, device: torch.device) -> Section:
 
     def silent(done: int, total: int) -> None: ...
 
-    again = Remeasurement(plan, PlanInputs(plan), device)
+    def measure_losses() -> None:
+        LossCheck(plan, PlanInputs(plan), device).measure(stimuli)
+
     spans = {
         "reading the files": seconds(lambda: [path.read_bytes() for path in run.rglob("*") if path.is_file()]),
         "`stimkit verify`": seconds(lambda: verify(run)),
         "decoding": seconds(decode_all),
-        "image statistics": seconds(lambda: measure_files(paths, [None] * len(paths), silent)),
+        "image statistics": seconds(lambda: measure_files(paths, silent)),
         "bare network, two images a stimulus": seconds(lambda: forward(plan, paths, device)),
-        "losses again": seconds(lambda: list(losses_again(made, RunStore.open(run).trace, again, silent))),
+        "losses again": seconds(measure_losses),
         "`stimkit audit`": seconds(lambda: audit(run, device=str(device))),
         "`stimkit report --no-losses`": seconds(lambda: report(run, device=str(device), losses=False)),
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from harness import PAIRS, STYLE_LAYERS, Section, Workshop, plan_of, seconds, spread, table
 
+from stimkit.network.layers import Precision
 from stimkit.planning import cost
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import network_arithmetic
@@ -39,7 +42,7 @@ def bare(batch: Batch, layout: torch.memory_format) -> object:
         return torch.autograd.grad(y, x, torch.ones_like(y))
 
 
-def ceiling(device: torch.device, precision: str) -> float:
+def ceiling(device: torch.device, precision: Precision) -> float:
     """FLOP/s of a large matrix product at a precision."""
     n = MATRIX[device.type]
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -49,7 +52,7 @@ def ceiling(device: torch.device, precision: str) -> float:
         return 2 * n**3 / min(seconds(lambda: a @ b, device) for _ in range(5))
 
 
-def row(size: int, count: int, precision: str, device: torch.device) -> tuple[list[str], float, float, float]:
+def row(size: int, count: int, precision: Precision, device: torch.device) -> tuple[list[str], float, float, float]:
     evaluations = 9 if device.type == "cpu" else 40
     plan = plan_of(PAIRS[:1], [1e-6], size=size, max_evaluations=evaluations, precision=precision)
     batch = Workshop(plan, device).batch(plan.cells * count)
@@ -60,7 +63,7 @@ def row(size: int, count: int, precision: str, device: torch.device) -> tuple[li
     ratios, rates, own, tops, last = [], [], [], [], []
     rounds = ROUNDS if device.type == "cpu" else 3
     for _ in range(rounds):
-        spans = [seconds(lambda layout=layout: bare(batch.batch, layout), device) for layout in layouts]
+        spans = [seconds(partial(bare, batch.batch, layout), device) for layout in layouts]
         alone = min(spans)
         last.append(spans[1] == alone)
         evaluation = batch.seconds_per_evaluation()
@@ -81,7 +84,8 @@ def row(size: int, count: int, precision: str, device: torch.device) -> tuple[li
 
 def measure(device: torch.device, *, quick: bool) -> Section:
     rows, best, shares, relative = [], [], [], []
-    for precision in ["float32"] if device.type == "cpu" else ["float32", "tf32", "bfloat16"]:
+    precisions: list[Precision] = ["float32"] if device.type == "cpu" else ["float32", "tf32", "bfloat16"]
+    for precision in precisions:
         for size in SIZES[:1] if quick else SIZES:
             largest = CPU_BATCH_PIXELS if device.type == "cpu" else LARGEST
             batches = FEW if device.type == "cuda" and precision == "float32" else BATCHES[device.type]

@@ -77,7 +77,7 @@ def plan_of(pairs: Sequence[tuple[str, str]], ratios: Sequence[float], **synthes
         cells.protocol,
         cells.inputs,
         cells.weights,
-        tuple(c for c in cells.cells if (c.content or "c")[1:] == c.style[1:]),
+        tuple(cell for cell in cells.cells if cell.content and cell.style and cell.content[1:] == cell.style[1:]),
     )
 
 

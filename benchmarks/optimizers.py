@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @contextmanager
 def constants(variant: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Set the constants of a variant, and give the settings that are left."""
-    defaults = lbfgs.LBFGS.__init__.__kwdefaults__
+    defaults: dict[str, Any] = lbfgs.LBFGS.__init__.__kwdefaults__  # type: ignore[assignment]
     before = precondition.POWER, dict(defaults)
     precondition.POWER = variant.get("POWER", precondition.POWER)
     defaults |= {key.lower(): variant[key] for key in ("GROWTH", "FIRST_STEP") if key in variant}
@@ -91,7 +91,8 @@ def needed(curve: np.ndarray, goal: float) -> float:
 
 def measure(device: torch.device, *, quick: bool) -> Section:
     protocols = PROTOCOLS[: 1 if quick else None]
-    rows, base = [], []
+    rows: list[list[str]] = []
+    base: dict[tuple[str, str, int], np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
         untrained(Path(folder) / "he.safetensors")
         kinds = {"embedded": "pca", "untrained": str(Path(folder) / "he.safetensors")}

@@ -32,10 +32,9 @@ def neural_style(path: Path, device: torch.device, size: int, evaluations: int) 
     ratio, scale = 1e-4, 1e5
     plan = plan_of(PAIRS[:1], [ratio], size=size, max_evaluations=evaluations, loss="mean")
     workshop = Workshop(plan, device)
-    cell = plan.cells[0]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for kind, name in (("content", cell.content), ("style", cell.style)):
+        for kind, name in (("content", "c0"), ("style", "s0")):
             pixels = resize(read_source(plan.input(kind, name).spec, plan.protocol.root).pixels, (size, size), "crop")
             (place / f"{kind}.png").write_bytes(encode_png(pixels))
         torch.save(caffe_state(), place / "vgg19-embedded.pth")

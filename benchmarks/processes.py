@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from harness import HERE, ROOT, Section, table
@@ -72,7 +73,7 @@ if __name__ == "__main__":
 """
 
 
-def document(size: int, evaluations: int, replicates: int) -> dict:
+def document(size: int, evaluations: int, replicates: int) -> dict[str, Any]:
     return {
         "schema": 1,
         "name": "processes",

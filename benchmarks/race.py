@@ -26,13 +26,13 @@ def plain(workshop: Workshop, cell: Cell, evaluations: int) -> Curve:
     """The method of the literature: torch's modules, one cell, full-contrast noise, history 100, unit steps."""
     objective = workshop.batch([cell]).batch.objective
     device = workshop.device
-    modules = make_layers(cfgs["E"], batch_norm=False)[: LAYERS["conv5_1"].torchvision_index + 2]
+    modules: list[nn.Module] = make_layers(cfgs["E"], batch_norm=False)[: LAYERS["conv5_1"].torchvision_index + 2]
     network = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in modules)).to(device)
     source = load_weights("pca").tensors
     for layer in CONVOLUTIONS:
         if layer.torchvision_index < len(network):
-            network[layer.torchvision_index].weight.data.copy_(torch.from_numpy(source[f"{layer.name}.weight"]))
-            network[layer.torchvision_index].bias.data.copy_(torch.from_numpy(source[f"{layer.name}.bias"]))
+            tensors = {kind: torch.from_numpy(source[f"{layer.name}.{kind}"]) for kind in ("weight", "bias")}
+            network[layer.torchvision_index].load_state_dict(tensors)
     for module in network:
         if isinstance(module, nn.ReLU):
             module.inplace = False
@@ -115,7 +115,8 @@ def compare(device: torch.device, size: int, evaluations: int, pairs: list[tuple
     workshop.batch(plan.cells[:1]).run() if device.type == "cuda" else None
     cells = list(plan.cells) * set_size(device)
     mine = ours(workshop, cells)[: len(plan.cells)]
-    rows, speedups = [], {mark: [] for mark in marks}
+    rows: list[list[str]] = []
+    speedups: dict[int, list[tuple[float, float]]] = {mark: [] for mark in marks}
     curves = []
     for cell, curve in zip(plan.cells, mine, strict=True):
         theirs = plain(workshop, cell, evaluations)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import arithmetic
 import auditing
@@ -23,12 +25,12 @@ import optimizers
 import processes
 import race
 import scale
-from harness import HERE, store
+from harness import HERE, Section, store
 
 from stimkit.synthesis.devices import choose_device
 
 # The order is that of importance: on a machine that is lent for a time, the first ones are there when it ends.
-PARTS = {
+PARTS: dict[str, Callable[..., Section]] = {
     "cost": cost.measure,
     "race": race.measure,
     "scale": scale.measure,
@@ -48,7 +50,7 @@ where there is one.
 """
 
 
-def page(results: dict) -> str:
+def page(results: dict[str, dict[str, Any]]) -> str:
     """RESULTS.md: the goals first, then every section of every kind of device."""
     goals = list(dict.fromkeys(goal for kind in results.values() for one in kind.values() for goal in one["goals"]))
     lines = [INTRODUCTION, "| goal | " + " | ".join(KINDS.values()) + " |", "|---" * (1 + len(KINDS)) + "|"]

@@ -79,59 +79,29 @@ __all__ = [
 ]
 
 _HOMES = {
-    "auditing.audit": (
-        "Audit",
-        "audit",
-    ),
-    "auditing.findings": ("Finding",),
-    "auditing.image_set": ("audit_images",),
-    "auditing.regeneration": (
-        "Comparison",
-        "regenerate",
-    ),
-    "auditing.verification": (
-        "Verification",
-        "verify",
-    ),
-    "errors": ("StimkitError",),
-    "experiment.export.formats": ("export",),
-    "experiment.responses": (
-        "Joined",
-        "join_responses",
-    ),
-    "experiment.trials.design": ("TrialDesign",),
-    "experiment.trials.lists": (
-        "TrialLists",
-        "make_trials",
-    ),
-    "planning.cells": (
-        "Cell",
-        "Plan",
-    ),
-    "planning.crossing": ("plan",),
-    "protocol.protocol": ("Protocol",),
-    "reporting.archive": (
-        "Archive",
-        "archive",
-    ),
-    "reporting.report": ("report",),
-    "runfolder.run": (
-        "Run",
-        "open_run",
-    ),
-    "running.events": (
-        "Event",
-        "RunSummary",
-    ),
-    "running.runner": (
-        "collect",
-        "run",
-        "run_shard",
-    ),
-    "stimuli.single": ("synthesize",),
-    "synthesis.synthesis": ("Synthesis",),
+    "auditing.audit": "Audit audit",
+    "auditing.findings": "Finding",
+    "auditing.image_set": "audit_images",
+    "auditing.regeneration": "Comparison regenerate",
+    "auditing.verification": "Verification verify",
+    "errors": "StimkitError",
+    "experiment.export.formats": "export",
+    "experiment.responses": "Joined join_responses",
+    "experiment.trials.design": "TrialDesign",
+    "experiment.trials.lists": "TrialLists make_trials",
+    "planning.cells": "Cell Plan",
+    "planning.crossing": "plan",
+    "protocol.protocol": "Protocol",
+    "reporting.archive": "Archive archive",
+    "reporting.report": "report",
+    "runfolder.run": "Run open_run",
+    "running.events": "Event RunSummary",
+    "running.runner": "collect run run_shard",
+    "stimuli.single": "synthesize",
+    "synthesis.synthesis": "Synthesis",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""What is public, by its module."""
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,13 +17,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import stimkit
+from stimkit.images.pixels import Pixels
 from stimkit.planning.cells import Plan
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run
@@ -61,6 +62,13 @@ def small_plan(**sections: dict[str, Any]) -> Plan:
 def changed(record: Record, **values: Any) -> Record:
     """A record with other values, whatever its file would be read as."""
     return record.model_copy(update=values)
+
+
+def pixels_of(run: Run, stimulus_id: str) -> Pixels:
+    """A stimulus of an 8-bit run."""
+    image = run.image(stimulus_id)
+    assert image.dtype == np.uint8
+    return cast(Pixels, image)
 
 
 def forge(run: Path, stimulus_id: str, **values: Any) -> None:
@@ -102,7 +110,7 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     folder = tmp_path / "disk"
     folder.mkdir()
     options = f"size={getattr(request, 'param', 1)}m"
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         lacking("the right to mount a file system")
     yield folder

@@ -35,6 +35,10 @@ def audit_images(
 ) -> Audit:
     """Measure all images in and below a folder and say how much of each statistic the factors explain.
 
+    >>> found = stimkit.audit_images("runs/quickstart/stimuli", pattern="{content}_{style}_{rest}.png")
+    >>> found.complete, "style" in set(found.effects["factor"])
+    (8, True)
+
     Factors come from a `table` (CSV with a column `filename`, relative to the folder), or from the names of the files
     by a `pattern` such as `{shape}{i}-{texture}{j}.png`; see `parse_names`. `combine` makes factors of others:
     `{"style": ("texture", "j")}`. `limits` are the largest parts of a statistic's variance (ω²) that a factor may

@@ -51,6 +51,14 @@ class Joined:
 def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequence[str] | None = None) -> Joined:
     """Join the responses in files to the manifest of a run.
 
+    >>> import pandas as pd
+    >>> shown = list(stimkit.open_run("runs/quickstart").records)
+    >>> answers = pd.DataFrame({"participant": "p001", "trial": range(8), "stimulus_id": shown, "rt": 0.7})
+    >>> answers.to_csv("p001.csv")
+    >>> joined = stimkit.join_responses("runs/quickstart", ["p001.csv"])
+    >>> joined.responses[["participant", "rt", "style", "alpha_beta_ratio"]].shape
+    (8, 4)
+
     Files are CSV, TSV, XLSX or JSON (a list of objects) of PsychoPy, jsPsych or anything else that has a column
     `stimulus_id`, or `stim_file`; with several stimuli in a trial `stimulus_id_1`, `stimulus_id_2`, ... `columns` of
     the manifest are joined beside factors and attributes, by default `JOINED`. Where a file has a factor or attribute

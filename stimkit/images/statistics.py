@@ -109,7 +109,7 @@ def measure_edges(luma: NDArray[np.float64]) -> float:
     """Fraction of the pixels of a luma image (0 to 255) that Canny's detector, as in scikit-image, puts on an edge."""
     from skimage.feature import canny
 
-    return float(canny(luma / 255.0, sigma=EDGE_SCALE).mean())  # type: ignore[no-untyped-call]
+    return float(canny(luma / 255.0, sigma=EDGE_SCALE).mean())
 
 
 def _entropy(luma: NDArray[np.float64]) -> float:
@@ -128,7 +128,7 @@ def measure_similarity(first: Shown, second: Shown) -> float | None:
     if min(first.shape[:2]) < 11:
         return None
     return float(
-        structural_similarity(  # type: ignore[no-untyped-call]
+        structural_similarity(
             _in_steps(first), _in_steps(second), channel_axis=2, data_range=255,
             gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
         )

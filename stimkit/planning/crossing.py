@@ -25,6 +25,10 @@ from stimkit.protocol.settings import SECTION_OF, Settings
 def plan(protocol: Protocol | str | Path) -> Plan:
     """Cross the factors of a protocol, or of a protocol file, into cells.
 
+    >>> plan = stimkit.plan("protocols/quickstart.toml")
+    >>> plan.factors["style_layers"], len(plan.cells), plan.missing
+    (('fine', 'full'), 8, ())
+
     Reads the input images and weights for their digests, which the ids of the cells contain. What is
     missing or damaged is listed in `Plan.missing`; `run` refuses such a plan. Raises `ProtocolError`
     where a size is too small for the layers, or two cells are the same.

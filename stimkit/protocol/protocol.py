@@ -22,7 +22,14 @@ from stimkit.protocol.shorthand import expand
 
 
 class Protocol(Frozen):
-    """A request for a stimulus set: images, layer sets, settings and the factors that are crossed."""
+    """A request for a stimulus set: images, layer sets, settings and the factors that are crossed.
+
+    >>> protocol = stimkit.Protocol.load("protocols/quickstart.toml")
+    >>> protocol.name, protocol.synthesis.style_scale
+    ('quickstart', 2.0)
+
+    `load`, `from_toml` and `from_dict` raise `ProtocolError`, which names every key that is wrong.
+    """
 
     model_config = ConfigDict(title="stimkit protocol")
 

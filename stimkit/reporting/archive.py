@@ -34,8 +34,9 @@ class Archive:
 def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) -> Archive:
     """Write a complete, sound run folder as a ZIP archive, which unpacked is a run folder with its inputs.
 
-    >>> stimkit.archive("runs/quickstart", "quickstart.zip").inputs
-    ('inputs/style-mosaic.png', 'inputs/style-swirl.png')
+    >>> archive = stimkit.archive("runs/quickstart", "quickstart.zip")
+    >>> archive.path.name, len(archive.left_out)
+    ('quickstart.zip', 2)
 
     It holds stimuli, records, traces, tables, protocol, lock, environment; weights that are a file, and those
     image files whose licence the protocol names (`[images] licence`), found by digest as `regenerate` does;

@@ -67,4 +67,4 @@ class Repeated:
 @cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """One stream for all warm-ups and recordings of a device: memory and buffers are kept for each stream apart."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)

@@ -34,7 +34,7 @@ def describe_environment(device: torch.device, *, deterministic: bool = False) -
         "deterministic": deterministic,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,  # type: ignore[no-untyped-call]
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
     }
 
 

@@ -441,7 +441,7 @@ def test_an_outlier_among_replicates_and_in_the_design() -> None:
     table = stimuli(24)
     table.loc[4, "mean_luminance"] = 0.9
     assert set(names(table)) == {("outlier", "warning", "s4")}
-    table.loc[table["style"] == "a", "mean_luminance"] += 1.0
+    table["mean_luminance"] += 1.0 * (table["style"] == "a")
     assert set(names(table)) == {("outlier", "warning", "s4")}, "what a factor does is no outlier"
     assert set(names(table, outlier=2000.0)) == set()
 
@@ -453,7 +453,7 @@ def test_different_stimuli_are_no_replicates_and_rounding_is_no_spread() -> None
     assert names(table) == []
     table = stimuli()
     table["evaluations"] = np.where(table["style"] == "a", 300.0, 10000.0) + 1e-9 * np.arange(len(table))
-    table.loc[2, "evaluations"] += 1e-7
+    table["evaluations"] += np.where(table.index == 2, 1e-7, 0.0)
     assert names(table) == []
 
 

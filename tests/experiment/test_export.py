@@ -22,6 +22,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+from playwright.sync_api import ConsoleMessage, Error, sync_playwright
 
 import stimkit
 from stimkit.errors import RunFolderError, UsageError
@@ -118,8 +119,8 @@ def test_tables_hold_the_manifest(run: Run, design: TrialDesign, tmp_path: Path)
     assert set(words.loc["stimuli"].index) == {*expected.columns, "stim_file"} and words["description"].notna().all()
     assert words.loc[("stimuli", "mean_luminance"), "type"] == "number"
     assert words.loc[("stimuli", "ppd"), "units"] == "1/deg"
-    assert set(words.loc[("trials", "ratio_2"), "levels"].split(";")) == {"1e-05", "0.0001"}
-    assert "stimulus 2 of the trial" in words.loc[("trials", "ratio_2"), "description"]
+    assert set(str(words.loc[("trials", "ratio_2"), "levels"]).split(";")) == {"1e-05", "0.0001"}
+    assert "stimulus 2 of the trial" in str(words.loc[("trials", "ratio_2"), "description"])
 
 
 def test_only_what_is_asked_for(run: Run, tmp_path: Path) -> None:
@@ -163,7 +164,8 @@ class Stage:
     """Stands for the windows and keyboard of PsychoPy: draws nothing, answers with keys that were given."""
 
     def __init__(self, keys: list[str]) -> None:
-        self.keys, self.shown = keys, []
+        self.keys = keys
+        self.shown: list[Any] = []
         self.handlers: list[Any] = []
 
     def modules(self) -> dict[str, types.ModuleType]:
@@ -192,7 +194,8 @@ class Stage:
 
         class Handler:
             def __init__(self, trials: list[Any], **_: Any) -> None:
-                self.trials, self.data = trials, []
+                self.trials = trials
+                self.data: list[dict[str, Any]] = []
 
             def __iter__(self) -> Iterator[Any]:
                 for trial in self.trials:
@@ -204,7 +207,8 @@ class Stage:
 
         class Experiment:
             def __init__(self, *, dataFileName: str, **_: Any) -> None:
-                self.dataFileName, self.loops = dataFileName, []
+                self.dataFileName = dataFileName
+                self.loops: list[Any] = []
 
             def addLoop(self, loop: Any) -> None:
                 self.loops.append(loop)
@@ -215,9 +219,9 @@ class Stage:
             def __getattr__(self, name: str) -> Any:
                 return lambda *_, **__: None
 
-        def conditions(name: str) -> list[dict[str, Any]]:
+        def conditions(name: str) -> list[dict[Any, Any]]:
             rows = pd.read_csv(name).astype(object)
-            return rows.where(rows.notna(), None).to_dict("records")
+            return [dict(row) for row in rows.where(rows.notna(), None).to_dict("records")]
 
         def wait_keys(keyList: Any = (), timeStamped: Any = None, **_: Any) -> list[Any]:
             if not keyList:
@@ -251,7 +255,7 @@ def test_the_experiment_shows_every_trial_and_saves_the_answers(
     spec.loader.exec_module(script)
     script.main()
     trials = pd.read_csv(tmp_path / "out/conditions/p002.csv")
-    expected = [str(tmp_path / "out" / trials.loc[row, f"stim_file_{place}"]) for row in range(4) for place in (1, 2)]
+    expected = [str(tmp_path / "out" / trials[f"stim_file_{place}"][row]) for row in range(4) for place in (1, 2)]
     assert [one for one in stage.shown if str(one).endswith(".png")] == expected
     saved = pd.read_csv(next((tmp_path / "out/data").glob("p002_*.csv")))
     assert list(saved["choice"].dropna()) == [1e-05, 0.0001, 1e-05] and stage.shown[-1] == "closed"
@@ -297,10 +301,17 @@ def test_another_tarball_is_refused(tmp_path: Path) -> None:
         load_library(tmp_path)
 
 
+def note_error(errors: list[str], error: Error) -> None:
+    errors.append(str(error))
+
+
+def note_message(errors: list[str], message: ConsoleMessage) -> None:
+    if message.type == "error":
+        errors.append(message.text)
+
+
 def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
     """In a browser, from a plain static server, every trial answered; what it saves joins the manifest."""
-    from playwright.sync_api import sync_playwright
-
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
     choices = ["1e-05", "0.0001"]
@@ -309,8 +320,8 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
         for participant, form in (("p001", "csv"), ("p002", "json")):
             page = browser.new_page()
             errors: list[str] = []
-            page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
-            page.on("console", lambda one, errors=errors: errors.append(one.text) if one.type == "error" else None)
+            page.on("pageerror", partial(note_error, errors))
+            page.on("console", partial(note_message, errors))
             page.goto(f"{address}/?participant={participant}&save={form}")
             page.click("#jspsych-instructions-next")
             expected = trials[trials["participant"] == participant]
@@ -357,9 +368,9 @@ def test_a_bids_dataset_is_valid(run: Run, design: TrialDesign, tmp_path: Path) 
     columns = json.loads((tmp_path / "out/stimuli/stimuli.json").read_text())
     assert set(columns) == set(rows.columns) and all(one["Description"] for one in columns.values())
     assert columns["ppd"]["Units"] == "1/deg" and columns["style_layers"]["Levels"] == {"one": "one", "two": "two"}
-    for row in rows.itertuples():
-        path = tmp_path / "out/stimuli" / row.filename
-        record = run.records[row.stimulus_id]
+    for stimulus_id, filename in zip(rows["stimulus_id"], rows["filename"], strict=True):
+        path = tmp_path / "out/stimuli" / filename
+        record = run.records[stimulus_id]
         assert path.read_bytes() == (run.path / "stimuli" / record.filename).read_bytes()
         sidecar = json.loads(path.with_suffix(".json").read_text())
         assert sidecar["Stimkit"]["loss_total_file"] == record.losses.file.total
@@ -372,15 +383,15 @@ def test_brainio_files_and_their_digests(run: Run, tmp_path: Path) -> None:
     export(run.path, "brainio", tmp_path / "out")
     lookup = pd.read_csv(tmp_path / "out/lookup.csv")
     assert list(lookup["lookup_type"]) == ["stimulus_set"] * 2 and lookup["class"].tolist()[0] == "StimulusSet"
-    for row in lookup.itertuples():
-        assert hashlib.sha1((tmp_path / "out" / row.location).read_bytes()).hexdigest() == row.sha1
+    for location, digest in zip(lookup["location"], lookup["sha1"], strict=True):
+        assert hashlib.sha1((tmp_path / "out" / location).read_bytes()).hexdigest() == digest
     stimuli = pd.read_csv(tmp_path / "out" / lookup["location"][0])
     assert stimuli["stimulus_id"].is_unique and stimuli["stimulus_id"].str.isalnum().all()
     with zipfile.ZipFile(tmp_path / "out" / lookup["location"][1]) as archive:
         assert sorted(archive.namelist()) == sorted(stimuli["filename"])
-        for row in stimuli.itertuples():
-            digest = hashlib.sha256(archive.read(row.filename)).hexdigest()
-            assert run.records[row.stimulus_id].file_sha256.endswith(digest)
+        for stimulus_id, filename in zip(stimuli["stimulus_id"], stimuli["filename"], strict=True):
+            digest = run.records[stimulus_id].file_sha256
+            assert digest and digest.endswith(hashlib.sha256(archive.read(filename)).hexdigest())
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------
@@ -459,7 +470,7 @@ def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
     """In an environment of its own, since PsychoPy needs much that is of no use here."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
-    pip = [python, "-m", "pip", "install", "--quiet"]
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
     if subprocess.run([*pip, "--no-deps", "psychopy"]).returncode or subprocess.run([*pip, *NEEDED]).returncode:
         lacking("the package registry")
     export(run.path, "psychopy", tmp_path / "out", design=design)

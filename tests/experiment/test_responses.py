@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -36,7 +37,7 @@ def psychopy(ids: list[str], participant: str = "p001") -> str:
 
 
 def test_files_of_both_programs(small_run: Run, ids: list[str], tmp_path: Path) -> None:
-    rows = [{"participant": "p002", "trial_type": "preload", "rt": None}]
+    rows: list[dict[str, Any]] = [{"participant": "p002", "trial_type": "preload", "rt": None}]
     rows += [{"participant": "p002", "trial": n, "stimulus_id": one, "rt": 10 * n} for n, one in enumerate(ids[:3])]
     files = [written(tmp_path / "a.csv", psychopy(ids)), written(tmp_path / "b.json", json.dumps(rows))]
     joined = join_responses(small_run.path, files)

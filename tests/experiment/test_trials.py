@@ -155,7 +155,7 @@ def test_between_participants(records: list[Record]) -> None:
 
 def test_latin_square_of_items_and_conditions(records: list[Record]) -> None:
     found = lists(records, "[assign]\nlatin = {items = 'content', conditions = 'style'}")
-    seen = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     for rows in by_participant(found):
         pairs = set(zip(rows["content"], rows["style"], strict=True))
         assert len(pairs) == 4 and {content for content, _ in pairs} == {"c0", "c1", "c2", "c3"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from stimkit.protocol.settings import Settings
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("transfer", "exponent"), [("srgb", None), ("gamma", 2.4), ("linear", 1.0)])
-def test_files_for_other_displays_show_the_same(bits: int, transfer: str, exponent: float | None) -> None:
-    settings = Settings(size=(12, 10), bits=bits, transfer=transfer, gamma=exponent if transfer == "gamma" else 2.2)
+def test_files_for_other_displays_show_the_same(
+    bits: Literal[8, 16], transfer: Literal["srgb", "gamma", "linear"], exponent: float | None
+) -> None:
+    settings = Settings(size=(12, 10), bits=bits, transfer=transfer, gamma=2.4 if transfer == "gamma" else 2.2)
     image = np.random.default_rng(0).uniform(0, 1, (3, 12, 10)).astype(np.float32)
     values = to_file_values(image, settings.encoding, 0)
     assert values.dtype == (np.uint8 if bits == 8 else np.uint16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def test_similarity_is_that_of_its_authors(photograph: Pixels) -> None:
     line = np.exp(-(places**2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
 
-    def local(values: np.ndarray) -> np.ndarray:
+    def local(values: np.ndarray) -> Any:
         return np.einsum("ijkl,kl->ij", np.lib.stride_tricks.sliding_window_view(values, (11, 11)), window)
 
     found = []
@@ -137,7 +138,7 @@ def crossed(levels: tuple[int, int] = (3, 4), repeats: int = 5, seed: int = 0) -
     return table
 
 
-def row(found: pd.DataFrame, factor: str, model: str) -> pd.Series:
+def row(found: pd.DataFrame, factor: str, model: str) -> Any:
     (index,) = found.index[(found["factor"] == factor) & (found["model"] == model)]
     return found.loc[index]
 

@@ -114,7 +114,7 @@ def test_layer_weights_follow_the_convention() -> None:
     ("layer", "size", "fits"), [("conv5_1", 16, True), ("conv5_1", 15, False), ("pool5", 31, False)]
 )
 def test_size_must_reach_the_deepest_layer(layer: str, size: int, fits: bool) -> None:
-    sections = {"layers": {"content": [layer]}, "synthesis": {"size": size}}
+    sections: dict[str, dict[str, Any]] = {"layers": {"content": [layer]}, "synthesis": {"size": size}}
     if fits:
         assert small_plan(**sections).cells
     else:

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (place / f"{name}.png").write_bytes(encode_png(pixels))
     save_weights(load_weights("pca"), place / "w.safetensors")
     images = {"content": {"a": "content.png"}, "style": {"b": "style.png"}, "licence": {"a": "CC0-1.0"}}
-    sections = {"images": images, "model": {"weights": "w.safetensors"}, "factors": {"ratio": [1e-5]}}
+    sections: dict[str, dict[str, Any]] = {
+        "images": images,
+        "model": {"weights": "w.safetensors"},
+        "factors": {"ratio": [1e-5]},
+    }
     plan = stimkit.plan(stimkit.Protocol.from_dict(document(**sections), base=place))
     stimkit.run(plan, place / "run", device="cpu")
     return place

@@ -109,7 +109,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], int, float]:
+def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str | None], int, float]:
     """Pixels of an uninterrupted run, how many calls it makes, how long it takes."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     began = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,13 @@ from stimkit.running.events import Event
 from stimkit.synthesis.devices import determinism
 from tests.conftest import small_plan
 
-ALIKE = {"factors": {"style_layers": ["two"], "replicate": 5}, "synthesis": {"max_evaluations": 3}}
+ALIKE: dict[str, dict[str, Any]] = {
+    "factors": {"style_layers": ["two"], "replicate": 5},
+    "synthesis": {"max_evaluations": 3},
+}
 
 
-def pixels(results: Run) -> dict[str, str]:
+def pixels(results: Run) -> dict[str, str | None]:
     return {stimulus_id: record.pixel_sha256 for stimulus_id, record in results.records.items()}
 
 

@@ -286,8 +286,8 @@ def test_a_signal_stops_driver_and_workers(tmp_path: Path) -> None:
 
 def dask_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", *arguments]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, **quiet)  # type: ignore[call-overload]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 import stimkit
 from stimkit.auditing.audit import audit
@@ -21,7 +22,7 @@ from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.summary import summarize
 from stimkit.runfolder.run import Run
-from tests.conftest import document, small_plan
+from tests.conftest import document, pixels_of, small_plan
 
 ONE = {"style_layers": ["two"], "ratio": [1e-5]}
 TITRATION: dict[str, Any] = {
@@ -81,7 +82,7 @@ def test_titration_finds_the_ratio_of_each_cell(titrated_run: Run) -> None:
     source = PlanInputs(small_plan(images={"content": {"cat": "skimage:chelsea", "rocket": "skimage:rocket"}}))
     for row in table.to_dict("records"):
         content = resize(source.image("content", row["content_id"]), (32, 32), "crop")
-        found = measure_similarity(titrated_run.image(row["stimulus_id"]), content)
+        found = measure_similarity(pixels_of(titrated_run, row["stimulus_id"]), content)
         assert found == pytest.approx(row["titrate_value"] + row["titrate_error"], abs=1e-9)
     for _, group in table.groupby("content"):
         low, high = group.sort_values("titrate_value")["alpha_beta_ratio"]
@@ -102,7 +103,7 @@ def test_a_value_out_of_reach_is_told_and_not_accepted(tmp_path: Path) -> None:
     (record,) = stimkit.open_run(tmp_path / "run").records.values()
     assert summary.rejected == (record.stimulus_id,)
     assert "mean_luminance is" in record.status_reason and "from 0.95" in record.status_reason
-    pixels = stimkit.open_run(tmp_path / "run").image(record.stimulus_id)
+    pixels = pixels_of(stimkit.open_run(tmp_path / "run"), record.stimulus_id)
     assert record.titrate_error == pytest.approx(measure_image(pixels)["mean_luminance"] - 0.95)
 
 
@@ -141,6 +142,7 @@ def test_titrations_that_cannot_be_are_refused(sections: dict[str, Any], message
 def test_files_say_what_they_are(titrated_run: Run) -> None:
     for one, record in titrated_run.records.items():
         with Image.open(titrated_run.path / "stimuli" / record.filename) as image:
+            assert isinstance(image, PngImageFile)
             text = image.text
         parameters = json.loads(text["stimkit"])
         assert text["stimulus_id"] == one

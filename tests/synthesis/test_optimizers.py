@@ -56,7 +56,7 @@ def test_lbfgs_follows_torch_step_for_step() -> None:
         expected.append(float(loss))
         return loss.sum()
 
-    theirs.step(closure)  # type: ignore[no-untyped-call]
+    theirs.step(closure)
     _, grad = evaluate(start(1))
     first = min(1.0, 1 / float(grad.abs().sum())) * float(grad.square().mean().sqrt())  # torch's rule, as RMS
     ours = minimize(LBFGS(start(1), first_step=first, growth=math.inf), evaluate, 60)

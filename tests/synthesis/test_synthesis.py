@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_a_pillow_image_is_taken_as_its_file_is(tmp_path: Path) -> None:
     Image.fromarray(colours[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
     Image.fromarray(colours).save(tmp_path / "clear.png")
     Image.fromarray(rng.integers(0, 65536, (40, 40), dtype=np.uint16)).save(tmp_path / "wide.png")
-    as_it_is = {
+    as_it_is: dict[str, Any] = {
         "ratio": float("inf"),
         "init": "content",
         "size": 32,
@@ -234,7 +235,7 @@ def test_synthesize_explains_mistakes() -> None:
     with pytest.raises(ProtocolError, match=r'synthesis\.sizes: unknown key.*"size"'):
         stimkit.synthesize("skimage:chelsea", "skimage:coffee", ratio=1, sizes=32)
     with pytest.raises(UsageError, match=r"uint8 of shape \(height, width, 3\)"):
-        stimkit.synthesize(np.zeros((3, 8, 8)), None, ratio=float("inf"))
+        stimkit.synthesize(np.zeros((3, 8, 8)).astype(object), None, ratio=float("inf"))
 
 
 # --- devices -------------------------------------------------------------------------------------------------
@@ -255,7 +256,8 @@ def test_unknown_devices_and_precisions() -> None:
 
 def test_arithmetic_settings_are_restored() -> None:
     def state() -> tuple[str, str]:
-        return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+        convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        return convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision
 
     before = state()
     with pytest.raises(RuntimeError), network_arithmetic("tf32"):

@@ -120,7 +120,13 @@ class Timing(Frozen):
 
 
 class TrialDesign(Frozen):
-    """A request for trial lists."""
+    """A request for trial lists.
+
+    >>> stimkit.TrialDesign.load("protocols/trials/rating.toml").participants
+    12
+
+    `load` and `from_toml` raise `ProtocolError`, which names every key that is wrong.
+    """
 
     model_config = ConfigDict(title="stimkit trial design")
 

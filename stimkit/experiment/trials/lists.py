@@ -46,7 +46,7 @@ def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
     >>> design = stimkit.TrialDesign.load("protocols/trials/rating.toml")
     >>> lists = stimkit.make_trials("runs/quickstart", design)
     >>> lists.table[["participant", "trial", "stim_file"]].shape
-    (288, 3)
+    (216, 3)
 
     The same design and stimuli give the same lists, and more participants leave those of the first as they are.
     Raises `RunFolderError` for a folder that is not a run folder, `ProtocolError`, with the key of the design, for

@@ -1,0 +1,91 @@
+"""What the documents and docstrings show is true: examples run, protocols are valid, pictures are there."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import stimkit
+from stimkit.documents.messages import known_keys
+from stimkit.experiment.trials.design import TrialDesign
+from stimkit.protocol.protocol import Protocol
+from tests.conftest import ROOT
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = (
+    "Protocol", "plan", "run", "run_shard", "collect", "synthesize", "open_run", "verify", "audit", "audit_images",
+    "regenerate", "report", "archive", "TrialDesign", "make_trials", "export", "join_responses",
+)  # fmt: skip
+"""In an order in which each has what it needs of those before it."""
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository as a reader of the documents has it, but with a quickstart of fewer pixels and evaluations."""
+    quick = (ROOT / "protocols/quickstart.toml").read_text()
+    quick = re.sub(r"size = \d+", "size = 32", re.sub(r"max_evaluations = \d+", "max_evaluations = 2", quick))
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols/quickstart.toml").write_text(quick)
+    (tmp_path / "protocols/trials").symlink_to(ROOT / "protocols/trials")
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_examples_of_the_docstrings_run(desk: Path) -> None:
+    functions = {name for name in stimkit.__all__ if name.islower() and not name.startswith("_")}
+    assert functions <= set(EXAMPLES)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    for name in EXAMPLES:
+        value = getattr(stimkit, name)
+        (example, *_) = doctest.DocTestFinder(recurse=False).find(value, name, globs={"stimkit": stimkit})
+        assert example.examples, f"{name} has no example"
+        runner.run(example, out=said.append)
+    assert runner.failures == 0, "".join(said)
+
+
+def test_python_examples_of_the_readme_run(desk: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    space: dict[str, object] = {}
+    for block in blocks:
+        exec(re.sub(r"size=\d+", "size=32, max_evaluations=2", block), space)
+    assert (desk / "runs/quickstart/manifest.nc").is_file()
+
+
+def test_protocols_in_the_documents_have_keys_that_exist() -> None:
+    checked = dict.fromkeys((path.stem for path in DOCUMENTS), 0)
+    for path in DOCUMENTS:
+        for block in re.findall(r"```toml\n(.*?)```", path.read_text(), re.DOTALL):
+            checked[path.stem] += 1
+            document = tomllib.loads(block)
+            if "jobs" in document:  # of SLURM
+                continue
+            if "participants" in document:
+                assert TrialDesign.from_toml(block).name == document["name"]
+                continue
+            assert set(document) <= set(known_keys(Protocol, ()))
+            for section, table in document.items():
+                if isinstance(table, dict) and section != "include":
+                    assert set(table) <= set(known_keys(Protocol, (section,))), f"[{section}] of {path.name}"
+    assert all(checked[name] for name in ("README", "control", "experiments"))
+
+
+def test_links_and_pictures_of_the_documents_are_there() -> None:
+    found = 0
+    for path in DOCUMENTS:
+        for name in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / name).exists(), f"{path.name} names {name}"
+            found += 1
+    assert found > 10
+
+
+def test_modules_that_the_documents_name_are_there() -> None:
+    named = [(path.name, name) for path in DOCUMENTS for name in re.findall(r"`(\w+/[\w/]+\.py)`", path.read_text())]
+    assert [one for one in named if not any((ROOT / place / one[1]).is_file() for place in ("stimkit", "."))] == []
+    assert len(named) > 10
