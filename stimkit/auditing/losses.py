@@ -23,9 +23,11 @@ from stimkit.records.schema import TERMS, Record, StageLosses
 from stimkit.stimuli.preparation import prepare_initial
 from stimkit.synthesis.synthesis import Measured
 
-ROUNDING = 4e-6  # relative error of feature maps and Gram matrices in float32
-FAST_ROUNDING = 4e-5  # the same, by the faster convolutions of the optimization
-
+# Relative errors of feature maps and Gram matrices in float32, against float64. Over four photographs of 128 px and
+# layers up to conv5_1, with embedded and with trained filters, the largest are 1.2e-6, and 2.0e-6 by the faster
+# convolutions of the optimization. The bounds leave room for other processors and for images that are not photographs.
+ROUNDING = 4e-6
+FAST_ROUNDING = 4e-5
 InputKey = tuple[str, str]  # kind and name
 LossRow = dict[str, Any]  # numbers about a stimulus, by their columns
 

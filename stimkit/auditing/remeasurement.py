@@ -26,11 +26,12 @@ from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.synthesis import Measured
 
+# Pixels of images that are measured together, without gradients: on a CPU losses measured again take 1.15 of the bare
+# network's time (RESULTS.md, Audit). Those of GPUs bound memory, and have not been measured.
 BATCH_PIXELS = {"cpu": 4 * 256 * 256, "cuda": 64 * 256 * 256, "mps": 16 * 256 * 256}
 POOL_IMAGES = 100  # unrelated images that a target is compared with, at most
-POOL_BYTES = 1_500_000_000
+POOL_BYTES = 1_500_000_000  # of their feature maps and Gram matrices, which are in memory at a time
 MAX_TARGETS = 500  # Gram matrices that are kept, by image and size
-
 Layered = dict[str, Tensor]
 
 

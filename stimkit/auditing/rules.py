@@ -15,20 +15,10 @@ from stimkit.documents.messages import EVERY
 from stimkit.protocol.limits import DEFAULT_LIMITS, AuditLimits
 
 OUTLYING = ("log_loss_content", "log_loss_style", "evaluations", "mean_luminance", "rms_contrast", "clipped")
-
-
 MIN_REPLICATES = 5  # fewer have no median that one of them cannot move
-
-
 MIN_REPEATED = 20  # stimuli with replicates, of fewer than which the spread is unsure: the limit is doubled
-
-
 EQUALIZED = 0.02  # relative difference from a target of equalization
-
-
 CHANCE_PERCENTILE = 5.0
-
-
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
 
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 
 Path = tuple[str | int, ...]
-
 _TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}'  # multi-line strings; a closing run may carry up to two quotes of content
     r"|'''.*?'{3,5}"

@@ -101,6 +101,4 @@ def as_list(value: Any) -> list[Any]:
 
 
 BrokenRule = tuple[KeyPath, str]
-
-
 EVERY = "*"  # stands for every factor

@@ -15,7 +15,7 @@ from stimkit.images.light import Array, luminance, set_luminance
 
 MAX_GAIN = 4.0  # by which chromatic differences may grow where luminance is set pixel by pixel
 STEEPEST = 1e4  # contrast is not raised by more
-SPECTRUM_ITERATIONS = 30
+SPECTRUM_ITERATIONS = 30  # at most, of setting the spectrum and bringing values back into range
 
 
 @dataclass(frozen=True)

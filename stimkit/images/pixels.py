@@ -9,11 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
-
-
 FloatImage = NDArray[np.float32]  # (3, height, width)
-
-
 MAX_PIXELS = 64_000_000
 
 

@@ -21,8 +21,6 @@ from stimkit.images.reading import decode_image
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of encoded values
 EDGE_SCALE = 2.0  # pixels: standard deviation of the Gaussian of the edge detector
 MIN_SIDE = 8  # pixels; below this a spectrum and a similarity say nothing
-
-
 LINEAR = to_linear(np.arange(256) / 255.0)  # light of every 8-bit value
 
 

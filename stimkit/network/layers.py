@@ -72,15 +72,8 @@ def up_to(name: str) -> tuple[Layer, ...]:
 
 
 Convention = Literal["paper", "mean"]
-
-
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
-
-
 Pooling = Literal["average", "max"]
-
-
 Preprocessing = Literal["torchvision", "caffe"]
-
-
-TRANSFORMED_CHANNELS = 128  # from which a CPU keeps kernels in Winograd's form: 36 values for both directions
+TRANSFORMED_CHANNELS = 128
+"""From which a CPU keeps kernels in Winograd's form, 36 values for both directions: `stimkit.network.winograd`."""

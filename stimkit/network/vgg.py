@@ -26,7 +26,6 @@ CALIBRATION_SIZE = 128
 # Channel means (and deviations) that the networks were trained with.
 _TORCHVISION_MEAN, _TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red, for values 0 to 255
-
 Kernels = dict[str, tuple[Tensor, Tensor]]
 
 

@@ -18,9 +18,13 @@ from stimkit.protocol.settings import Settings
 
 GIGA = 1e9
 BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
-# Achieved arithmetic rates to start from, until a run on this machine has measured its own.
+# Achieved arithmetic rates to start from, until a run on this machine has measured its own. Two server cores have
+# reached 196 to 256 GFLOP/s (RESULTS.md, One evaluation); half of that, since an estimate should not be too short.
+# The rates of GPUs are guesses.
 TYPICAL_RATE = {"cpu": 60 * GIGA, "mps": 2_000 * GIGA, "cuda": 10_000 * GIGA}  # cpu: for each core
-RUNTIME_BYTES = {"cpu": 900e6, "mps": 900e6, "cuda": 1_200e6}  # torch itself, weights, buffers of convolutions
+# torch itself, weights, buffers of convolutions. On CPUs the model of which this is a part is within 7 % of measured
+# peaks (RESULTS.md, Large sets: memory of one cell); those of GPUs are guesses.
+RUNTIME_BYTES = {"cpu": 900e6, "mps": 900e6, "cuda": 1_200e6}
 
 
 def evaluation_flops(layers: Iterable[str], style_layers: Iterable[str], size: tuple[int, int]) -> float:

@@ -45,8 +45,6 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Extent = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0)]
 FiniteNonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 Level = str | bool | int | float | tuple[int, int]
 LevelCondition = dict[str, Annotated[tuple[Level, ...], BeforeValidator(_one_or_more), Field(min_length=1)]]
 PATTERN = {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "string"}]}

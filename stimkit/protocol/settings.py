@@ -18,7 +18,6 @@ from stimkit.images.regions import RegionShape
 from stimkit.network.layers import Convention, Pooling, Precision
 
 MAX_SIDE = 4096  # pixels; far above any display, far below what exhausts a machine by a typing error
-
 Optimizer = Literal["lbfgs", "adam"]
 StopReason = Literal["max_evaluations", "rtol", "target_style", "target_content", "zero_loss", "stalled", "non_finite"]
 

@@ -39,7 +39,6 @@ TERMS = ("content", "style", "total")
 _RENAMED = {"loss_convention": "loss"}  # settings that have another name in tables
 _IN_PARTS = ("size",)  # settings that tables hold as several columns
 _LOSS_CONVENTION = Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean")
-
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

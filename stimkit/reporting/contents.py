@@ -25,7 +25,7 @@ from stimkit.runfolder.run import Run
 THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
 LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL = 384, 96  # pixels of the longer side
 BYTES_PER_PIXEL = 0.8  # of a WebP thumbnail of a texture, in base64 (0.35 to 0.7 were seen)
-TRACE_POINTS = 60
+TRACE_POINTS = 60  # of a trace, as it is drawn
 ThinTrace = Mapping[str, list[Any]]  # evaluations, and the losses there
 VARIABLES = (*MEASURES, SSIM_CONTENT, *OUTCOMES, *FURTHER)
 

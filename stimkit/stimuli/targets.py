@@ -20,7 +20,7 @@ from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask
 from stimkit.synthesis.devices import network_arithmetic
 
-CACHE_BYTES = 1_500_000_000
+CACHE_BYTES = 1_500_000_000  # of targets that are kept: as much as optimizing one cell of 128 px takes on a CPU
 
 
 class TargetCache:

@@ -20,13 +20,13 @@ from stimkit.synthesis.optimizers import LBFGS, Adam, BatchOptimizer
 from stimkit.synthesis.preconditioners import make_preconditioner
 
 LOOK_EVERY = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules
-COMPACT_BELOW = 0.75  # part of the rows still running at which the batch is made smaller
-
+# Part of the rows still running at which the batch is made smaller. With it no row of the bundled protocols is computed
+# for a cell that stopped (RESULTS.md, Large sets); smaller batches at every stop would record a CUDA graph each time.
+COMPACT_BELOW = 0.75
 STOP_REASONS: tuple[StopReason, ...] = get_args(StopReason)
 """Why a cell stopped. stalled: no step lowers the loss any more; zero_loss: there was nothing to do."""
 _RUNNING = -1
 _CODE: dict[str, int] = {reason: code for code, reason in enumerate(STOP_REASONS)}
-
 Trace = NDArray[np.float32]  # (evaluations, 3): content, style, total loss at every point that was evaluated
 
 

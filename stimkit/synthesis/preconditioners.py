@@ -10,7 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-POWER = 0.5  # amplitude falls as 1/f^0.5, between white noise and the 1/f of natural images
+# Amplitude falls as 1/f^0.5, between white noise and the 1/f of natural images. To the loss that it has after 120
+# evaluations, 1/f^0.7 takes 1.1 to 1.3 times as many, 1/f 1.3 to 1.9 (RESULTS.md, Optimizer; embedded and untrained
+# filters).
+POWER = 0.5
 
 # Columns: directions of natural colour variation (luminance, red-green and yellow-blue opponency), each
 # with its standard deviation: the square root of the covariance of natural image colours.

@@ -17,12 +17,12 @@ from stimkit.images.aperture import aperture_weights
 from stimkit.images.equalization import measure_light
 from stimkit.images.light import luminance, to_linear, to_srgb
 from stimkit.images.pixels import resize, to_float
-from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.reporting.report import report
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.finishing import Finishings
 from tests.conftest import pixels_of, small_plan
+from tests.stimuli.plans import ONE, colour_plan
 
 OUTPUT: dict[str, Any] = {
     "equalize_luminance": 0.2,
@@ -31,17 +31,9 @@ OUTPUT: dict[str, Any] = {
     "aperture_ramp": 0.5,
     "rounding": "dither",
 }
-ONE = {"style_layers": ["two"], "ratio": [1e-5]}
-
-
-# --- apertures -------------------------------------------------------------------------------------------------
 
 
 # --- colours ---------------------------------------------------------------------------------------------------
-
-
-def colour_plan(colour: str, **synthesis: Any) -> Plan:
-    return small_plan(factors=ONE, synthesis={"colour": colour, **synthesis})
 
 
 def test_luminance_transfer_has_the_colours_of_the_content() -> None:
@@ -147,9 +139,6 @@ def test_targets_are_taken_from_images() -> None:
     assert [one.target.contrast for one in finishings] == pytest.approx([light.contrast for light in lights])
     fewer = small_plan(factors=ONE, output={"equalize_luminance": "contents", "equalize_contrast": "content"})
     assert not plan.by_id.keys() & fewer.by_id.keys(), "another set of images, other stimuli"
-
-
-# --- degrees ---------------------------------------------------------------------------------------------------
 
 
 # --- files -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +14,7 @@ from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.stimuli.preparation import prepare_image, prepare_initial
 from tests.conftest import small_plan
-
-ONE = {"style_layers": ["two"], "ratio": [1e-5]}
-
-
-def colour_plan(colour: str, **synthesis: Any) -> Plan:
-    return small_plan(factors=ONE, synthesis={"colour": colour, **synthesis})
+from tests.stimuli.plans import ONE, colour_plan
 
 
 def inputs_of(plan: Plan) -> tuple[np.ndarray, np.ndarray]:

@@ -23,8 +23,8 @@ from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.summary import summarize
 from stimkit.runfolder.run import Run
 from tests.conftest import document, pixels_of, small_plan
+from tests.stimuli.plans import ONE
 
-ONE = {"style_layers": ["two"], "ratio": [1e-5]}
 TITRATION: dict[str, Any] = {
     "titrate": "ssim_content",
     "titrate_value": 0.6,

@@ -23,8 +23,6 @@ _OWN = {
     "answer_index": "its place among the choices, from 1",
 }
 MAX_LEVELS = 50
-
-
 FIELDS = ("table", "column", "type", "units", "description", "levels")
 
 
