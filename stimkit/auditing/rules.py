@@ -60,7 +60,7 @@ def _beyond(
     table: pd.DataFrame, column: str, name: str, limits: AuditLimits, words: str, limit_name: str = ""
 ) -> Iterator[Finding]:
     limit, severity = _limit(limits, limit_name or name)
-    for row in _rows(table[table[column] > limit]):
+    for row in _rows(table.loc[table[column] > limit, ["stimulus_id", column]]):
         value = float(getattr(row, column))
         yield Finding(name, severity, row.stimulus_id, words.format(f"{100 * value:.3g}"), value, limit)
 
@@ -70,7 +70,7 @@ def find_outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[st
     limit, severity = _limit(limits, "outlier")
     varied = [name for name in factors if name != "replicate" and table[name].nunique() > 1]
     for variable in (name for name in OUTLYING if name in table):
-        known = table[np.isfinite(table[variable])]
+        known = table.loc[np.isfinite(table[variable]), list(dict.fromkeys(["stimulus_id", variable, *varied]))]
         groups = known.groupby(varied) if varied else [((), known)]
         scale = float(known[variable].abs().max())
         groups_of_enough = [group for _, group in groups if len(group) >= MIN_REPLICATES]
@@ -87,11 +87,11 @@ def find_outliers(table: pd.DataFrame, limits: AuditLimits, factors: Sequence[st
 def _far(
     words: str, variable: str, rows: pd.DataFrame, found: NDArray[np.float64], limit: float, severity: str
 ) -> Iterator[Finding]:
-    for row, z in zip(_rows(rows), found, strict=True):
-        if abs(z) > limit:
-            value = getattr(row, variable)
-            detail = f"{variable} is {value:.4g}, robust z {z:+.1f} {words}"
-            yield Finding("outlier", severity, row.stimulus_id, detail, abs(float(z)), limit)
+    far = np.abs(found) > limit
+    for row, z in zip(_rows(rows[far]), found[far], strict=True):
+        value = getattr(row, variable)
+        detail = f"{variable} is {value:.4g}, robust z {z:+.1f} {words}"
+        yield Finding("outlier", severity, row.stimulus_id, detail, abs(float(z)), limit)
 
 
 def robust_z(values: NDArray[np.float64], scale: float) -> NDArray[np.float64]:

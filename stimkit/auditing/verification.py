@@ -26,7 +26,7 @@ from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, StageLosses
 from stimkit.records.tables import losses_csv, manifest_csv
 from stimkit.runfolder.run import AnyRun, Run, read_run
-from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, environment_id
+from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES, environment_id
 
 OnCount = Callable[[int, int], None]
 Traces = Mapping[str, NDArray[Any]]
@@ -62,7 +62,7 @@ def verify(run: AnyRun, on_progress: OnCount | None = None) -> Verification:
                 traces[found.record.stimulus_id] = found.trace
             if on_progress is not None:
                 on_progress(done, len(run.records))
-    findings += [*check_folder(run), *check_tables(run, traces)]
+    findings += [*check_folder(run), *check_sheets(run), *check_tables(run, traces)]
     return Verification(len(run.planned), len(run.records) + len(run.strays), tuple(rank(findings)))
 
 
@@ -192,16 +192,26 @@ def _check_inputs(run: Run) -> Iterator[Finding]:
 
 def check_tables(run: Run, traces: Traces) -> Iterator[Finding]:
     """Check the derived tables against the records that can be read, and their traces."""
-    records = list(run.records.values())
-    if not records:
-        return
-    controls = any(record.role != "main" for record in records)
-    for name in (*DERIVED, CONTROLS_SHEET) if controls else DERIVED:
+    for name in TABLES if run.records else ():
         path = run.path / name
         if not path.is_file():
             yield _finding("table_missing", name, "no such file")
         elif not _agrees(name, path, run, traces):
             yield _finding("table_altered", name, "it differs from the records")
+
+
+def check_sheets(run: Run) -> Iterator[Finding]:
+    """Check that contact sheets are pictures; whether they are those of the stimuli, a look tells."""
+    controls = any(record.role != "main" for record in run.records.values())
+    for name in (SHEET, CONTROLS_SHEET) if controls else (SHEET,) if run.records else ():
+        path = run.path / name
+        if not path.is_file():
+            yield _finding("table_missing", name, "no such file")
+            continue
+        try:
+            decode_image(path.read_bytes(), name)
+        except (OSError, ImageError) as error:
+            yield _finding("table_altered", name, str(error))
 
 
 def _agrees(name: str, path: Path, run: Run, traces: Traces) -> bool:
@@ -213,12 +223,9 @@ def _agrees(name: str, path: Path, run: Run, traces: Traces) -> bool:
             return csv_agrees(data, manifest_csv(records), records)
         if name == "losses.csv":
             return csv_agrees(data, losses_csv(records), records)
-        if name == "manifest.nc":
-            return netcdf_agrees(data, netcdf_bytes(run.build_dataset(traces)), records)
-        decode_image(data, name)  # a sheet is a picture; whether it is that of the stimuli, a look tells
-    except (OSError, ImageError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
+        return netcdf_agrees(data, netcdf_bytes(run.build_dataset(traces)), records)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
         return False
-    return True
 
 
 def _brief(value: Any) -> str:

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stimkit.network.layers import LAYERS
-from stimkit.records.schema import COLUMN_OF, STAGES, TERMS, Record
+from stimkit.records.schema import COLUMN_OF, STAGES, TERMS, Record, StageLosses
 from stimkit.records.tables import factor_names, to_table
 
 MANIFEST_SCHEMA = 2
@@ -103,10 +103,11 @@ def _stage_losses(records: Sequence[Record]) -> dict[str, Any]:
         "style": "style loss, unweighted",
         "total": "total loss, alpha · content + beta · style",
     }
+    stages = _stages(records)
     return {
         f"loss_{term}": (
             ("stimulus", "stage"),
-            np.array([[_loss(record, stage, term) for stage in _stages(records)] for record in records]),
+            np.array([[_loss(record, stage, term) for stage in stages] for record in records]),
             _attributes(long_name, "1"),
         )
         for term, long_name in names.items()
@@ -153,11 +154,11 @@ def _traces(records: Sequence[Record], traces: Mapping[str, NDArray[Any]]) -> di
 
 def _stages(records: Sequence[Record]) -> list[str]:
     """The stages that any of the stimuli has losses of."""
-    return [stage for stage in STAGES if any(stage in record.losses.stages() for record in records)]
+    return [stage for stage in STAGES if any(getattr(record.losses, stage) is not None for record in records)]
 
 
 def _loss(record: Record, stage: str, term: str, layer: str | None = None) -> float:
-    losses = record.losses.stages().get(stage)
+    losses: StageLosses | None = getattr(record.losses, stage)
     if losses is None:
         return np.nan
     value = losses.sum(term) if layer is None else losses.layers(term).get(layer)

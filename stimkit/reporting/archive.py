@@ -15,7 +15,7 @@ from stimkit.files import EPOCH, storage_errors, write_atomically
 from stimkit.planning.inputs import input_files
 from stimkit.records.methods import archive_readme, methods_paragraph
 from stimkit.runfolder.run import AnyRun, read_run
-from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, DERIVED, FOLDERS, INPUTS, RunStore
+from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES, RunStore
 
 COMPRESSED = {".png", ".npy", ".nc"}
 
@@ -73,7 +73,7 @@ def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) 
 
 
 def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
-    names = ["protocol.toml", store.lock_file.name, "environment.json", *DERIVED]
+    names = ["protocol.toml", store.lock_file.name, "environment.json", *TABLES, SHEET]
     names += [CONTROLS_SHEET] if (store.path / CONTROLS_SHEET).is_file() else []
     there = [(folder, path.name) for folder in FOLDERS for path in sorted((store.path / folder).iterdir())]
     names += [f"{folder}/{name}" for folder, name in there if not CLUTTER.fullmatch(name)]

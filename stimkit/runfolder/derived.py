@@ -8,7 +8,7 @@ from stimkit.records.schema import Record
 from stimkit.records.tables import losses_csv, manifest_csv
 from stimkit.runfolder.contact_sheet import draw_contact_sheet, number_by_row
 from stimkit.runfolder.run import Run
-from stimkit.runfolder.store import CONTROLS_SHEET
+from stimkit.runfolder.store import CONTROLS_SHEET, SHEET
 
 
 def rebuild(run: Run) -> list[Record]:
@@ -27,7 +27,7 @@ def rebuild(run: Run) -> list[Record]:
     design = [record for record in records if record.role == "main"]
     controls = [record for record in records if record.role != "main"]
     if design:
-        store.write("contact_sheet.png", encode_png(draw_contact_sheet(stimuli, design, run.plan.factors)))
+        store.write(SHEET, encode_png(draw_contact_sheet(stimuli, design, run.plan.factors)))
     if controls:
         numbered = number_by_row(controls, "role", lambda record: record.role)
         store.write(CONTROLS_SHEET, encode_png(draw_contact_sheet(stimuli, *numbered)))

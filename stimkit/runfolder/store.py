@@ -31,7 +31,8 @@ from stimkit.runfolder import locks
 
 FOLDERS = ("stimuli", "traces", "records")
 INPUTS = "inputs"  # copies of images and weights, where there are any
-DERIVED = ("manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png")
+TABLES = ("manifest.csv", "losses.csv", "manifest.nc")
+SHEET = "contact_sheet.png"
 CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
 # What a folder can hold that was left before its lock file was written.
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock.*|\..*\.tmp")
