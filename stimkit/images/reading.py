@@ -10,22 +10,41 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import png
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from stimkit.errors import ImageError, did_you_mean
 from stimkit.images.light import to_srgb
 from stimkit.images.pixels import MAX_PIXELS, Pixels, pixel_digest
 
 SRGB_GAMMA = 0.05  # relative difference of an exponent from 1 / 2.2 below which it means sRGB
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts an image upright, by its orientation in EXIF. Only that is read: Pillow's own function also writes EXIF
+back, which fails with some cameras' files."""
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _HEIF = {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"}
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm"})
+# What Pillow may read. It knows more formats, of which EPS starts another program, whatever the name of the file says.
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
+)
 SKIMAGE_SAMPLES = (
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
     "hubble_deep_field", "immunohistochemistry", "moon", "motorcycle", "page", "retina", "rocket", "text",
@@ -47,8 +66,9 @@ def read_source(spec: str, root: Path) -> SourceImage:
     """Read `skimage:NAME`, or a file given relative to `root`.
 
     Files are turned upright (EXIF), converted to sRGB (ICC), to 8 bits and to RGB; transparent pixels
-    are laid on white. Raises `ImageError` for a file that is missing, outside `root`, damaged, animated
-    or larger than `MAX_PIXELS`.
+    are laid on white; of the photographs in an MPO file, as telephones write it, the first is taken. Raises
+    `ImageError` for a file that is missing, outside `root`, not of one of `IMAGE_FORMATS`, damaged, animated or larger than
+    `MAX_PIXELS`.
     """
     if spec.startswith("skimage:"):
         pixels = _skimage_sample(spec.removeprefix("skimage:"))
@@ -85,27 +105,33 @@ def decode_image(data: bytes, name: str, *, to_srgb: bool = True) -> Pixels:
     Raises `ImageError` where the data are not an image, or damaged, animated or larger than `MAX_PIXELS`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+        warnings.simplefilter(
+            "ignore"
+        )  # about oddities of files that are read nevertheless; our limit of size is lower
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                return from_pillow(image, name, to_srgb=to_srgb)
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+                return from_pillow(image, name, to_srgb=to_srgb, data=data)
+        except (ImageError, MemoryError):
+            raise
         except UnidentifiedImageError:
             hint = "; save it as PNG or JPEG" if data[4:12] in _HEIF else ", or it is damaged"
-            raise ImageError(f'image "{name}" is not an image that Pillow can read{hint}') from None
+            raise ImageError(f'image "{name}" is not an image of a format that stimkit reads{hint}') from None
         except Image.DecompressionBombError as error:
             raise ImageError(f'image "{name}" is too large: {error}') from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except Exception as error:  # whatever Pillow's readers stumble over in a damaged file
             raise ImageError(f'image "{name}" is damaged: {error}') from error
 
 
-def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixels:
-    """The pixels of an open Pillow image, as `decode` gives them."""
+def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True, data: bytes = b"") -> Pixels:
+    """The pixels of an open Pillow image, as `decode_image` gives them; `data` is its file, where that is at hand."""
+    if image.format not in (None, "MPO", *IMAGE_FORMATS):  # an MPO file is a JPEG file with further photographs
+        raise ImageError(f'image "{name}" is {image.format}, which is not one of {", ".join(IMAGE_FORMATS)}')
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
             f'image "{name}" has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are'
             " accepted: make it smaller, stimuli are resized to `size` anyway"
         )
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError(f'image "{name}" has several frames; save the one you mean as PNG')
     profile = image.info.get("icc_profile") if to_srgb else None
     is_file = image.format is not None
@@ -113,11 +139,10 @@ def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixel
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         what = "floating-point" if image.mode == "F" else "32-bit"
         raise ImageError(f'image "{name}" has {what} pixels; save it as 8-bit or 16-bit PNG')
-    image = ImageOps.exif_transpose(image)
     is_grey = image.mode[0] in "1LI"
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip((wide + 128) // 257, 0, 255).astype(np.uint8))
+    as_read, image = image, _narrow(_with_alpha(image, data))
+    turn = _TURNS.get(_orientation(as_read))
+    image = image if turn is None else image.transpose(turn)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -129,6 +154,57 @@ def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True) -> Pixel
     if exponent is None or not 0.1 <= exponent <= 10 or abs(2.2 * exponent - 1) < SRGB_GAMMA:
         return pixels
     return np.asarray(_from_gamma(exponent)[pixels])
+
+
+def _orientation(image: Image.Image) -> Any:
+    """The orientation that EXIF gives, 1 where it cannot be read: as viewers of photographs do."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1
+
+
+def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
+    """An image with the alpha that a PNG gives by naming one transparent value (tRNS), which Pillow keeps as stored.
+
+    Pillow spreads grey of 1, 2 and 4 bits over 0 to 255, keeps no alpha with 16 bits of grey, and only the upper byte
+    of 16 bits of colour, so that what it calls transparent is another value, or none.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or image.mode in ("P", "PA") or key is None:
+        return image
+    tile = image.tile if isinstance(image, ImageFile.ImageFile) else []  # empty once its pixels were read
+    stored = str(tile[0].args) if tile else image.mode
+    if stored == "RGB;16B" and data:
+        width, height, rows, _ = png.Reader(bytes=data).asDirect()
+        is_clear = np.vstack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, 4)[..., 3] == 0
+    elif stored == "RGB;16B":
+        is_clear = (np.asarray(image) == np.asarray(key) >> 8).all(-1)
+    elif image.mode == "RGB":
+        is_clear = (np.asarray(image) == np.asarray(key)).all(-1)
+    else:
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
+        is_clear = values == key * {"1": 255, "L;2": 85, "L;4": 17}.get(stored, 1)
+    opaque = _narrow(image).convert("RGB")
+    result = np.dstack([np.asarray(opaque), np.where(is_clear, 0, 255).astype(np.uint8)])
+    clear = Image.fromarray(result)
+    clear.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    return clear
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8, white where a TIFF says that it is: Pillow inverts only up to 8 bits."""
+    if not image.mode.startswith("I"):
+        return image
+    wide = np.asarray(image).astype(np.int64)
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]
+        wide = wide * 65535 // (2**bits - 1)
+        if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:  # WhiteIsZero
+            wide = 65535 - wide
+    narrow = Image.fromarray(np.clip((wide + 128) // 257, 0, 255).astype(np.uint8))
+    narrow.info = dict(image.info)
+    return narrow
 
 
 def _from_gamma(exponent: float) -> NDArray[np.uint8]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import png
 import pytest
 import skimage.data
+import tifffile
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
@@ -16,7 +20,7 @@ from stimkit.errors import ImageError
 from stimkit.images.noise import draw_sloped_noise, draw_white_noise
 from stimkit.images.pixels import clipped_fractions, pixel_digest, quantize, resize, to_float
 from stimkit.images.png import encode_png
-from stimkit.images.reading import SKIMAGE_SAMPLES, decode_image, image_files, read_source
+from stimkit.images.reading import SKIMAGE_SAMPLES, decode_image, from_pillow, image_files, read_source
 
 RAMP = np.linspace(0, 255, 24 * 20 * 3).astype(np.uint8).reshape(20, 24, 3)
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -63,6 +67,107 @@ def test_grey_alpha_palette_and_16_bit_become_rgb() -> None:
     assert np.array_equal(decode_image(saved(palette), "x"), np.asarray(palette.convert("RGB")))
     clear = np.dstack([RAMP, np.zeros(RAMP.shape[:2], np.uint8)])
     assert decode_image(saved(Image.fromarray(clear)), "x").min() == 255
+
+
+def png_file(values: np.ndarray, **options: Any) -> bytes:
+    """A PNG of any colour type and depth; values are (height, width · channels)."""
+    buffer = io.BytesIO()
+    png.Writer(size=(12, values.shape[0]), **options).write(buffer, values)
+    return buffer.getvalue()
+
+
+def on_white(data: bytes) -> np.ndarray:
+    """8-bit RGB of a PNG, transparent pixels on white, by another reader."""
+    width, height, rows, info = png.Reader(bytes=data).asDirect()
+    values = np.array([list(row) for row in rows], float).reshape(height, width, info["planes"])
+    values /= 2 ** info["bitdepth"] - 1
+    alpha = values[..., -1:] if info["alpha"] else np.ones_like(values[..., :1])
+    colours = np.broadcast_to(values[..., : 1 if info["greyscale"] else 3], (height, width, 3))
+    return np.asarray(255 * (alpha * colours + 1 - alpha))
+
+
+PNG_KINDS: dict[str, tuple[int, dict[str, Any]]] = {
+    **{f"grey {bits}": (1, {"greyscale": True, "bitdepth": bits}) for bits in (1, 2, 4, 8, 16)},
+    **{f"grey {bits} tRNS": (1, {"greyscale": True, "bitdepth": bits, "transparent": 1}) for bits in (1, 2, 4, 8, 16)},
+    **{f"colour {bits}": (3, {"greyscale": False, "bitdepth": bits}) for bits in (8, 16)},
+    **{
+        f"colour {bits} tRNS": (3, {"greyscale": False, "bitdepth": bits, "transparent": (1, 2, 3)}) for bits in (8, 16)
+    },
+    **{f"grey {bits} alpha": (2, {"greyscale": True, "alpha": True, "bitdepth": bits}) for bits in (8, 16)},
+    **{f"colour {bits} alpha": (4, {"greyscale": False, "alpha": True, "bitdepth": bits}) for bits in (8, 16)},
+    **{
+        f"palette {bits} {name}": (1, {"bitdepth": bits, "palette": [(9, 99, 199, *alpha), (200, 50, 0)]})
+        for bits in (1, 2, 4, 8)
+        for name, alpha in (("", ()), ("tRNS", (0,)))
+    },
+}
+
+
+@pytest.mark.parametrize("kind", PNG_KINDS)
+def test_every_kind_of_png_is_what_another_reader_says(kind: str) -> None:
+    planes, options = PNG_KINDS[kind]
+    top = 2 if "palette" in options else 2 ** options["bitdepth"]
+    values = np.random.default_rng(0).integers(0, top, (6, 12, planes))
+    values[0, :6], values[0, 6:] = np.arange(1, planes + 1) % top, 0  # the transparent colour, and one that is not
+    if planes == 3 and top > 256:
+        values[1, :] = (1, 2, 4)  # of which the upper bytes are those of the transparent colour
+    data = png_file(values.reshape(6, -1).astype(np.uint16 if options["bitdepth"] == 16 else np.uint8), **options)
+    found, expected = decode_image(data, "x"), on_white(data)
+    step = 1.5 if options["bitdepth"] == 16 else 0.5  # of 16 bits of colour and alpha, Pillow keeps the upper byte
+    assert np.abs(found - expected).max() <= step + 1e-9
+    if kind.endswith("tRNS"):
+        clear, other = (6, 0) if "palette" in options else (0, 6)
+        assert (found[0, clear] == 255).all() and (found[0, other] < 255).any()
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, bool])
+def test_grey_tiffs_are_as_bright_as_they_say(photometric: str, dtype: type) -> None:
+    top = 1 if dtype is bool else np.iinfo(dtype).max
+    light = np.linspace(0, 1, 64).reshape(8, 8) if dtype is not bool else np.indices((8, 8)).sum(0) % 2
+    stored = np.round(light * top) if photometric == "minisblack" else top - np.round(light * top)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, stored.astype(dtype), photometric=photometric)
+    assert np.abs(decode_image(buffer.getvalue(), "x")[..., 0] - 255 * light).max() <= 1
+
+
+def test_colour_tiffs_of_other_kinds() -> None:
+    for photometric, values in (("rgb", RAMP), ("separated", np.dstack([255 - RAMP, np.zeros_like(RAMP[..., 0])]))):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, values, photometric=photometric)
+        assert np.abs(decode_image(buffer.getvalue(), "x").astype(int) - RAMP).max() <= 1
+
+
+def test_the_first_photograph_of_a_telephone_is_read() -> None:
+    photograph, other = (
+        Image.fromarray(np.full((8, 8, 3), 200, np.uint8)),
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)),
+    )
+    data = saved(photograph, format="MPO", save_all=True, append_images=[other])
+    assert (decode_image(data, "IMG_1.JPG") == 200).all()
+
+
+def test_exif_that_cannot_be_written_back_is_read() -> None:
+    resolution, orientation = struct.pack(">HHI4s", 0x011A, 2, 4, b"72\0\0"), struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + orientation + resolution + bytes(4)
+    data = saved(Image.fromarray(RAMP), format="JPEG", quality=100, subsampling=0, exif=exif)
+    assert decode_image(data, "x").shape == (24, 20, 3)
+    assert decode_image(saved(Image.fromarray(RAMP), format="JPEG", exif=exif[:20]), "x").shape == (20, 24, 3)
+
+
+def test_no_other_program_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would give a file that says it is EPS to Ghostscript, whatever its name is."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "photo.png").write_bytes(eps)
+    with pytest.raises(ImageError, match="is not an image of a format that stimkit reads"):
+        read_source("photo.png", tmp_path)
+    with Image.open(io.BytesIO(eps)) as image, pytest.raises(ImageError, match="is EPS, which is not one of PNG"):
+        from_pillow(image, "photo.png")
+    assert not (tmp_path / "started").exists()
 
 
 def test_exif_orientation_is_applied() -> None:
