@@ -67,8 +67,8 @@ def read_source(spec: str, root: Path) -> SourceImage:
 
     Files are turned upright (EXIF), converted to sRGB (ICC), to 8 bits and to RGB; transparent pixels
     are laid on white; of the photographs in an MPO file, as telephones write it, the first is taken. Raises
-    `ImageError` for a file that is missing, outside `root`, not of one of `IMAGE_FORMATS`, damaged, animated or larger than
-    `MAX_PIXELS`.
+    `ImageError` for a file that is missing, outside `root`, not of one of `IMAGE_FORMATS`, damaged, animated or larger
+    than `MAX_PIXELS`.
     """
     if spec.startswith("skimage:"):
         pixels = _skimage_sample(spec.removeprefix("skimage:"))
