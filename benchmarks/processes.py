@@ -21,8 +21,9 @@ TIMED = """
 import json, sys, tempfile, time
 from pathlib import Path
 import stimkit
-from stimkit.cluster import run_on_cluster
-from stimkit.places import local_workers
+from stimkit.running.clusters import local_workers
+from stimkit.running.driver import run_on_cluster
+from stimkit.running.session import RunOptions
 
 if __name__ == "__main__":
     document, workers, batch, rounds = json.loads(sys.argv[1])
@@ -35,7 +36,7 @@ if __name__ == "__main__":
             return time.perf_counter() - began
         if workers:
             with local_workers(["cpu"] * workers, threads=1) as (client, _):
-                go = lambda plan, out: run_on_cluster(plan, out, client, device="cpu", batch_size=batch)
+                go = lambda plan, out: run_on_cluster(plan, out, client, RunOptions(device="cpu", batch_size=batch))
                 timed(go, first, "warm")
                 print(*[timed(go, plan, str(one)) for one in range(rounds)])
         else:
@@ -52,11 +53,13 @@ from stimkit.errors import Interrupted
 plan = stimkit.plan(stimkit.Protocol.from_dict(json.loads(sys.argv[1])))
 planned = peak_memory()
 from distributed import LocalCluster
-from stimkit.places import scheduler_at
-from stimkit.cluster import run_on_cluster
+from stimkit.running.clusters import scheduler_at
+from stimkit.running.driver import run_on_cluster
+from stimkit.running.session import RunOptions
 if __name__ == "__main__":
     began = time.perf_counter()
     loaded = peak_memory()
+    options = RunOptions(device="cpu", batch_size=16)
     started = None
     def stop(event):
         global started
@@ -66,7 +69,7 @@ if __name__ == "__main__":
     with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
         with scheduler_at(cluster.scheduler_address) as client, tempfile.TemporaryDirectory() as folder:
             try:
-                run_on_cluster(plan, Path(folder) / "run", client, device="cpu", batch_size=16, on_event=stop)
+                run_on_cluster(plan, Path(folder) / "run", client, options, on_event=stop)
             except Interrupted:
                 pass
     print(len(plan.cells), planned, loaded, peak_memory(), started - began)

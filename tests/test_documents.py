@@ -85,7 +85,18 @@ def test_links_and_pictures_of_the_documents_are_there() -> None:
     assert found > 10
 
 
-def test_modules_that_the_documents_name_are_there() -> None:
-    named = [(path.name, name) for path in DOCUMENTS for name in re.findall(r"`(\w+/[\w/]+\.py)`", path.read_text())]
+def test_modules_that_are_named_anywhere_are_there() -> None:
+    """In documents, but also in scripts that stand in a text, and in other languages."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "stimkit").rglob("*.py")}
+    modules |= {name.removesuffix(".__init__") for name in modules}
+    places = [*DOCUMENTS, *(path for name in ("stimkit", "tests", "benchmarks") for path in (ROOT / name).rglob("*.*"))]
+    texts = {path: path.read_text() for path in places if path.suffix in (".md", ".py", ".js")}
+    named = {(path.name, name) for path, text in texts.items() for name in re.findall(r"`(\w+/[\w/]+\.py)`", text)}
     assert [one for one in named if not any((ROOT / place / one[1]).is_file() for place in ("stimkit", "."))] == []
-    assert len(named) > 10
+    dotted = {(path.name, one) for path, text in texts.items() for one in re.findall(r"\bstimkit(?:\.[a-z]\w+)+", text)}
+    lost = []
+    for file, name in dotted:
+        inside = {name, name.rpartition(".")[0], name.rpartition(".")[0].rpartition(".")[0]}  # a name or a method of it
+        if not (inside - {"stimkit", ""}) & modules and not hasattr(stimkit, name.split(".")[1]):
+            lost.append((file, name))
+    assert [one for one in lost if not one[1].endswith(".nothing")] == [] and len(named) > 10 < len(dotted)

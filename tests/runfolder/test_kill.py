@@ -27,7 +27,7 @@ SERVER = '''
 import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-import stimkit, stimkit.runner
+import stimkit, stimkit.running.runner
 plan = stimkit.plan(stimkit.Protocol.from_dict(json.loads(sys.argv[1])))
 calls = 0
 

@@ -1,5 +1,5 @@
 "use strict";
-// The report page: draws the data of stimkit.report_data.report_data. Text only ever enters as text.
+// The report page: draws the data of stimkit.reporting.contents.gather_contents. Text only ever enters as text.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const BY_ID = new Map(DATA.stimuli.map((stimulus) => [stimulus.id, stimulus]));
