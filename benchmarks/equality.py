@@ -21,9 +21,10 @@ SMALL = 64  # pixels, for what is very slow on CPUs
 def stimuli(workshop: Workshop, count: int, size: int) -> list[Stimulus]:
     """The first cells of the quickstart, in batches of a size, in deterministic mode."""
     made: list[Stimulus] = []
+    cells = workshop.plan.cells[:count]
     with determinism(True):
         for start in range(0, count, size):
-            made += [one.stimulus for one in workshop.make(workshop.plan.cells[start : start + size])]
+            made += [one.stimulus for one in workshop.make(cells[start : start + size])]
     return made
 
 
