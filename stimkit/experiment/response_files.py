@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from stimkit.errors import UsageError
 ID_COLUMN = re.compile(r"stimulus_id(_\d+)?")
 _FILE = re.compile(r"stim_file(_\d+)?")
 _ID_IN_NAME = re.compile(r"(?:^|[/_-])(s[0-9a-f]{10})(?:_image)?\.png$")
-_LABELS = ("participant", "session")
+_ID = re.compile(r"s[0-9a-f]{10}")
+_LABEL = re.compile(r"(.*_)?(id|pid|participant|subject|observer|session|group|run|code|name)", re.IGNORECASE)
+"""Columns whose values are names, also where they look like numbers (007, 1E5) or like nothing (NA)."""
 _NO_VALUE = {"", "null", "NaN", "None", "n/a", "NA"}
-_EXACT = 2**53  # whole numbers beyond are identifiers
+_EXACT = 2**53  # from which on whole numbers are identifiers: not every one of them is a number of double precision
+csv.field_size_limit(16_000_000)  # characters of a cell: recordings stand in some (the limit of Python is 131,072)
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[pd.DataFrame], dict[Path, str]]:
@@ -39,7 +42,8 @@ def read_all(paths: Sequence[Path]) -> tuple[list[pd.DataFrame], dict[Path, str]
         twin = known.setdefault(hashlib.sha256(data).hexdigest(), path)
         if twin is not path:
             raise UsageError(f"{path} has the same contents as {twin}; give each file once")
-        tables.append(_read(path, data).assign(response_file=path.name if distinct else path.as_posix()))
+        table = _read(path, data).rename(columns={"response_file": "recorded_response_file"})
+        tables.append(table.assign(response_file=path.name if distinct else path.as_posix()))
     return tables, {path: digest for digest, path in known.items()}
 
 
@@ -68,13 +72,21 @@ def _json(text: str) -> pd.DataFrame:
     rows = json.loads(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is not a list of objects")
-    flat = [
-        {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
-        for row in rows
-    ]
-    found = pd.DataFrame(flat)
-    words = [name for name in found if name in _LABELS or found[name].map(lambda one: isinstance(one, str)).any()]
-    return found.assign(**{str(name): _typed(found[name].astype("string"), name in _LABELS) for name in words})
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return pd.DataFrame({name: _typed_json([row.get(name) for row in rows], str(name)) for name in columns})
+
+
+def _typed_json(values: list[Any], name: str) -> Any:
+    """A column of JSON values; lists and objects stay JSON."""
+    given = [json.dumps(value) if isinstance(value, list | dict) else value for value in values]
+    column = pd.Series(given, dtype=object)
+    there = [value for value in given if value is not None]
+    if there and all(isinstance(value, bool) for value in there):
+        return column.astype("boolean")
+    is_exact = all(abs(value) < _EXACT for value in there if isinstance(value, int))
+    if _LABEL.fullmatch(name) or not is_exact or any(isinstance(value, str) for value in there):
+        return _typed(column.astype("string"), name)
+    return pd.to_numeric(column)
 
 
 def _text(data: bytes) -> str:
@@ -97,19 +109,69 @@ def _sheet(data: bytes) -> pd.DataFrame:
 
 
 def _separated(text: str) -> pd.DataFrame:
-    """A table with commas, tabs, or the semicolons that spreadsheets write where numbers have decimal commas."""
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-    width = len(rows[0]) if rows else 0
-    for number, row in enumerate(rows, 1):
-        if any(row[width:]):  # which would move what follows it into other columns
+    """A table with commas, tabs, or the semicolons that spreadsheets write where numbers have decimal commas.
+
+    Blank lines, comments and the `sep=;` of spreadsheets may come before the header. A header that comes again begins a
+    part with columns of its own, as in files that were put together from those of several participants.
+    """
+    separator = _separator(text)
+    parts: list[tuple[list[str], list[list[str]]]] = []
+    for number, row in _records(text, separator):
+        if not parts or _is_header(row):
+            if parts or not _is_preamble(row):
+                parts.append(([name.strip() for name in row], []))
+            continue
+        header, rows = parts[-1]
+        if any(row[len(header) :]):  # which would move what follows it into other columns
             raise ValueError(f"row {number} has more values than there are columns")
-    plain = io.StringIO()
-    csv.writer(plain).writerows(row[:width] for row in rows)
-    found = pd.read_csv(io.StringIO(plain.getvalue()), dtype="string", keep_default_na=False, index_col=False)
+        rows.append([*row, *[""] * (len(header) - len(row))][: len(header)])
+    if not parts:
+        raise ValueError("it is empty")
+    found = pd.concat([_part(header, rows) for header, rows in parts], ignore_index=True)
     points = any(found[name].str.fullmatch(r"[+-]?\d+\.\d+").any() for name in found.columns)
     return _typed_columns(found, decimal_commas=separator == ";" and not points)
+
+
+def _part(header: list[str], rows: list[list[str]]) -> pd.DataFrame:
+    plain = io.StringIO()
+    csv.writer(plain).writerows([header, *rows])
+    return pd.read_csv(io.StringIO(plain.getvalue()), dtype="string", keep_default_na=False, index_col=False)
+
+
+def _separator(text: str) -> str:
+    """The separator that the text says, or that gives its first line with names the most columns."""
+    if said := re.match(r"\s*\"?sep=(.)\"?\s*\n", text):
+        return said.group(1)
+    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("# "))
+    header = next(lines, "")
+    return max(",;\t", key=lambda separator: len(next(csv.reader([header], delimiter=separator), [])))
+
+
+def _is_header(row: list[str]) -> bool:
+    return any(ID_COLUMN.fullmatch(name.strip()) or _FILE.fullmatch(name.strip()) for name in row)
+
+
+def _is_preamble(row: list[str]) -> bool:
+    """Whether what comes before the header says nothing: blank, a comment, or which separator there is."""
+    return not any(row) or row[0].startswith("# ") or (row[0].startswith("sep=") and not any(row[1:]))
+
+
+def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows and the lines that they begin in. Raises `ValueError` where a quote swallows what comes after it."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    words = "an answer that begins with a quote must have it doubled, and the cell in quotes"
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"line {number} to {reader.line_num}: {error}; {words}") from None
+        if row is None:
+            return
+        for line in (line for cell in row for line in cell.splitlines()[1:]):
+            if any(_ID.fullmatch(part) or _ID_IN_NAME.search(part) for part in line.split(separator)):
+                raise ValueError(f"line {number} to {reader.line_num}: one cell holds whole rows; {words}")
+        yield number, row
 
 
 def _typed_columns(rows: pd.DataFrame, *, decimal_commas: bool = False) -> pd.DataFrame:
@@ -118,20 +180,24 @@ def _typed_columns(rows: pd.DataFrame, *, decimal_commas: bool = False) -> pd.Da
         values = rows[name]
         if decimal_commas and values.str.fullmatch(r"([+-]?\d+(,\d+)?)?").all():
             values = values.str.replace(",", ".")
-        found[name] = _typed(values, name in _LABELS)
+        found[name] = _typed(values, name)
     return pd.DataFrame(found)
 
 
-def _typed(values: Any, is_label: bool) -> Any:
+def _typed(values: Any, name: str) -> Any:
     """A column of text as numbers or truth values, where all that it has are such and none is a label like 007."""
+    if ID_COLUMN.fullmatch(name) or _FILE.fullmatch(name):
+        values = values.str.strip()
+    if _LABEL.fullmatch(name):
+        return values.mask(values == "")
     given = values.mask(values.isin(_NO_VALUE))
-    if is_label or given.str.match(r"[+-]?0\d").any():
+    if given.str.match(r"[+-]?0\d").any():
         return given
     if set(given.dropna().str.lower()) <= {"true", "false"} and given.notna().any():
-        return given.str.lower().map({"true": True, "false": False})
+        return given.str.lower().map({"true": True, "false": False}).astype("boolean")
     try:
         numbers = pd.to_numeric(given)
     except ValueError:
         return given
     whole = given.str.fullmatch(r"[+-]?\d+").fillna(False).astype(bool)
-    return given if (numbers[whole].abs() > _EXACT).any() else numbers
+    return given if (numbers[whole].abs() >= _EXACT).any() else numbers

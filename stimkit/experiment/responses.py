@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +190,31 @@ def _dataset(
     described = {column.name: column for column in COLUMNS}
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
+    names = _netcdf_names([str(name) for name in joined.columns])
     for name in map(str, joined.columns):
         base = re.sub(r"_\d+$", "", name) if name not in wanted else name
         column = described.get(base) if base in wanted else None
         attributes = {"long_name": column.long_name} if column else {}
         attributes |= {"units": column.units} if column and column.units else {}
         target = coordinates if base in (*design, "participant") or ID_COLUMN.fullmatch(name) else variables
-        target[name.replace("/", "_")] = ("row", _plain(joined[name]), attributes)
+        attributes |= {"column": name} if names[name] != name else {}
+        target[names[name]] = ("row", _plain(joined[name]), attributes)
     sources = json.dumps({str(file): f"sha256:{digest}" for file, digest in digests.items()})
     return xr.Dataset(variables, coordinates, {"stimkit_version": __version__, "response_files": sources})
+
+
+def _netcdf_names(columns: Sequence[str]) -> dict[str, str]:
+    """Names that NetCDF takes, all different from each other and from that of the dimension, by names of columns."""
+    names: dict[str, str] = {}
+    taken = {"row"}
+    for column in columns:
+        plain = re.sub(r"[^\w.@+ -]", "_", column).strip()
+        plain = plain if re.match(r"\w", plain) else f"_{plain}"
+        plain = plain.encode()[:200].decode(errors="ignore")  # of 256 bytes that NetCDF allows
+        found = next(name for name in chain([plain], (f"{plain}_{n}" for n in count(2))) if name not in taken)
+        names[column] = found
+        taken.add(found)
+    return names
 
 
 def _plain(values: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -185,3 +186,89 @@ def test_files_that_are_named_as_exports_name_them(small_run: Run, ids: list[str
     joined = join_responses(small_run.path, [written(tmp_path / "a.csv", text)])
     assert list(joined.responses["stimulus_id"]) == [ids[0]] and joined.without_stimulus == 1
     assert list(joined.unknown["stim_file"]) == ["stimuli/another.png"]
+
+
+def test_a_typed_quote_swallows_no_rows(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    header = "participant,trial,stimulus_id,typed,rt\n"
+    rows = [f"p1,{number},{one},ok,30{number}\n" for number, one in enumerate(ids, 1)]
+    for typed, second in (('"wow', '"wow'), ('"wow', 'wow"'), ('"wow', "wow")):
+        broken = [row.replace("ok", {1: typed, 3: second}.get(number, "ok")) for number, row in enumerate(rows)]
+        with pytest.raises(UsageError, match=r"line 3 to \d: .*begins with a quote must have it doubled"):
+            join_responses(small_run.path, [written(tmp_path / "a.csv", header + "".join(broken))])
+    rows[1] = rows[1].replace("ok", '"""wow"", he said,\nand left"')
+    found = join_responses(small_run.path, [written(tmp_path / "a.csv", header + "".join(rows))]).responses
+    assert list(found["typed"]) == ["ok", '"wow", he said,\nand left', "ok", "ok"]
+
+
+def test_participants_may_be_called_like_nothing_or_like_numbers(
+    small_run: Run, ids: list[str], tmp_path: Path
+) -> None:
+    names = ["NA", "None", "null", "1E5"]
+    text = "".join(f"{name},1,{one},{name}\n" for name, one in zip(names, ids, strict=True))
+    file = written(tmp_path / "a.csv", "participant,trial,stimulus_id,subject\n" + text)
+    found = join_responses(small_run.path, [file]).responses
+    assert list(found["participant"]) == list(found["subject"]) == names
+    again = written(tmp_path / "b.csv", f"participant,trial,stimulus_id\nNA,1,{ids[0]}\nNA,1,{ids[0]}\n")
+    with pytest.raises(UsageError, match="2 responses are to the same trial, as participant NA, trial 1"):
+        join_responses(small_run.path, [again])
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_truth_values_with_gaps_and_long_numbers(form: str, small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    values = [None, True, False, True]
+    numbers = [9007199254740993, None, 1, 2]
+    if form == "json":
+        rows = [
+            {"stimulus_id": one, "correct": value, "token": number}
+            for one, value, number in zip(ids, values, numbers, strict=True)
+        ]
+        file = written(tmp_path / "a.json", json.dumps(rows))
+    else:
+        words = {None: "", True: "true", False: "false"}
+        lines = [
+            f"{one},{words[value]},{number or ''}\n" for one, value, number in zip(ids, values, numbers, strict=True)
+        ]
+        file = written(tmp_path / "a.csv", "stimulus_id,correct,token\n" + "".join(lines))
+    joined = join_responses(small_run.path, [file])
+    assert joined.responses["correct"].mean() == pytest.approx(2 / 3)
+    assert joined.responses["token"][0] == "9007199254740993"
+    save_joined(joined, tmp_path / "out")
+    with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
+        assert dataset["correct"].values.tolist()[1:] == [1, 0, 1] and np.isnan(dataset["correct"].values[0])
+
+
+def test_files_of_several_participants_in_one(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    text = f"participant,stimulus_id,rt\na,{ids[0]},1\nrt,extra,stimulus_id,participant\n2,x,{ids[1]},b\n"
+    found = join_responses(small_run.path, [written(tmp_path / "a.csv", text)]).responses
+    assert found[["participant", "stimulus_id", "rt"]].values.tolist() == [["a", ids[0], 1], ["b", ids[1], 2]]
+    assert found["extra"].tolist()[1] == "x" and pd.isna(found["extra"][0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nstimulus_id;rt\n{0};0,5\n",
+        '\n\n# made by hand\nstimulus_id,"rt; in, seconds",rt\n{0},,0.5\n',
+        "stimulus_id , rt \n {0} , 0.5\n",
+        "stimulus_id\trt\tmouse\n{0}\t0.5\t" + "1;2," * 40_000 + "\n",
+    ],
+    ids=["excel", "preamble", "spaces", "long"],
+)
+def test_tables_as_programs_write_them(text: str, small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    found = join_responses(small_run.path, [written(tmp_path / "a.csv", text.format(ids[0]))]).responses
+    assert found["rt"].tolist() == [0.5] and found["stimulus_id"].tolist() == [ids[0]]
+
+
+def test_columns_keep_their_values_whatever_they_are_called(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    names = ["a/b", "a_b", "#n", "row", "response_file", "x" * 300, "ä ö", "two\nlines"]
+    header = ",".join(f'"{name}"' for name in ["stimulus_id", *names])
+    values = ",".join(map(str, range(len(names))))
+    joined = join_responses(small_run.path, [written(tmp_path / "a.csv", f"{header}\n{ids[0]},{values}\n")])
+    assert joined.responses["recorded_response_file"].tolist() == [4]
+    assert joined.responses["response_file"].tolist() == ["a.csv"]
+    save_joined(joined, tmp_path / "out")
+    with xr.open_dataset(tmp_path / "out/responses.nc") as dataset:
+        found = {variable.attrs.get("column", name): variable for name, variable in dataset.variables.items()}
+        for index, name in enumerate(names):
+            column = "recorded_response_file" if name == "response_file" else name
+            assert found[column].values.tolist() == [index], name
