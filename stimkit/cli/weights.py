@@ -11,13 +11,14 @@ from stimkit.errors import UsageError, WeightsError
 from stimkit.files import json_text
 from stimkit.images.reading import image_files
 from stimkit.network.sources import IMAGENET, fetch_weights, find_remote, load_weights, locate_weights
-from stimkit.network.weights import save_weights
+from stimkit.network.weights import Weights, save_weights
 
 weights_app = typer.Typer(
     help="List, fetch, import, fit and inspect network weights.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Source = Annotated[str, typer.Argument(metavar="WEIGHTS", help="pca, imagenet, or a file.", show_default=False)]
+Preprocesses = Annotated[str, typer.Option(help="What the network takes: auto, torchvision or caffe.")]
 Out = Annotated[Path, typer.Option(help="File to write (.safetensors).", show_default=False)]
 
 
@@ -46,12 +47,10 @@ def fetch(
 def import_weights(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .pt) or .safetensors.")],
     out: Out,
-    preprocessing: Annotated[str, typer.Option(help="auto, torchvision or caffe.")] = "auto",
+    preprocessing: Preprocesses = "auto",
 ) -> None:
     """Convert a VGG19 state dict (torchvision's or Gatys' names) to safetensors."""
-    if preprocessing not in ("auto", "torchvision", "caffe"):
-        raise UsageError(f'preprocessing must be auto, torchvision or caffe (got "{preprocessing}")')
-    weights = load_weights(str(source), preprocessing=preprocessing)
+    weights = _load(str(source), preprocessing)
     save_weights(weights, _new_file(out))
     typer.echo(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
 
@@ -71,6 +70,12 @@ def fit(
     typer.echo(f"wrote {out}: fitted to {len(names)} images, sha256 {weights.digest}")
 
 
+def _load(source: str, preprocessing: str) -> Weights:
+    if preprocessing not in ("auto", "torchvision", "caffe"):
+        raise UsageError(f'preprocessing must be auto, torchvision or caffe (got "{preprocessing}")')
+    return load_weights(source, preprocessing=preprocessing)
+
+
 def _image_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")
@@ -81,9 +86,13 @@ def _image_names(folder: Path) -> list[str]:
 
 
 @weights_app.command()
-def inspect(source: Source, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def inspect(
+    source: Source,
+    preprocessing: Preprocesses = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Show what weights are: origin, preprocessing, digest, shapes."""
-    weights = load_weights(source)
+    weights = _load(source, preprocessing)
     facts: dict[str, Any] = {
         "name": weights.name,
         "file": str(locate_weights(source)),

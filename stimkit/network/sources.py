@@ -12,7 +12,7 @@ from typing import Any
 from stimkit.errors import WeightsError, did_you_mean
 from stimkit.files import cache_folder
 from stimkit.network.layers import Preprocessing
-from stimkit.network.weights import Weights, read_weights, save_weights
+from stimkit.network.weights import TORCHVISION_FILE, Weights, read_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RemoteWeights:
 IMAGENET = RemoteWeights(
     name="imagenet",
     url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-    sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    sha256=TORCHVISION_FILE,
     size=574_673_361,
     preprocessing="torchvision",
     description="torchvision VGG19_Weights.IMAGENET1K_V1, trained on ImageNet-1k object recognition",
@@ -51,15 +51,12 @@ def known_names() -> tuple[str, ...]:
 def load_weights(spec: str, *, base: Path = Path(), preprocessing: str = "auto") -> Weights:
     """Load weights by name (`pca`, `imagenet`) or from a file relative to `base`.
 
-    `preprocessing` overrides what the file says. Raises `WeightsError` where the file is missing,
-    damaged, of other names or shapes, or where `imagenet` has not been fetched.
+    `preprocessing` overrides what the file says. Raises `WeightsError` where the file is missing, damaged, of other
+    names or shapes, of unknown preprocessing (see `read_weights`), or where `imagenet` has not been fetched.
     """
     path, name = locate_weights(spec, base), spec if spec in known_names() else Path(spec).stem
     status = path.stat()
-    weights = _read_cached(path, status.st_mtime_ns, status.st_size, name)
-    if preprocessing in ("torchvision", "caffe"):
-        return replace(weights, preprocessing=preprocessing)  # type: ignore[arg-type]
-    return weights
+    return _read_cached(path, status.st_mtime_ns, status.st_size, name, preprocessing)
 
 
 def locate_weights(spec: str, base: Path = Path()) -> Path:
@@ -131,11 +128,11 @@ def _convert(remote: RemoteWeights, original: Path, converted: Path) -> Path:
         raise WeightsError(
             f"{original} is not {remote.filename} (sha256 {actual[:12]}… instead of {remote.sha256[:12]}…); delete it"
         )
-    weights = read_weights(original, name=remote.name)
-    save_weights(replace(weights, preprocessing=remote.preprocessing, description=remote.description), converted)
+    weights = read_weights(original, name=remote.name, preprocessing=remote.preprocessing)
+    save_weights(replace(weights, description=remote.description), converted)
     return converted
 
 
 @lru_cache(maxsize=2)
-def _read_cached(path: Path, _mtime_ns: int, _size: int, name: str) -> Weights:
-    return read_weights(path, name=name)
+def _read_cached(path: Path, _mtime_ns: int, _size: int, name: str, preprocessing: str) -> Weights:
+    return read_weights(path, name=name, preprocessing=preprocessing)

@@ -25,6 +25,12 @@ from stimkit.network.layers import CONVOLUTIONS, Preprocessing
 Tensors = dict[str, NDArray[np.float32]]
 SUFFIXES = (".safetensors", ".pth", ".pt")
 FORMAT = "1"
+TORCHVISION_FILE = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
+KNOWN_FILES: dict[str, Preprocessing] = {
+    TORCHVISION_FILE: "torchvision",  # vgg19-dcbb9e9d.pth
+    "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669": "torchvision",  # timm/vgg19.tv_in1k
+}
+"""Published files with the names of torchvision, by their sha256."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,14 @@ class Weights:
     description: str = ""
 
 
-def read_weights(path: Path, *, name: str | None = None) -> Weights:
+def read_weights(path: Path, *, name: str | None = None, preprocessing: str = "auto") -> Weights:
     """Read a weights file: safetensors, or a torch state dict (read without running any code in it).
 
-    Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`; a state dict of the
-    latter kind is taken for Gatys' `vgg_conv.pth`, which wants caffe preprocessing.
+    Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`. `preprocessing` is what the network
+    takes; "auto" is what the file says, or caffe for the latter kind, which is taken for Gatys' `vgg_conv.pth`. Raises
+    `WeightsError` where the file is damaged, of other names or shapes, or where nothing says what the network takes:
+    conversions of Caffe's network, too, have torchvision's names, and with the wrong preprocessing every number of
+    a stimulus is wrong without a sign of it.
     """
     metadata: dict[str, str] = {}
     suffix = path.suffix.lower()
@@ -55,7 +64,8 @@ def read_weights(path: Path, *, name: str | None = None) -> Weights:
         raw, metadata = _read_safetensors(path)
     else:
         raw = _read_state_dict(path)
-    preprocessing = metadata.get("preprocessing") or ("torchvision" if "features.0.weight" in raw else "caffe")
+    if preprocessing == "auto":
+        preprocessing = metadata.get("preprocessing") or _preprocessing_of(raw, path)
     if preprocessing not in ("torchvision", "caffe"):
         raise WeightsError(f'{path}: unknown preprocessing "{preprocessing}"; it can be torchvision or caffe')
     tensors = _named(_expanded(raw, path) if metadata.get("layout") == "sign-pairs" else raw, path)
@@ -72,6 +82,21 @@ def read_weights(path: Path, *, name: str | None = None) -> Weights:
         unit_mean_pooling=metadata.get("unit_mean_pooling"),
         description=metadata.get("description", ""),
     )
+
+
+def _preprocessing_of(raw: Mapping[str, NDArray[Any]], path: Path) -> Preprocessing:
+    """What a file that does not say it is known to take, by its names or its digest."""
+    if "features.0.weight" not in raw:
+        return "caffe"
+    with path.open("rb") as file:
+        known = KNOWN_FILES.get(hashlib.file_digest(file, "sha256").hexdigest())
+    if known is None:
+        raise WeightsError(
+            f"{path} has torchvision's names, which conversions of Caffe's network have, too, and is not a file that"
+            ' stimkit knows; say what it takes: preprocessing = "torchvision" or "caffe" in [model], or with'
+            " --preprocessing of `stimkit weights import`"
+        )
+    return known
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -49,9 +49,9 @@ class PlanInputs:
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where the weights cannot be read or have changed since the plan was made."""
-        base = self._plan.protocol.base
-        found = load_weights(settings.weights, base=base, preprocessing=settings.preprocessing)
-        if found.digest != self._plan.weights[settings.weights, settings.preprocessing].digest:
+        base, known = self._plan.protocol.base, self._plan.weights[settings.weights, settings.preprocessing]
+        found = load_weights(settings.weights, base=base, preprocessing=known.preprocessing)
+        if found.digest != known.digest:
             raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
         return found
 
@@ -88,7 +88,7 @@ class FoundInputs:
             files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
             for path in (path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()):
                 try:
-                    found = load_weights(str(path.resolve()), preprocessing=settings.preprocessing)
+                    found = load_weights(str(path.resolve()), preprocessing=known.preprocessing)
                 except StimkitError:
                     continue
                 if found.digest == known.digest:

@@ -82,7 +82,10 @@ def write(path: Path, **sections: dict[str, object]) -> Path:
         ({"synthesis": {"sise": 32}}, 'synthesis.sise: unknown key (did you mean "size"?)'),
         ({"factors": {"ratio": [-1.0]}}, "factors.ratio[0]: must be >= 0 (got -1.0)"),
         ({"images": {"content": {"cat": "missing.png"}}}, 'images.content.cat: image "missing.png" was not found'),
-        ({"images": {"content": {"cat": "corrupt.png"}}}, 'image "corrupt.png" is not an image of a format that stimkit reads'),
+        (
+            {"images": {"content": {"cat": "corrupt.png"}}},
+            'image "corrupt.png" is not an image of a format',
+        ),
         ({"images": {"content": {"cat": "../up.png"}}}, 'image "../up.png" lies outside the image root'),
         ({"images": {"content": {"cat": "huge.png"}}}, "at most 64,000,000 are accepted"),
         ({"synthesis": {"size": 1}}, "1 px is too small for conv2_1, which needs at least 2 px"),

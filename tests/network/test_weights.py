@@ -7,7 +7,7 @@ import http.server
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from stimkit.network.layers import CONVOLUTIONS
 from stimkit.network.sources import EMBEDDED, RemoteWeights, fetch_weights, find_remote, load_weights
 from stimkit.network.vgg import VGG19, calibration_images
 from stimkit.network.weights import Tensors, Weights, read_weights, save_weights, tensor_digest
+from tests.conftest import small_plan
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +62,26 @@ def test_embedded_weights_are_intact_and_known() -> None:
 
 
 def test_torchvision_names(torchvision_file: Path, tensors: Tensors) -> None:
-    found = load_weights(str(torchvision_file))
+    found = load_weights(str(torchvision_file), preprocessing="torchvision")
     assert found.preprocessing == "torchvision"
     assert found.digest == tensor_digest(tensors)
     assert all(np.array_equal(found.tensors[key], tensors[key]) for key in tensors)
+
+
+def test_torchvision_names_do_not_say_what_a_network_takes(
+    torchvision_file: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Conversions of Caffe's network have them, too; only a published file is known by its digest."""
+    with pytest.raises(WeightsError, match=r'say what it takes: preprocessing = "torchvision" or "caffe"'):
+        load_weights(str(torchvision_file))
+    out = tmp_path / "w.safetensors"
+    code, _, err = command("weights", "import", torchvision_file, "--out", out)
+    assert code == 2 and "conversions of Caffe's network" in err and not out.exists()
+    code, _, _ = command("weights", "import", torchvision_file, "--out", out, "--preprocessing", "caffe")
+    assert code == 0 and load_weights(str(out)).preprocessing == "caffe"
+    plan = small_plan(model={"weights": str(torchvision_file)})
+    assert any("say what it takes" in str(problem) for problem in plan.missing)
+    assert not small_plan(model={"weights": str(torchvision_file), "preprocessing": "caffe"}).missing
 
 
 def test_gatys_names_mean_caffe_unless_told_otherwise(tensors: Tensors, tmp_path: Path) -> None:
@@ -74,7 +91,7 @@ def test_gatys_names_mean_caffe_unless_told_otherwise(tensors: Tensors, tmp_path
 
 
 def test_import_round_trip_keeps_digest_and_preprocessing(torchvision_file: Path, tmp_path: Path) -> None:
-    first = replace(read_weights(torchvision_file), preprocessing="caffe")
+    first = read_weights(torchvision_file, preprocessing="caffe")
     save_weights(first, tmp_path / "w.safetensors")
     second = read_weights(tmp_path / "w.safetensors")
     assert (second.digest, second.preprocessing) == (first.digest, "caffe")
