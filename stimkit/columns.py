@@ -62,7 +62,7 @@ OUTCOMES = (
 )
 """What else of a stimulus may follow a factor."""
 CONFOUNDS = tuple(column.name for column in (*MEASURES, SSIM_CONTENT, *OUTCOMES))
-"""Variables that an audit explains by the factors of the design."""
+"""Variables that an audit can explain by the factors of the design."""
 FURTHER = (
     Column("clipped", "1", "fraction of channel values that were clipped"),
     Column("loss_increase", "1", "relative increase of the total loss after the optimization"),

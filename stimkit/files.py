@@ -75,6 +75,15 @@ def remove(path: Path) -> None:
         _sync_folder(path.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of files and folders that they were writing; nobody else may write here."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power loss, where the system offers that."""
     if os.name != "posix":

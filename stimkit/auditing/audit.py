@@ -137,7 +137,9 @@ def examine(
     findings += judge_stimuli(stimuli, limits)
     findings += find_outliers(design[design["status"] != "failed"], limits, factors)
     accepted = design[design["status"] == "accepted"]
-    effects = explain(accepted, factors, CONFOUNDS, attribute_names(records))
+    # Observers do not see how long a stimulus took; it is looked at only where the protocol has a limit for it.
+    variables = [name for name in CONFOUNDS if name != "wall_time_s" or name in limits.confounds]
+    effects = explain(accepted, factors, variables, attribute_names(records))
     findings += find_confounds(effects, limits.confounds)
     tell("effects of factors", 1, 1)
     found = Audit(len(run.planned), complete, tuple(rank(findings)), stimuli, effects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -72,7 +73,7 @@ def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Se
     lines = [
         f"# {plan.protocol.name}",
         "",
-        plan.protocol.description or "A stimulus set made with stimkit.",
+        html.escape(plan.protocol.description, quote=False) or "A stimulus set made with stimkit.",
         "",
         f"- `stimuli/`: the stimuli, {_files(plan)}; the end of each name is the stimulus id",
         "- `manifest.csv`, `losses.csv`, `manifest.nc`: parameters, losses and statistics of every stimulus",
@@ -94,7 +95,7 @@ def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Se
         "## Inputs",
         "",
         *(f"- `{name}`" for name in inputs),
-        *(f"- not in this archive: {reason}" for reason in left_out),
+        *(f"- not in this archive: {html.escape(reason, quote=False)}" for reason in left_out),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

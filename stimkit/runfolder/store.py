@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from stimkit.errors import RunFolderError, StorageError, UsageError
-from stimkit.files import remove, storage_errors, write_atomically
+from stimkit.files import remove, remove_unfinished, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
 from stimkit.planning.resolved import Resolved, read_resolved, resolve
 from stimkit.records.schema import Record, read_record
@@ -192,8 +192,7 @@ class RunStore:
         with locks.write_alone(self.path):
             with storage_errors(self.path):
                 for folder in (".", *FOLDERS):
-                    for torn in (self.path / folder).glob(".*.tmp"):
-                        torn.unlink(missing_ok=True)
+                    remove_unfinished(self.path / folder)
             yield
 
     def check_space(self, needed: float) -> None:

@@ -500,3 +500,11 @@ def test_saved_tables_are_read_back(sound: Audit, tmp_path: Path) -> None:
     table = pd.read_csv(folder / "stimuli.csv")
     assert np.array_equal(table["entropy"], sound.stimuli["entropy"])
     assert json.loads((folder / "audit.json").read_text())["schema"] == 1
+
+
+def test_time_is_explained_only_where_the_protocol_limits_it(small_run: Run, tmp_path: Path) -> None:
+    assert "wall_time_s" not in set(audit(small_run, device="cpu", losses=False).effects["variable"])
+    limited = small_plan(audit={"confounds": {"wall_time_s": {"style_layers": 1.0}}})
+    stimkit.run(limited, tmp_path / "run", device="cpu", batch_size=1)
+    found = audit(tmp_path / "run", device="cpu", losses=False)
+    assert "wall_time_s" in set(found.effects["variable"])

@@ -35,13 +35,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         (place / f"{name}.png").write_bytes(encode_png(pixels))
     save_weights(load_weights("pca"), place / "w.safetensors")
+    description = "<script>alert(1)</script> & more"
     images = {"content": {"a": "content.png"}, "style": {"b": "style.png"}, "licence": {"a": "CC0-1.0"}}
     sections: dict[str, dict[str, Any]] = {
         "images": images,
         "model": {"weights": "w.safetensors"},
         "factors": {"ratio": [1e-5]},
     }
-    plan = stimkit.plan(stimkit.Protocol.from_dict(document(**sections), base=place))
+    plan = stimkit.plan(stimkit.Protocol.from_dict({**document(**sections), "description": description}, base=place))
     stimkit.run(plan, place / "run", device="cpu")
     return place
 
@@ -59,6 +60,7 @@ def test_an_archive_is_a_run_folder_that_can_be_made_again(place: Path, tmp_path
     # The style image may not be passed on: it is named with its digest, and whoever has it can go on.
     assert len(made.left_out) == 1 and made.left_out[0].startswith("style image b (pixels sha256 ")
     assert made.left_out[0] in (unpacked / "README.md").read_text()
+    assert "\n&lt;script&gt;alert(1)&lt;/script&gt; &amp; more\n" in (unpacked / "README.md").read_text()
     with pytest.raises(stimkit.StimkitError, match="--inputs"):
         regenerate(unpacked, tmp_path / "without", device="cpu")
     (tmp_path / "mine").mkdir()

@@ -30,6 +30,19 @@ def test_a_stimulus_without_a_record_is_not_complete(tmp_path: Path) -> None:
     assert not list((run / "records").glob(".*"))
 
 
+def test_what_a_killed_export_left_is_cleared_away_and_what_links_lead_to_is_not(tmp_path: Path) -> None:
+    run, plan = tmp_path / "run", small_plan(factors={"ratio": [1e-5]})
+    stimkit.run(plan, run, device="cpu")
+    mine = tmp_path / "mine"
+    for folder in (run / ".psychopy.1-ab.tmp", mine):
+        folder.mkdir()
+        (folder / "half").write_text("of it")
+    (run / ".linked.1-ab.tmp").symlink_to(mine, target_is_directory=True)
+    assert stimkit.run(plan, run, device="cpu").done_before == 2
+    assert stimkit.collect(run).has_tables
+    assert not list(run.glob(".*.tmp")) and (mine / "half").read_text() == "of it"
+
+
 def test_a_folder_that_was_left_at_its_very_start_is_continued(tmp_path: Path) -> None:
     (tmp_path / "run" / "stimuli").mkdir(parents=True)
     (tmp_path / "run" / ".lock").write_text("")
