@@ -49,11 +49,14 @@ class PlanInputs:
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where the weights cannot be read or have changed since the plan was made."""
-        base, known = self._plan.protocol.base, self._plan.weights[settings.weights, settings.preprocessing]
-        found = load_weights(settings.weights, base=base, preprocessing=known.preprocessing)
-        if found.digest != known.digest:
-            raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
-        return found
+        return _original_weights(self._plan, settings, settings.preprocessing)  # as the plan read them: not read again
+
+
+def _original_weights(plan: Plan, settings: Settings, preprocessing: str) -> Weights:
+    found = load_weights(settings.weights, base=plan.protocol.base, preprocessing=preprocessing)
+    if found.digest != plan.weights[settings.weights, settings.preprocessing].digest:
+        raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
+    return found
 
 
 class FoundInputs:
@@ -81,10 +84,10 @@ class FoundInputs:
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where no file has the weights that the plan was made with."""
-        try:
-            return self._original.weights(settings)
+        known = self._plan.weights[settings.weights, settings.preprocessing]
+        try:  # as it was then: a file of today's plan may have to say more
+            return _original_weights(self._plan, settings, known.preprocessing)
         except WeightsError as error:
-            known = self._plan.weights[settings.weights, settings.preprocessing]
             files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
             for path in (path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()):
                 try:

@@ -199,7 +199,6 @@ def _columns() -> tuple[Column, ...]:
 COLUMNS = _columns()
 """The columns of the manifest beside factors and attributes, in their order."""
 COLUMN_OF = {column.name: column for column in COLUMNS}
-_NESTED = {"levels", "attributes", "losses", "trace_sha256", "attempts"}
 _SETTINGS = {*Settings.model_fields, *_RENAMED} - {*_IN_PARTS, *_RENAMED.values()}
 _SINCE = {
     name: find_meaning(field).since
