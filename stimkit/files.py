@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,27 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from stimkit.errors import StorageError, UsageError
+
+MAX_BYTES = 2**31
+"""The largest file that is read whole into memory."""
+
+
+def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """Read a regular file whole: pipes and devices are refused, since folders come from others.
+
+    Raises `OSError` as the system does, and for a file of another kind or of more than `limit` bytes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file has a NUL in its name", str(path)) from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes, the most that is read of such a file", str(path))
+    return data
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -106,6 +128,41 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"the disk of {path} is full; complete stimuli are intact: make room and run the same command again"
             ) from error
         raise StorageError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that every reader understands alike.
+
+    Raises `ValueError` where a key is there twice, a number is not one of double precision or of 64 bits, or values are
+    nested too deep.
+    """
+    try:
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite_float, parse_int=_whole
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f'it has the key "{next(name for name in names if names.count(name) > 1)}" twice')
+    return found
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word[:20]} is not a number of JSON")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
+
+
+def _whole(digits: str) -> int:
+    return int(digits) if len(digits) <= 20 and abs(int(digits)) < 2**64 else int(_refuse(digits))
 
 
 def json_text(value: Any, indent: int | None = 1, *, ascii_only: bool = False) -> str:

@@ -27,6 +27,7 @@ import stimkit
 from stimkit.images.pixels import Pixels
 from stimkit.planning.cells import Plan
 from stimkit.records.schema import Record
+from stimkit.runfolder.journal import extend_journal
 from stimkit.runfolder.run import Run
 from stimkit.running.events import Event
 
@@ -71,10 +72,11 @@ def pixels_of(run: Run, stimulus_id: str) -> Pixels:
     return cast(Pixels, image)
 
 
-def forge(run: Path, stimulus_id: str, **values: Any) -> None:
-    """Change values in the file of a record."""
+def forge(run: Path, stimulus_id: str, /, **values: Any) -> None:
+    """Change values in the file of a record, and hide that from the journal."""
     path = run / "records" / f"{stimulus_id}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    extend_journal(run, f"records/{path.name}", path.read_bytes())
 
 
 def lacking(what: str) -> NoReturn:

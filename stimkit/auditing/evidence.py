@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stimkit.auditing.findings import Finding
 from stimkit.errors import ImageError, RunFolderError
+from stimkit.files import read_file
 from stimkit.images.png import Values, decode_values, values_digest
 from stimkit.records.record import trace_digest
 from stimkit.records.schema import Record
@@ -54,7 +55,7 @@ def _finding(name: str, path: str, record: Record, detail: str) -> Finding:
 
 def _read_stimulus(run: Run, record: Record, path: str) -> tuple[bytes | None, Finding | None]:
     try:
-        return (run.path / path).read_bytes(), None
+        return read_file(run.path / path), None
     except OSError as error:
         return None, _finding("stimulus_missing", path, record, error.strerror or str(error))
 

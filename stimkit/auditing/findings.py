@@ -9,21 +9,25 @@ from typing import Any
 SEVERITIES = ("error", "warning", "notice")
 FILE_FINDINGS = {
     "lock_altered": "the resolved protocol does not describe its own cells",
+    "journal_damaged": "the journal of what was committed is missing, or is not as it was written",
     "protocol_altered": "protocol.toml is not the one that the run was made with",
     "environment_damaged": "environment.json cannot be read, or is not as it was written",
     "record_damaged": "a record cannot be read",
-    "record_altered": "a record says something else than the resolved protocol, or contradicts itself",
+    "record_altered": "a record is not the one that was committed, contradicts the resolved protocol or itself",
     "stimulus_missing": "a complete cell has no stimulus file; running the protocol again makes it again",
     "stimulus_altered": "a stimulus is not the file that was committed",
     "stimulus_swapped": "a stimulus file holds another cell's stimulus",
     "trace_missing": "a complete cell has no trace; running the protocol again makes it again",
     "trace_altered": "a trace is not the one that was committed",
     "input_altered": "a kept input is not the one that the run was made from",
+    "input_missing": "an input was kept, and its copy is not there any more",
+    "linked": "a file is a link that leaves the folder, or has another name elsewhere: changes there change it here",
     "extra_file": "a file that no cell accounts for",
     "table_missing": "a derived table is not there; running the protocol again rebuilds it",
     "table_altered": "a derived table differs from the records; running the protocol again rebuilds it",
 }
-"""Findings about the files of a run folder: what is not as it was committed. All of them are errors."""
+"""Findings about the files of a run folder: what is not as it was committed. All of them are errors, but for files that
+are beside those of the run."""
 FINDINGS = {
     **FILE_FINDINGS,
     "loss_mismatch": "a recorded loss is not the one that is computed again from the image",

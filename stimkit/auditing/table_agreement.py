@@ -12,13 +12,16 @@ import pandas as pd
 import xarray as xr
 
 from stimkit.planning.resolved import RESOLVED
-from stimkit.records.schema import COLUMN_OF, TERMS, Record
+from stimkit.records.schema import COLUMN_OF, STAGES, TERMS, Record
 
 
 def _later_columns(records: Sequence[Record]) -> set[str]:
     """Columns that tables may lack: those that the files of the records have no values of, as earlier ones do not."""
     known = {name for record in records for name in record.names}
-    known |= {f"loss_{term}_{stage}" for record in records for stage in record.losses.stages() for term in TERMS}
+    has_all_stages = "equalize_luminance" in known  # which came with the columns of the stage `equalized`
+    for record in records:
+        stages = STAGES if has_all_stages else record.losses.stages()
+        known |= {f"loss_{term}_{stage}" for stage in stages for term in TERMS}
     return COLUMN_OF.keys() - known
 
 
@@ -34,7 +37,7 @@ def csv_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bool:
 def netcdf_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bool:
     """Whether a NetCDF manifest holds what is expected; one of an earlier stimkit may lack later variables.
 
-    Attributes are compared but for words about the variables, which may change from version to version.
+    Attributes are compared, units too, but for words about the variables, which may change from version to version.
     """
     if data == expected:
         return True
@@ -42,6 +45,7 @@ def netcdf_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bo
     later = set(whole.variables) - set(table.variables)
     return (
         _attributes(table) == _attributes(whole)
+        and all(table[name].attrs.get("units") == whole[name].attrs.get("units") for name in table.variables)
         and _later_columns(records).issuperset(map(str, later))
         and table.equals(whole.drop_vars(later))
     )

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from stimkit.auditing.evidence import read_evidence
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.table_agreement import csv_agrees, netcdf_agrees
 from stimkit.errors import ImageError, RunFolderError, UsageError
+from stimkit.files import read_file
 from stimkit.images.pixels import pixel_digest
 from stimkit.images.reading import decode_image
 from stimkit.network.weights import read_weights
@@ -25,8 +27,10 @@ from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, StageLosses
 from stimkit.records.tables import losses_csv, manifest_csv
+from stimkit.runfolder.journal import JOURNAL, Journal
+from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET, TABLES
 from stimkit.runfolder.run import AnyRun, Run, read_run
-from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES, environment_id
+from stimkit.runfolder.store import environment_id
 
 OnCount = Callable[[int, int], None]
 Traces = Mapping[str, NDArray[Any]]
@@ -39,7 +43,12 @@ class Verification:
     planned: int
     complete: int
     findings: tuple[Finding, ...]
-    """The gravest first; all of them are errors."""
+    """The gravest first."""
+
+    @property
+    def errors(self) -> int:
+        """How many findings say that the folder is not as it was committed; others are about files beside it."""
+        return sum(finding.severity == "error" for finding in self.findings)
 
 
 def verify(run: AnyRun, on_progress: OnCount | None = None) -> Verification:
@@ -71,18 +80,26 @@ def file_owners(run: Run) -> dict[str | None, str]:
     return {record.file_sha256: record.stimulus_id for record in run.records.values()}
 
 
-def _finding(name: str, path: str, detail: str, stimulus_id: str = "") -> Finding:
-    return Finding(name, "error", stimulus_id, detail, path=path)
+def _finding(name: str, path: str, detail: str, stimulus_id: str = "", severity: str = "error") -> Finding:
+    return Finding(name, severity, stimulus_id, detail, path=path)
 
 
 def check_protocol(run: Run) -> Iterator[Finding]:
-    """Check the protocol against the digest in the resolved protocol, and that one against its own cells."""
+    """Check the protocol against its digest in the resolved protocol, that one against its cells and the journal."""
+    lock = run.store.lock_file.name
     try:
         _ = run.plan
     except RunFolderError as error:
-        yield _finding("lock_altered", run.store.lock_file.name, str(error))
+        yield _finding("lock_altered", lock, str(error))
     try:
-        text = (run.path / "protocol.toml").read_bytes()
+        journal = run.store.journal()
+    except RunFolderError as error:
+        yield _finding("journal_damaged", JOURNAL, str(error))
+    else:
+        if journal and (objection := journal.objection(lock, read_file(run.path / lock))):
+            yield _finding("lock_altered", lock, objection)
+    try:
+        text = read_file(run.path / "protocol.toml")
     except OSError as error:
         yield _finding("protocol_altered", "protocol.toml", f"cannot be read: {error.strerror or error}")
         return
@@ -94,6 +111,8 @@ def check_records(run: Run) -> Iterator[Finding]:
     """Check every record against the resolved protocol, the environments, and itself."""
     for stimulus_id, reason in run.damaged.items():
         yield _finding("record_damaged", f"records/{stimulus_id}.json", reason, stimulus_id)
+    for stimulus_id, objection in run.altered.items():
+        yield _finding("record_altered", f"records/{stimulus_id}.json", objection, stimulus_id)
     known = {**run.records, **run.strays}
     try:
         environments = set(run.environments)
@@ -110,9 +129,6 @@ def check_records(run: Run) -> Iterator[Finding]:
 
 
 def _contradictions(run: Run, stimulus_id: str, record: Record, environments: set[str]) -> Iterator[str]:
-    if record.stimulus_id != stimulus_id:
-        yield f"it is the record of {record.stimulus_id}"
-        return
     if record.env_id not in environments:
         yield f"its environment {record.env_id} is not in environment.json"
     try:
@@ -156,16 +172,40 @@ def _of_layers(losses: StageLosses, cell: Cell) -> dict[str, Any]:
 def check_folder(run: Run) -> Iterator[Finding]:
     """Check the copies of inputs that a run folder keeps, and that every file in it has an owner."""
     yield from _check_inputs(run)
+    yield from _check_links(run.path)
     known = {**run.records, **run.strays}
+    begun = {run.plan.by_id[stimulus_id].filename for stimulus_id in run.pending} if _has_plan(run) else set()
     expected: dict[str, set[str]] = {
-        "stimuli": {record.filename for record in known.values()},
-        "traces": {f"{stimulus_id}.npy" for stimulus_id in (*known, *run.damaged)},
+        "stimuli": {record.filename for record in known.values()} | begun,
+        "traces": {f"{stimulus_id}.npy" for stimulus_id in (*known, *run.damaged, *run.pending)},
         "records": {f"{stimulus_id}.json" for stimulus_id in run.planned},
     }
     for folder in FOLDERS:
         for path in sorted((run.path / folder).glob("*")):
             if path.name not in expected[folder] and not CLUTTER.fullmatch(path.name):
                 yield _finding("extra_file", f"{folder}/{path.name}", "no cell of the protocol accounts for it")
+    for path in sorted(run.path.iterdir()):
+        if not OWN_FILES.fullmatch(path.name) and not CLUTTER.fullmatch(path.name):
+            yield _finding("extra_file", path.name, "it is not of the run", severity="notice")
+
+
+def _has_plan(run: Run) -> bool:
+    try:
+        return bool(run.plan)
+    except RunFolderError:
+        return False
+
+
+def _check_links(folder: Path) -> Iterator[Finding]:
+    """Find the files of a run folder, and of the folders in it, that something outside of it can change."""
+    place = folder.resolve()
+    for path in sorted(path for part in (".", *FOLDERS, INPUTS) for path in (folder / part).glob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            if not path.resolve().is_relative_to(place):
+                yield _finding("linked", name, f"it is a link to {os.readlink(path)}")
+        elif path.is_file() and path.stat().st_nlink > 1:
+            yield _finding("linked", name, "it is a hard link: the same file has another name")
 
 
 def _check_inputs(run: Run) -> Iterator[Finding]:
@@ -173,6 +213,11 @@ def _check_inputs(run: Run) -> Iterator[Finding]:
         plan = run.plan
     except RunFolderError:
         return
+    with suppress(RunFolderError):  # a damaged journal, which is a finding of its own
+        journal = run.store.journal() or Journal()
+        for name in (name for name in journal.digests if name.startswith(f"{INPUTS}/") and journal.last(name)):
+            if not (run.path / name).is_file():
+                yield _finding("input_missing", name, "no such file")
     images = {f"{image.kind}-{image.name}.png": image.pixel_sha256 for image in plan.inputs}
     networks = {f"weights-{source.digest[:12]}.safetensors": source.digest for source in plan.weights.values()}
     for name, digest in {**images, **networks}.items():
@@ -180,9 +225,7 @@ def _check_inputs(run: Run) -> Iterator[Finding]:
         if not path.is_file():
             continue
         try:
-            found = (
-                read_weights(path).digest if name in networks else pixel_digest(decode_image(path.read_bytes(), name))
-            )
+            found = read_weights(path).digest if name in networks else pixel_digest(decode_image(read_file(path), name))
             detail = "" if found == digest else "its digest is another one"
         except (OSError, UsageError) as error:
             detail = str(error)
@@ -209,7 +252,7 @@ def check_sheets(run: Run) -> Iterator[Finding]:
             yield _finding("table_missing", name, "no such file")
             continue
         try:
-            decode_image(path.read_bytes(), name)
+            decode_image(read_file(path), name)
         except (OSError, ImageError) as error:
             yield _finding("table_altered", name, str(error))
 
@@ -218,7 +261,7 @@ def _agrees(name: str, path: Path, run: Run, traces: Traces) -> bool:
     """Whether a table holds the values of the records; one of an earlier stimkit may lack later columns."""
     records = list(run.records.values())
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         if name == "manifest.csv":
             return csv_agrees(data, manifest_csv(records), records)
         if name == "losses.csv":

@@ -177,7 +177,7 @@ def show_verification(run: Path, result: Verification) -> None:
     """Print what `verify` found."""
     for finding in result.findings:
         out.print(f"{finding.name:<16}  {finding.path}: {finding.detail}")
-    verdict = f"{len(result.findings)} findings" if result.findings else "everything is as it was committed"
+    verdict = f"{result.errors} findings" if result.errors else "everything is as it was committed"
     out.print(f"{run}: {result.complete} of {result.planned} stimuli checked, {verdict}")
 
 

@@ -38,7 +38,7 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
         typer.echo(json_text(asdict(result), ascii_only=True))
     else:
         display.show_verification(run, result)
-    if result.findings:
+    if result.errors:
         raise typer.Exit(5)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stimkit.documents.schemas import Document, Schema
 from stimkit.errors import ProtocolError, RunFolderError
+from stimkit.files import parse_json, read_file
 from stimkit.planning.cells import Input, Plan, WeightsSource
 from stimkit.planning.crossing import cross
 from stimkit.protocol.protocol import Protocol
@@ -28,7 +29,8 @@ class _Protocol(BaseModel):
 class _Form(BaseModel):
     """What every reader of a lock may rely on; `plan_of` looks at the rest."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
+    schema_: int = Field(alias="schema")
     stimkit_version: str
     protocol_sha256: str
     protocol: _Protocol
@@ -36,6 +38,8 @@ class _Form(BaseModel):
     inputs: list[dict[str, Any]]
     weights: list[dict[str, Any]]
     cells: list[str]
+    journal: bool
+    """Whether the run folder has a journal of what was committed."""
     origin: str | None = None
 
 
@@ -59,13 +63,14 @@ def resolve(plan: Plan) -> Resolved:
             for (_, requested), source in plan.weights.items()
         ],
         "cells": [cell.id for cell in plan.cells],
+        "journal": True,
     }  # fmt: skip
 
 
 def read_resolved(path: Path) -> Resolved:
     """Read a lock file. Raises `RunFolderError` where it is damaged or of a schema that is not known."""
     try:
-        lock = json.loads(path.read_bytes())
+        lock = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     lock = RESOLVED.read(lock, str(path))
@@ -148,4 +153,9 @@ def _without_rules(lock: Document) -> Document:
     return {**lock, "protocol": {**lock["protocol"], "accept": {}, "audit": {}}}
 
 
-RESOLVED = Schema("resolved protocol", 2, {1: _without_rules})
+def _without_journal(lock: Document) -> Document:
+    """Run folders with locks of schema 2 kept no journal."""
+    return {**lock, "journal": False}
+
+
+RESOLVED = Schema("resolved protocol", 3, {1: _without_rules, 2: _without_journal})

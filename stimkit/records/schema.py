@@ -153,6 +153,19 @@ class Record(RecordColumns):
             raise PydanticCustomError("null", "{name} is null, but the status is not failed", {"name": absent[0]})
         return self
 
+    @model_validator(mode="after")
+    def _has_losses_of_its_layers(self) -> Self:
+        for term in ("content", "style"):
+            try:
+                weights = self.layer_weights(term)
+            except ValueError:
+                weights = {"": 0.0}
+            for stage, losses in self.losses.stages().items():
+                if losses.layers(term).keys() != weights.keys():
+                    words = {"stage": stage, "term": term}
+                    raise PydanticCustomError("layers", "losses.{stage} are not of the {term} layers used", words)
+        return self
+
 
 def _listed(text: str) -> list[str]:
     return [part for part in text.split(";") if part]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError, UsageError
-from stimkit.files import EPOCH, storage_errors, write_atomically
+from stimkit.files import EPOCH, read_file, storage_errors, write_atomically
 from stimkit.planning.inputs import input_files
 from stimkit.records.methods import archive_readme, methods_paragraph
+from stimkit.runfolder.journal import JOURNAL, file_digest, lengthen
+from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES
 from stimkit.runfolder.run import AnyRun, read_run
-from stimkit.runfolder.store import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES, RunStore
+from stimkit.runfolder.store import RunStore
 
 COMPRESSED = {".png", ".npy", ".nc"}
 
@@ -51,10 +53,10 @@ def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) 
         raise UsageError(f"{path} exists already; give another name")
     run = read_run(run)
     checked = verify(run)
-    if checked.findings or checked.complete < checked.planned:
+    if checked.errors or checked.complete < checked.planned:
         raise RunFolderError(
             f"an archive is made of a complete, sound run, but {run.path} has {checked.planned - checked.complete}"
-            f" pending cells and {len(checked.findings)} findings of `stimkit verify`"
+            f" pending cells and {checked.errors} findings of `stimkit verify`"
         )
     plan = run.plan
     licensed = plan.protocol.images.licence
@@ -66,10 +68,21 @@ def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) 
     ]
     methods = methods_paragraph(plan, list(run.records.values()), run.environments)
     readme = archive_readme(plan, methods, sorted(found), left_out)
-    members = [*_run_files(run.store), *found.items(), ("README.md", readme.encode())]
+    members = [*_run_files(run.store), *_journal(run.store, found), *found.items(), ("README.md", readme.encode())]
     with storage_errors(path):
         write_atomically(path, _zip(members))
     return Archive(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
+
+
+def _journal(store: RunStore, inputs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """The journal of a run, where it has one, with the inputs of the archive and without those that it lacks."""
+    journal = store.journal()
+    if journal is None:
+        return
+    kept = [name for name in journal.digests if name.startswith(f"{INPUTS}/") and journal.last(name)]
+    entries = [(name, "") for name in kept if name not in inputs]
+    entries += [(name, file_digest(data)) for name, data in inputs.items() if journal.objection(name, data)]
+    yield JOURNAL, lengthen(read_file(store.path / JOURNAL), entries)
 
 
 def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
@@ -80,7 +93,7 @@ def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
     for name in names:
         if (store.path / name).is_symlink():
             raise RunFolderError(f"{store.path / name} is a link; an archive is made of files")
-        yield name, (store.path / name).read_bytes()
+        yield name, read_file(store.path / name)
 
 
 def _zip(members: Sequence[tuple[str, bytes]]) -> bytes:

@@ -1,6 +1,9 @@
 """The run folder on disk.
 
 locks          who writes a folder
+layout         what stands where in it
+journal        digests of what was committed, in a chain
+cell_files     files of cells, read one by one
 store          files of a run folder, committed one by one
 run            one read of a run folder, as values
 contact_sheet  all stimuli in one picture

@@ -7,8 +7,8 @@ from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.schema import Record
 from stimkit.records.tables import losses_csv, manifest_csv
 from stimkit.runfolder.contact_sheet import draw_contact_sheet, number_by_row
+from stimkit.runfolder.layout import CONTROLS_SHEET, SHEET
 from stimkit.runfolder.run import Run
-from stimkit.runfolder.store import CONTROLS_SHEET, SHEET
 
 
 def rebuild(run: Run) -> list[Record]:

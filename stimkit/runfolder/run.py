@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stimkit.errors import RunFolderError, did_you_mean
+from stimkit.files import read_file
 from stimkit.images.png import Values, decode_values
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import FoundInputs
@@ -36,6 +37,8 @@ class Run:
     """Records of cells that the plan does not have."""
     damaged: Mapping[str, str] = field(repr=False)
     """Why records cannot be read, by stimulus id."""
+    altered: Mapping[str, str] = field(repr=False)
+    """Why records that can be read are not those that were committed, by stimulus id."""
 
     @property
     def path(self) -> Path:
@@ -93,7 +96,7 @@ class Run:
             raise RunFolderError(f"{self.path} has no stimulus {stimulus_id}{did_you_mean(stimulus_id, self.records)}")
         path = self.path / "stimuli" / self.records[stimulus_id].filename
         try:
-            return decode_values(path.read_bytes(), path.name)
+            return decode_values(read_file(path), path.name)
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -134,18 +137,26 @@ def read_run(path: AnyRun) -> Run:
     complete = store.completed()
     read: dict[str, Record] = {}
     damaged: dict[str, str] = {}
+    altered: dict[str, str] = {}
     planned = dict.fromkeys(resolved["cells"])
+    try:
+        journal = store.journal()
+    except RunFolderError:
+        journal = None  # which verifications tell
     for stimulus_id in (
         *(stimulus_id for stimulus_id in planned if stimulus_id in complete),
         *sorted(complete - planned.keys()),
     ):
         try:
-            read[stimulus_id] = store.record(stimulus_id)
+            data = store.record_bytes(stimulus_id)
+            read[stimulus_id] = store.record_of(stimulus_id, data)
+            if journal and (objection := journal.objection(f"records/{stimulus_id}.json", data)):
+                altered[stimulus_id] = objection
         except RunFolderError as error:
             damaged[stimulus_id] = str(error)
     records = {stimulus_id: record for stimulus_id, record in read.items() if stimulus_id in planned}
     strays = {stimulus_id: record for stimulus_id, record in read.items() if stimulus_id not in planned}
-    return Run(store, resolved, records, strays, damaged)
+    return Run(store, resolved, records, strays, damaged, altered)
 
 
 def open_run(path: str | Path) -> Run:

@@ -1,10 +1,10 @@
 """The run folder: one protocol, its stimuli and records, committed one by one.
 
-    RUN/  protocol.toml  protocol.lock.json  environment.json
+    RUN/  protocol.toml  protocol.lock.json  environment.json  journal.csv
           stimuli/<readable name>_<id>.png   traces/<id>.npy   records/<id>.json
           manifest.csv  losses.csv  manifest.nc  contact_sheet.png  controls.png     (derived; rebuilt from the records)
 
-A record is written last and is the proof that its cell is complete.
+A record is written last and is the proof that its cell is complete. Its digest is in the journal before it is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -23,20 +22,15 @@ from typing import Any
 import numpy as np
 
 from stimkit.errors import RunFolderError, StorageError, UsageError
-from stimkit.files import remove, remove_unfinished, storage_errors, write_atomically
+from stimkit.files import parse_json, read_file, remove, remove_unfinished, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
 from stimkit.planning.resolved import Resolved, read_resolved, resolve
-from stimkit.records.schema import Record, read_record
+from stimkit.records.schema import Record
 from stimkit.runfolder import locks
+from stimkit.runfolder.cell_files import CellFiles
+from stimkit.runfolder.journal import JOURNAL, Journal, begin_journal, extend_journal, read_journal
+from stimkit.runfolder.layout import BEGUN, FOLDERS, INPUTS
 
-FOLDERS = ("stimuli", "traces", "records")
-INPUTS = "inputs"  # copies of images and weights, where there are any
-TABLES = ("manifest.csv", "losses.csv", "manifest.nc")
-SHEET = "contact_sheet.png"
-CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
-# What a folder can hold that was left before its lock file was written.
-BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|\.lock.*|\..*\.tmp")
-CLUTTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # that file managers leave
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -45,15 +39,8 @@ def environment_id(environment: Mapping[str, Any]) -> str:
     return "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
 
 
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is not a number of JSON")
-
-
-class RunStore:
+class RunStore(CellFiles):
     """A run folder on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     @classmethod
     def open(cls, path: str | Path) -> RunStore:
@@ -105,10 +92,34 @@ class RunStore:
 
         Raises `RunFolderError` where it has become the folder of another protocol meanwhile.
         """
-        if self.lock_file.is_file():
+        is_new = not self.lock_file.is_file()
+        if not is_new:
             self._check_ours(plan)
         self.write("protocol.toml", plan.protocol.text.encode())
-        self.write(self.lock_file.name, _json({**resolve(plan), "origin": self._relative(plan.protocol.base)}))
+        lock = _json({**resolve(plan), "origin": self._relative(plan.protocol.base)})
+        with storage_errors(self.path), self.committing():
+            if is_new or self.journal() is None:
+                records = sorted((self.path / "records").glob("s*.json"))
+                begin_journal(self.path, [(f"records/{path.name}", read_file(path)) for path in records])
+            if is_new or self.lock_file.read_bytes() != lock:
+                extend_journal(self.path, self.lock_file.name, lock)
+                write_atomically(self.lock_file, lock)
+
+    def journal(self) -> Journal | None:
+        """What was committed to the folder; None for one that stimkit made before it kept a journal.
+
+        Raises `RunFolderError` where the journal is not as it was written.
+        """
+        is_there = (self.path / JOURNAL).exists()
+        if not self.lock_file.is_file() or not (is_there or self.lock_contents()["journal"]):
+            return None
+        journal = read_journal(self.path)
+        if journal.damage:
+            raise RunFolderError(
+                f"{self.path / JOURNAL} is not as it was written ({journal.damage}): restore it from a copy of the"
+                " folder, or make the run anew in another one"
+            )
+        return journal
 
     def add_environment(self, environment: Mapping[str, Any]) -> str:
         """Write an environment beside those of earlier cells; return the id that records give it.
@@ -145,13 +156,17 @@ class RunStore:
         """Write copies of inputs into the run folder."""
         with storage_errors(self.path):
             (self.path / INPUTS).mkdir(exist_ok=True)
+        kept = self.journal() or Journal()
         for name, data in files:
-            self.write(f"{INPUTS}/{name}", data)
+            with storage_errors(self.path), self.committing():
+                if kept.objection(path := f"{INPUTS}/{name}", data):
+                    extend_journal(self.path, path, data)
+                write_atomically(self.path / path, data)
 
     def environments(self) -> dict[str, Any]:
         """Return every environment that cells were made in, by the id in their records."""
         try:
-            environments = json.loads((self.path / "environment.json").read_bytes(), parse_constant=_no_number)
+            environments = parse_json(read_file(self.path / "environment.json"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -212,64 +227,32 @@ class RunStore:
         buffer = io.BytesIO()
         np.save(buffer, trace, allow_pickle=False)
         with storage_errors(self.path):
-            remove(self._record_path(record.stimulus_id))
+            remove(self.record_path(record.stimulus_id))
             stimulus = self.path / "stimuli" / record.filename
             if record.status == "failed":
                 remove(stimulus)
             else:
                 write_atomically(stimulus, png)
-            write_atomically(self._trace_path(record.stimulus_id), buffer.getvalue())
-            write_atomically(self._record_path(record.stimulus_id), _json(record.flat()))
+            write_atomically(self.trace_path(record.stimulus_id), buffer.getvalue())
+            self._write_record(record)
 
     def rewrite(self, record: Record) -> None:
         """Write the record of a complete cell anew; its trace stays, its stimulus may get another name."""
         before = self.path / "stimuli" / Path(self.record(record.stimulus_id).filename).name
-        with storage_errors(self.path):
+        with storage_errors(self.path), self.committing():
             if before.name != record.filename and before.is_file():
                 before.replace(self.path / "stimuli" / record.filename)
-            write_atomically(self._record_path(record.stimulus_id), _json(record.flat()))
+            self._write_record(record)
 
-    def _record_path(self, stimulus_id: str) -> Path:
-        return self.path / "records" / f"{stimulus_id}.json"
-
-    def completed(self, among: Iterable[str] | None = None) -> set[str]:
-        """Ids of the cells that have a record; restricted to `among` (the folder is not listed then)."""
-        if among is not None:
-            return {stimulus_id for stimulus_id in among if self._record_path(stimulus_id).is_file()}
-        return {path.stem for path in (self.path / "records").glob("s*.json")}
-
-    def record(self, stimulus_id: str) -> Record:
-        """Read the record of one cell. Raises `RunFolderError`."""
-        path = self._record_path(stimulus_id)
-        try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} cannot be read: {error}") from error
-        return read_record(document, str(path))
-
-    def lacks_files(self, record: Record) -> bool:
-        """Whether the stimulus or the trace of a complete cell is missing."""
-        there = self._trace_path(record.stimulus_id).is_file()
-        return not there or (record.status != "failed" and not (self.path / "stimuli" / record.filename).is_file())
-
-    def trace(self, stimulus_id: str) -> np.ndarray[Any, Any]:
-        """Read content, style and total loss over evaluations, (evaluations, 3)."""
-        path = self._trace_path(stimulus_id)
-        try:
-            trace = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise RunFolderError(f"{path} cannot be read: {error}") from error
-        if not isinstance(trace, np.ndarray) or trace.dtype != np.float32 or trace.ndim != 2 or trace.shape[1] != 3:
-            raise RunFolderError(f"{path} is not a trace: float32 values of shape (evaluations, 3) are expected")
-        return trace
-
-    def _trace_path(self, stimulus_id: str) -> Path:
-        return self.path / "traces" / f"{stimulus_id}.npy"
+    def _write_record(self, record: Record) -> None:
+        path, data = self.record_path(record.stimulus_id), _json(record.flat())
+        extend_journal(self.path, f"records/{path.name}", data)
+        write_atomically(path, data)
 
     def text(self, name: str) -> str:
         """Read a text file of the run folder. Raises `RunFolderError`."""
         try:
-            return (self.path / name).read_text(encoding="utf-8")
+            return read_file(self.path / name).decode()
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / name} cannot be read: {error}") from error
 

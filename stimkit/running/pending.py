@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stimkit.errors import RunFolderError
 from stimkit.planning.cells import Cell, Plan
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Attempt, Record, build_record
@@ -29,6 +30,8 @@ class Pending:
     tasks: tuple[Task, ...]
     judged: tuple[Record, ...]
     """Records that say something else by the rules as they are now."""
+    lost: tuple[str, ...] = ()
+    """Ids of cells that were complete, and are made again since a file of theirs is missing or empty."""
 
 
 def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_failed: bool = False) -> Pending:
@@ -36,25 +39,38 @@ def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_fa
 
     A complete cell is judged by the rules as they are now, and made again where it is not accepted and tries are left.
     Its last attempt is repeated, with the same seed, where its files are gone, or where it failed and is to be tried
-    again. Raises `RunFolderError` where a record cannot be read.
+    again. Raises `RunFolderError` where a record cannot be read, or is not the one that was committed.
     """
     tasks: list[Task] = []
     judged: list[Record] = []
+    lost: list[str] = []
     complete = store.completed() if len(cells) == len(plan.cells) else store.completed(cell.id for cell in cells)
+    journal = store.journal() if complete else None
     for cell in cells:
         if cell.id not in complete:
             tasks.append(Task(cell))
+            lost += [cell.id] if store.has_empty_record(cell.id) else []
             continue
-        stored = store.record(cell.id)
+        data = store.record_bytes(cell.id)
+        name = f"records/{cell.id}.json"
+        is_older = journal is not None and journal.is_older(name, data)
+        if journal and not is_older and (objection := journal.objection(name, data)):
+            raise RunFolderError(
+                f"{store.path / name}: {objection}; restore it from a copy of the folder, or"
+                " delete it to have its stimulus made again"
+            )
+        stored = store.record_of(cell.id, data)
         record = judge_again(stored, plan)
-        if record.flat() != stored.flat():
+        if is_older or record.flat() != stored.flat():
             judged.append(record)
         tried = len(record.attempts)
+        is_lost = store.lacks_files(stored) and store.lacks_files(record)  # a renaming may have been interrupted
         if record.status != "accepted" and tried <= plan.protocol.accept.retries:
             tasks.append(Task(cell.at_attempt(tried + 1), record.attempts, replaces=True))
-        elif store.lacks_files(stored) or (retry_failed and record.status == "failed"):
+        elif is_lost or (retry_failed and record.status == "failed"):
             tasks.append(Task(cell.at_attempt(tried), record.attempts[:-1], replaces=True))
-    return Pending(tuple(tasks), tuple(judged))
+            lost += [cell.id] if is_lost else []
+    return Pending(tuple(tasks), tuple(judged), tuple(lost))
 
 
 def judge_again(record: Record, plan: Plan) -> Record:

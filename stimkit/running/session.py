@@ -18,7 +18,7 @@ from stimkit.runfolder.run import read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import shard_cells
 from stimkit.running.events import EventCounter, OnEvent, RunSummary
-from stimkit.running.pending import Task, find_pending
+from stimkit.running.pending import Pending, Task, find_pending
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,14 @@ def carry_out(
     store = RunStore.create(out, plan)
     cells = plan.cells if shard is None else shard_cells(plan, *shard)
     with store.writing() if shard is None else store.writing_part("{}-of-{}".format(*shard)):
-        tasks = _begin(store, plan, cells, options, in_turn=shard is not None)
-        before = len(cells) - len(tasks)
+        pending = _begin(store, plan, cells, options, in_turn=shard is not None)
+        before = len(cells) - len(pending.tasks)
         counter = EventCounter(len(cells), before, on_event)
+        if pending.lost:
+            counter.emit(note=f"{len(pending.lost)} cells are made again, since a file of theirs is missing or empty")
         records: list[Record] = []
         try:
-            device = make(Session(plan, store, tasks, counter, options))
+            device = make(Session(plan, store, pending.tasks, counter, options))
         finally:
             if shard is None:
                 records = rebuild(read_run(store.path))
@@ -85,10 +87,8 @@ def carry_out(
     )  # fmt: skip
 
 
-def _begin(
-    store: RunStore, plan: Plan, cells: Iterable[Cell], options: RunOptions, *, in_turn: bool
-) -> tuple[Task, ...]:
-    """Write what a run folder says of its plan, judge what is complete; return what is to be made of some cells.
+def _begin(store: RunStore, plan: Plan, cells: Iterable[Cell], options: RunOptions, *, in_turn: bool) -> Pending:
+    """Write what a run folder says of its plan, judge what is complete; return what is to be done about some cells.
 
     `in_turn`: others write their parts of the folder at the same time.
     """
@@ -100,7 +100,7 @@ def _begin(
         store.keep_inputs(input_files(plan, PlanInputs(plan)))
     for record in pending.judged:
         store.rewrite(record)
-    return pending.tasks
+    return pending
 
 
 def summarize_run(

@@ -28,7 +28,7 @@ from tests.conftest import ROOT, small_plan
 def test_folder_holds_what_the_design_says(small_run: Run) -> None:
     names = {path.name for path in small_run.path.iterdir() if not path.name.startswith(".")}
     assert names == {
-        "protocol.toml", "protocol.lock.json", "environment.json", "stimuli", "records", "traces",
+        "protocol.toml", "protocol.lock.json", "environment.json", "journal.csv", "stimuli", "records", "traces",
         "manifest.csv", "losses.csv", "manifest.nc", "contact_sheet.png",
     }  # fmt: skip
     for record in small_run.records.values():
