@@ -90,6 +90,9 @@ def join(
     columns: Annotated[
         str | None, typer.Option(metavar="NAME,NAME", help="Columns of the manifest beside factors and attributes.")
     ] = None,
+    times: Annotated[
+        str | None, typer.Option(metavar="s|ms", help="Unit of times of programs other than jsPsych and PsychoPy.")
+    ] = None,
 ) -> None:
     """Put answers and manifest together; exit 5 where answers are to stimuli that the run does not have.
 
@@ -97,7 +100,7 @@ def join(
     """
     from stimkit.experiment.responses import count_responses, join_responses, save_joined
 
-    joined = join_responses(run, responses, columns=columns.split(",") if columns is not None else None)
+    joined = join_responses(run, responses, columns=columns.split(",") if columns is not None else None, times=times)
     folder = out or Path("joined") / run.resolve().name
     save_joined(joined, folder)
     for line in count_responses(joined):

@@ -3,5 +3,7 @@
 trials          rooms of its own: trial lists
 export          rooms of its own: other programs' formats
 response_files  files of answers -> tables
+response_units  times in seconds, right and wrong as 1 and 0
+trial_levels    what the stimuli of a trial share
 responses       answers beside the manifest
 """

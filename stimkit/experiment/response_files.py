@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 from stimkit.errors import UsageError
+from stimkit.experiment.response_units import with_units
+from stimkit.files import read_file
 
 ID_COLUMN = re.compile(r"stimulus_id(_\d+)?")
 _FILE = re.compile(r"stim_file(_\d+)?")
@@ -26,8 +28,8 @@ _EXACT = 2**53  # from which on whole numbers are identifiers: not every one of 
 csv.field_size_limit(16_000_000)  # characters of a cell: recordings stand in some (the limit of Python is 131,072)
 
 
-def read_all(paths: Sequence[Path]) -> tuple[list[pd.DataFrame], dict[Path, str]]:
-    """The tables in files of responses, and the sha256 of the files.
+def read_all(paths: Sequence[Path], times: str | None = None) -> tuple[list[pd.DataFrame], dict[Path, str]]:
+    """The tables in files of responses, in units of their own (see `response_units`), and the sha256 of the files.
 
     Tables know their files by name, or by path where names are the same.
     """
@@ -36,13 +38,14 @@ def read_all(paths: Sequence[Path]) -> tuple[list[pd.DataFrame], dict[Path, str]
     tables = []
     for path in paths:
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
         twin = known.setdefault(hashlib.sha256(data).hexdigest(), path)
         if twin is not path:
             raise UsageError(f"{path} has the same contents as {twin}; give each file once")
         table = _read(path, data).rename(columns={"response_file": "recorded_response_file"})
+        table = with_units(table, str(path), times)
         tables.append(table.assign(response_file=path.name if distinct else path.as_posix()))
     return tables, {path: digest for digest, path in known.items()}
 

@@ -17,6 +17,8 @@ import xarray as xr
 from stimkit.columns import BASIC
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.response_files import ID_COLUMN, read_all
+from stimkit.experiment.response_units import UNITS, implausible, unit_of
+from stimkit.experiment.trial_levels import ODD, with_trial_levels
 from stimkit.files import whole_folder, write_atomically
 from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.schema import COLUMNS
@@ -29,6 +31,7 @@ JOINED = (
     *BASIC,
 )  # fmt: skip
 """Columns of the manifest that are joined by default, beside factors and attributes."""
+_MARKS = ("participant", "kind")  # coordinates too: kind is main, practice or catch
 _TRIAL = ("participant", "session", "trial")  # what tells the trials of an experiment apart
 
 
@@ -46,17 +49,19 @@ class Joined:
     unanswered: tuple[str, ...]
     """Accepted stimuli of the run without a response."""
     dataset: xr.Dataset
-    """`responses` along the dimension `row`; factors, attributes and ids are coordinates."""
+    """`responses` along the dimension `row`; factors, attributes, ids and kinds of trials are coordinates."""
 
 
-def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequence[str] | None = None) -> Joined:
+def join_responses(
+    run: AnyRun, files: Sequence[str | Path], *, columns: Sequence[str] | None = None, times: str | None = None
+) -> Joined:
     """Join the responses in files to the manifest of a run.
 
     >>> import pandas as pd
     >>> shown = list(stimkit.open_run("runs/quickstart").records)
     >>> answers = pd.DataFrame({"participant": "p001", "trial": range(8), "stimulus_id": shown, "rt": 0.7})
     >>> answers.to_csv("p001.csv")
-    >>> joined = stimkit.join_responses("runs/quickstart", ["p001.csv"])
+    >>> joined = stimkit.join_responses("runs/quickstart", ["p001.csv"], times="s")
     >>> joined.responses[["participant", "rt", "style", "alpha_beta_ratio"]].shape
     (8, 4)
 
@@ -64,20 +69,26 @@ def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequenc
     `stimulus_id`, or `stim_file`; with several stimuli in a trial `stimulus_id_1`, `stimulus_id_2`, ... `columns` of
     the manifest are joined beside factors and attributes, by default `JOINED`. Where a file has a factor or attribute
     already, its values must be those of the manifest; where it has another column, the manifest's begins with
-    `stimulus_`.
+    `stimulus_`. Trials of several stimuli also have the levels that all of them share, such as `style`, and those of
+    the odd one, `style_odd`.
+
+    Times come out in seconds: what jsPsych and PsychoPy record is known, and `times` is the unit of other programs, "s"
+    or "ms". `correct` comes out as 0, 1 or missing. What was recorded stays in `rt_recorded` and the like.
 
     Raises `RunFolderError` for a folder that is not a run folder, `UsageError` for files that cannot be read or have no
     such column, trials that are there twice, responses of another run, values that the manifest contradicts.
     """
     run = read_run(run)
     run.check_readable()
+    if times not in (None, *UNITS):
+        raise UsageError(f'times are recorded in {" or ".join(UNITS)}, not in "{times}"')
     records = list(run.records.values())
     manifest = to_table([record for record in records if record.status != "failed"]).set_index(
         "stimulus_id", drop=False
     )
     factors, attributes = factor_names(records), attribute_names(records)
     wanted = _wanted(manifest, (*factors, *attributes), columns)
-    tables, digests = read_all([Path(file) for file in files])
+    tables, digests = read_all([Path(file) for file in files], times)
     read = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if read.empty:
         raise UsageError(f"there are no responses in {', '.join(map(str, files)) or 'no file'}")
@@ -92,6 +103,8 @@ def join_responses(run: AnyRun, files: Sequence[str | Path], *, columns: Sequenc
     unknown, responses = responses[~known], responses[known].reset_index(drop=True)
     _check_twice(responses)
     joined = _with_manifest(responses, manifest, wanted, places, ("role", *factors, *attributes))
+    if len(places) > 1:
+        joined = with_trial_levels(joined, places, (*factors, *attributes))
     answered = {stimulus_id for place in places for stimulus_id in joined[f"stimulus_id{place}"].dropna()}
     accepted = manifest.index[manifest["status"] == "accepted"]
     return Joined(
@@ -195,8 +208,10 @@ def _dataset(
         base = re.sub(r"_\d+$", "", name) if name not in wanted else name
         column = described.get(base) if base in wanted else None
         attributes = {"long_name": column.long_name} if column else {}
-        attributes |= {"units": column.units} if column and column.units else {}
-        target = coordinates if base in (*design, "participant") or ID_COLUMN.fullmatch(name) else variables
+        if units := column.units if column else unit_of(name, joined):
+            attributes["units"] = units
+        plain = base.removesuffix(ODD)
+        target = coordinates if plain in (*design, *_MARKS) or ID_COLUMN.fullmatch(name) else variables
         attributes |= {"column": name} if names[name] != name else {}
         target[names[name]] = ("row", _plain(joined[name]), attributes)
     sources = json.dumps({str(file): f"sha256:{digest}" for file, digest in digests.items()})
@@ -233,6 +248,11 @@ def count_responses(joined: Joined) -> Iterator[str]:
         f" of {joined.responses['participant'].nunique()} participants" if "participant" in joined.responses else ""
     )
     yield f"{len(joined.responses):,} responses{people}"
+    if "kind" in joined.responses:
+        kinds = joined.responses["kind"].value_counts()
+        yield ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    if words := implausible(joined.responses):
+        yield words
     if joined.without_stimulus:
         yield f"{joined.without_stimulus:,} rows show no stimulus"
     if len(joined.unknown):
