@@ -31,9 +31,10 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError:
         raise OSError(errno.EINVAL, "no file has a NUL in its name", str(path)) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes, the most that is read of such a file", str(path))
@@ -189,9 +190,12 @@ def json_values(value: Any) -> Any:
 
 
 def cache_folder() -> Path:
-    """Folder of downloaded weights: `STIMKIT_CACHE`, or the user's cache folder."""
+    """Folder of downloaded weights: `STIMKIT_CACHE`, or the user's cache folder. Raises `StorageError` without one."""
     override = os.environ.get("STIMKIT_CACHE")
-    return Path(override) if override else user_cache_path("stimkit")
+    try:
+        return Path(override) if override else user_cache_path("stimkit")
+    except RuntimeError:
+        raise StorageError("there is no home folder; say in STIMKIT_CACHE where downloads are kept") from None
 
 
 EPOCH = (1980, 1, 1, 0, 0, 0)

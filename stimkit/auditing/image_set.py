@@ -14,6 +14,7 @@ from stimkit.auditing.rules import OUTLYING, find_confounds, find_outliers
 from stimkit.columns import MEASURES, SSIM_CONTENT
 from stimkit.documents.messages import EVERY
 from stimkit.errors import UsageError, did_you_mean
+from stimkit.files import read_file
 from stimkit.images.reading import image_files
 from stimkit.images.statistics import measure_files
 from stimkit.protocol.limits import AuditLimits
@@ -87,7 +88,7 @@ def parse_names(names: Sequence[str], pattern: str) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str, keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(read_file(path)), dtype=str, keep_default_na=False)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
-from stimkit.files import check_new, storage_errors, write_atomically
+from stimkit.files import check_new, read_file, storage_errors, write_atomically
 from stimkit.images.png import Values, decode_values, to_shown, values_digest
 from stimkit.images.statistics import measure_similarity
 from stimkit.planning.cells import Cell
@@ -168,7 +168,7 @@ def _compare(
     changed: tuple[str, ...],
 ) -> Comparison:
     try:
-        before: Values | None = decode_values(path.read_bytes(), path.name)
+        before: Values | None = decode_values(read_file(path), path.name)
     except (OSError, UsageError):
         before = None
     if before is not None and values_digest(before) != record.pixel_sha256:

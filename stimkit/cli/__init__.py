@@ -1,5 +1,6 @@
 """The commands: each parses, calls one library function, and translates its result.
 
+terminal     text that can be seen
 display      what the terminal shows
 doctor       what this machine has
 weights      `stimkit weights …`

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stimkit.cli.runs import AsJson, RunPath
+from stimkit.cli.terminal import say
 from stimkit.documents.messages import EVERY
 from stimkit.errors import UsageError
 from stimkit.files import check_writable, json_text
@@ -36,7 +37,7 @@ def audit(
         found = examine(run, inputs=inputs or (), device=device, losses=losses, on_phase=show)
     folder = save_audit(found, Path(run) / AUDIT_FOLDER)
     if as_json:
-        typer.echo(json_text(in_json(found), ascii_only=True))
+        say(json_text(in_json(found), ascii_only=True))
     else:
         display.show_audit(run, found, folder)
     if found.failed:
@@ -62,7 +63,7 @@ def report(
     check_writable(out.parent if out else place)
     with display.phases() as show:
         path = write(run, out, inputs=inputs or (), device=device, losses=losses, on_phase=show)
-    typer.echo(f"{path}: {display.size(path.stat().st_size)}")
+    say(f"{path}: {display.size(path.stat().st_size)}")
 
 
 def audit_images(
@@ -107,7 +108,7 @@ def audit_images(
     if out is not None:
         save_audit(found, out)
     if as_json:
-        typer.echo(json_text(in_json(found), ascii_only=True))
+        say(json_text(in_json(found), ascii_only=True))
     else:
         display.show_audit(folder, found, out)
     if found.failed:

@@ -11,9 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
+
+from stimkit.cli.terminal import err, out, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 SHOWN = 5  # findings of a kind
 MAX_RUNNING = 2  # batches whose state is shown
 LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
-
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -265,7 +263,7 @@ def show_plan(summary: Mapping[str, Any]) -> None:
         table.add_column(header, overflow="fold")
     for factor, levels in summary["factors"].items():
         shown = ", ".join(levels) if len(levels) <= 12 else f"{', '.join(levels[:10])}, … {levels[-1]}"
-        table.add_row(factor, str(len(levels)), shown or "-")
+        table.add_row(visible(factor), str(len(levels)), visible(shown) or "-")
     out.print(table)
     out.print(f"size     {', '.join(f'{height} × {width} px' for height, width in summary['sizes'])}")
     for source in summary["weights"]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stimkit.cli.runs import RunPath
+from stimkit.cli.terminal import say
 
 Design = Annotated[Path | None, typer.Option(metavar="DESIGN.toml", help="Trial design; default every stimulus once.")]
 
@@ -78,7 +79,7 @@ def export(
         jspsych_tarballs=jspsych,
     )
     display.show_unfinished(run, summarize_state(found))
-    typer.echo(f"{folder}: {count} stimuli for {form}, see README.md there")
+    say(f"{folder}: {count} stimuli for {form}, see README.md there")
 
 
 def join(
@@ -104,7 +105,7 @@ def join(
     folder = out or Path("joined") / run.resolve().name
     save_joined(joined, folder)
     for line in count_responses(joined):
-        typer.echo(line)
-    typer.echo(f"{folder}: responses.csv, responses.nc")
+        say(line)
+    say(f"{folder}: responses.csv, responses.nc")
     if len(joined.unknown):
         raise typer.Exit(5)

@@ -16,8 +16,9 @@ from stimkit.cli import run as cli_run
 from stimkit.cli import runs as cli_runs
 from stimkit.cli.run import ProtocolPath
 from stimkit.cli.runs import AsJson
+from stimkit.cli.terminal import say
 from stimkit.cli.weights import weights_app
-from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
+from stimkit.errors import ProtocolError, RunFolderError, StimkitError, StorageError, UsageError
 from stimkit.files import json_text
 from stimkit.version import __version__
 
@@ -35,7 +36,7 @@ app.add_typer(weights_app, name="weights")
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"stimkit {__version__}")
+        say(f"stimkit {__version__}")
         raise typer.Exit
 
 
@@ -75,17 +76,17 @@ def plan(
     if as_json:
         extra: dict[str, Any] = {"cells_list": listing} if cells else {}
         extra |= {"run": state} if state else {}
-        typer.echo(json_text({**summarize(made, device), **extra}, ascii_only=True))
+        say(json_text({**summarize(made, device), **extra}, ascii_only=True))
     elif cells:
         for cell in made.cells:
-            typer.echo("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
+            say("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
     else:
         display.show_plan(summarize(made, device))
     if state and not as_json:
-        typer.echo(f"{check}: {', '.join(f'{len(ids)} {name}' for name, ids in state.items())}")
+        say(f"{check}: {', '.join(f'{len(ids)} {name}' for name, ids in state.items())}")
     if made.missing:
-        typer.echo(ProtocolError(made.missing, made.protocol.file), err=True)
-        typer.echo("`stimkit run` will refuse until these are there; cell ids are provisional", err=True)
+        say(ProtocolError(made.missing, made.protocol.file), err=True)
+        say("`stimkit run` will refuse until these are there; cell ids are provisional", err=True)
     if state and state["pending"]:
         raise typer.Exit(3)
 
@@ -95,7 +96,7 @@ def schema() -> None:
     """Print the JSON Schema of protocol files, for editors."""
     from stimkit.protocol.protocol import json_schema
 
-    typer.echo(json_text(json_schema(), indent=2, ascii_only=True))
+    say(json_text(json_schema(), indent=2, ascii_only=True))
 
 
 @app.command()
@@ -116,7 +117,7 @@ def init(
         raise UsageError(f"{path} exists already; give another name") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
-    typer.echo(f"wrote {path}; next: stimkit plan {path}")
+    say(f"wrote {path}; next: stimkit plan {path}")
 
 
 @app.command()
@@ -126,12 +127,12 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        typer.echo(json_text(findings, ascii_only=True))
+        say(json_text(findings, ascii_only=True))
         return
     for topic, lines in findings.items():
-        typer.echo(f"{topic:<10} {lines[0]}")
+        say(f"{topic:<10} {lines[0]}")
         for line in lines[1:]:
-            typer.echo(f"{'':<10} {line}")
+            say(f"{'':<10} {line}")
 
 
 app.command()(cli_run.run)
@@ -164,25 +165,31 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where output has few letters, ω becomes a question mark
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except StimkitError as error:
-        typer.echo(f"stimkit: {error}", err=True)
+        say(f"stimkit: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("stimkit: stopped on request", err=True)
+        say("stimkit: stopped on request", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         sys.exit(1)
+    except OSError as error:  # of what is printed, or of the system's own folders: what is stored says so itself
+        _leave_stdout()
+        say(f"stimkit: {error.filename or 'the output'} cannot be written: {error.strerror or error}", err=True)
+        sys.exit(StorageError.exit_code)
     except Exception as error:
         if os.environ.get("STIMKIT_DEBUG"):
             raise
         kind = type(error).__name__
-        typer.echo(
-            f"stimkit: internal error ({kind}: {error}); STIMKIT_DEBUG=1 shows where, please report it", err=True
-        )
+        say(f"stimkit: internal error ({kind}: {error}); STIMKIT_DEBUG=1 shows where, please report it", err=True)
         sys.exit(1)
 
 
-if __name__ == "__main__":
-    main()
+def _leave_stdout() -> None:
+    """Send what is still to be printed nowhere, so that the end of the process does not try it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

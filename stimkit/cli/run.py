@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stimkit.cli.runs import RunPath
+from stimkit.cli.terminal import err
 from stimkit.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _on_cluster(plan: Plan, folder: Path, client: Client, options: RunOptions, o
     from stimkit.running.driver import run_on_cluster
 
     if not ours and client.run_on_scheduler(find_spec, "bokeh"):  # without which there is no dashboard
-        display.err.print(f"dashboard: {client.dashboard_link}")
+        err.print(f"dashboard: {client.dashboard_link}")
     with _signals() as check, display.run_display("cluster", len(plan.cells)) as show:
         checking = _checking(check, show)
         return run_on_cluster(plan, folder, client, options, workers_come_back=not ours, on_event=checking)

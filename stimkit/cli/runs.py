@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from stimkit.cli.terminal import say
 from stimkit.errors import UsageError
 from stimkit.files import json_text
 
@@ -22,7 +23,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
     state = summarize_state(read_run(run))
     if as_json:
-        typer.echo(json_text(asdict(state), ascii_only=True))
+        say(json_text(asdict(state), ascii_only=True))
     else:
         display.show_state(run, state)
 
@@ -35,7 +36,7 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
     with display.phases() as show:
         result = check(run, lambda done, total: show("verifying files", done, total))
     if as_json:
-        typer.echo(json_text(asdict(result), ascii_only=True))
+        say(json_text(asdict(result), ascii_only=True))
     else:
         display.show_verification(run, result)
     if result.errors:
@@ -72,7 +73,7 @@ def regenerate(
         on_compared=None if as_json else display.show_comparison,
     )  # fmt: skip
     if as_json:
-        typer.echo(json_text([asdict(comparison) for comparison in comparisons], ascii_only=True))
+        say(json_text([asdict(comparison) for comparison in comparisons], ascii_only=True))
     else:
         display.show_tiers(out, [comparison.tier for comparison in comparisons])
     if any(TIERS.index(comparison.tier) > TIERS.index(require) for comparison in comparisons):
@@ -88,6 +89,6 @@ def archive(
     from stimkit.reporting.archive import archive as write
 
     made = write(run, out, inputs=inputs or ())
-    typer.echo(f"{made.path}: {made.files} files, {len(made.inputs)} of them inputs")
+    say(f"{made.path}: {made.files} files, {len(made.inputs)} of them inputs")
     for image in made.left_out:
-        typer.echo(f"left out: {image}")
+        say(f"left out: {image}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stimkit.cli.terminal import err, say
 from stimkit.errors import UsageError, WeightsError
 from stimkit.files import json_text
 from stimkit.images.reading import image_files
@@ -28,8 +29,8 @@ def list_weights() -> None:
     found = find_remote(IMAGENET)
     size = IMAGENET.size / 1e6
     where = str(found) if found else f"not here; `stimkit weights fetch imagenet` downloads it once ({size:.0f} MB)"
-    typer.echo(f"pca       embedded; {load_weights('pca').description}")
-    typer.echo(f"imagenet  {where}; {IMAGENET.description}")
+    say(f"pca       embedded; {load_weights('pca').description}")
+    say(f"imagenet  {where}; {IMAGENET.description}")
 
 
 @weights_app.command()
@@ -40,7 +41,7 @@ def fetch(
     if name != IMAGENET.name:
         raise UsageError(f'"{name}" cannot be fetched; only imagenet can (pca is embedded)')
     path = fetch_weights(IMAGENET, progress=DownloadBar())
-    typer.echo(f"{name} is at {path}")
+    say(f"{name} is at {path}")
 
 
 @weights_app.command("import")
@@ -52,7 +53,7 @@ def import_weights(
     """Convert a VGG19 state dict (torchvision's or Gatys' names) to safetensors."""
     weights = _load(str(source), preprocessing)
     save_weights(weights, _new_file(out))
-    typer.echo(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
+    say(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
 
 
 @weights_app.command()
@@ -66,8 +67,8 @@ def fit(
     from stimkit.network.fitting import DEFAULT_IMAGES, fit_to_file
 
     names = DEFAULT_IMAGES if images is None else _image_names(images)
-    weights = fit_to_file(names, images or Path(), _new_file(out), lambda layer: typer.echo(f"  {layer}", err=True))
-    typer.echo(f"wrote {out}: fitted to {len(names)} images, sha256 {weights.digest}")
+    weights = fit_to_file(names, images or Path(), _new_file(out), lambda layer: say(f"  {layer}", err=True))
+    say(f"wrote {out}: fitted to {len(names)} images, sha256 {weights.digest}")
 
 
 def _load(source: str, preprocessing: str) -> Weights:
@@ -103,10 +104,10 @@ def inspect(
         "parameters": sum(tensor.size for tensor in weights.tensors.values()),
     }
     if as_json:
-        typer.echo(json_text(facts, ascii_only=True))
+        say(json_text(facts, ascii_only=True))
         return
     for key, value in facts.items():
-        typer.echo(f"{key:<18} {value if value not in (None, '') else '-'}")
+        say(f"{key:<18} {value if value not in (None, '') else '-'}")
 
 
 def _new_file(path: Path) -> Path:
@@ -122,8 +123,6 @@ class DownloadBar:
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-        from stimkit.cli.display import err
 
         self._bar = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=err)
         self._task = self._bar.add_task("download", total=None)

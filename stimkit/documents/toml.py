@@ -13,17 +13,21 @@ from pydantic import BaseModel, ValidationError
 from stimkit.documents.lines import line_map, nearest_line
 from stimkit.documents.messages import BrokenRule, dotted, syntax_problem, translate
 from stimkit.errors import Problem, ProtocolError
+from stimkit.files import read_file
 
+MAX_TEXT = 64_000_000  # bytes of a file that a person writes or generates
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_text(path: Path, otherwise: str) -> str:
     """Read a file as UTF-8. Raises `ProtocolError`; where there is no such file it says what to do `otherwise`."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_file(path, MAX_TEXT).decode("utf-8-sig")
     except FileNotFoundError:
         raise ProtocolError([Problem("", f"no such file; {otherwise}")], str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ProtocolError([Problem("", f"cannot be read: {error.strerror or error}")], str(path)) from error
+    except UnicodeDecodeError as error:
         raise ProtocolError([Problem("", f"cannot be read as UTF-8 text: {error}")], str(path)) from error
 
 
@@ -33,6 +37,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProtocolError([syntax_problem(error)], name) from None
+    except RecursionError:
+        raise ProtocolError([Problem("", "is nested too deep")], name) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ProtocolError([Problem("", f"cannot be read as TOML: {error}")], name) from None
 
 
 def validate(

@@ -22,6 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stimkit.errors import ImageError
+from stimkit.files import read_file
 from stimkit.images.light import to_linear, to_srgb
 from stimkit.images.pixels import MAX_PIXELS, FloatImage, Pixels, pixel_digest, quantize, to_float
 from stimkit.images.reading import decode_image
@@ -153,7 +154,7 @@ def read_picture(path: Path, encoding: Encoding) -> Image.Image:
 
     Raises `OSError` or `ImageError` where the file cannot be read.
     """
-    return to_picture(decode_values(path.read_bytes(), path.name), encoding)
+    return to_picture(decode_values(read_file(path), path.name), encoding)
 
 
 def to_picture(values: Values, encoding: Encoding) -> Image.Image:

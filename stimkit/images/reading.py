@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from stimkit.errors import ImageError, did_you_mean
+from stimkit.files import read_file
 from stimkit.images.light import to_srgb
 from stimkit.images.pixels import MAX_PIXELS, Pixels, pixel_digest
 
@@ -75,7 +76,7 @@ def read_source(spec: str, root: Path) -> SourceImage:
         return SourceImage(spec, pixels, pixel_digest(pixels), None)
     path = _inside(spec, root)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise ImageError(f'image "{spec}" was not found at {path}') from None
     except OSError as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stimkit.columns import MEASURES
 from stimkit.errors import ImageError
+from stimkit.files import read_file
 from stimkit.images.light import LUMINANCE_WEIGHTS, to_linear
 from stimkit.images.pixels import pixel_digest
 from stimkit.images.png import Shown
@@ -148,7 +149,7 @@ def measure_files(paths: Sequence[Path], on_count: Callable[[int, int], None]) -
 
 def _measure_file(path: Path) -> dict[str, Any]:
     try:
-        pixels = decode_image(path.read_bytes(), path.name)
+        pixels = decode_image(read_file(path), path.name)
     except OSError as error:
         return {"problem": f"{path} cannot be read: {error.strerror or error}"}
     except ImageError as error:

@@ -24,6 +24,7 @@ from stimkit.network.layers import CONVOLUTIONS, Preprocessing
 
 Tensors = dict[str, NDArray[np.float32]]
 SUFFIXES = (".safetensors", ".pth", ".pt")
+_PRECISIONS = ("F64", "F32", "F16", "BF16")  # of safetensors; less does not hold a filter
 FORMAT = "1"
 TORCHVISION_FILE = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
 KNOWN_FILES: dict[str, Preprocessing] = {
@@ -60,6 +61,8 @@ def read_weights(path: Path, *, name: str | None = None, preprocessing: str = "a
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise WeightsError(f"{path}: weights are read from {', '.join(SUFFIXES)} files")
+    if path.exists() and not path.is_file():  # which is what reading one that is not there says itself
+        raise WeightsError(f"{path} is not a regular file")
     if suffix == ".safetensors":
         raw, metadata = _read_safetensors(path)
     else:
@@ -103,9 +106,23 @@ def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, st
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+            types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+            if other := next((key for key, kind in types.items() if kind not in _PRECISIONS), None):
+                raise WeightsError(
+                    f"{path}: {other} has values of type {types[other]}; weights are read as {', '.join(_PRECISIONS)}"
+                )
+            if "BF16" not in types.values():
+                return {key: file.get_tensor(key) for key in types}, metadata
+        return _read_bfloat16(path), metadata
     except (SafetensorError, OSError, TypeError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _read_bfloat16(path: Path) -> dict[str, NDArray[Any]]:
+    """Tensors of a type that NumPy does not have, in float32, which has all of its values."""
+    from safetensors.torch import load_file  # which loads torch
+
+    return {key: value.float().numpy() for key, value in load_file(path).items()}
 
 
 def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from stimkit.files import cache_folder, write_atomically
+from stimkit.errors import StorageError
+from stimkit.files import cache_folder, parse_json, read_file, write_atomically
 from stimkit.images.regions import count_regions
 from stimkit.network.layers import LAYERS, TRANSFORMED_CHANNELS, deepest, up_to
 from stimkit.planning import cost
@@ -86,15 +87,15 @@ def remember_rate(device: str, precision: str, flops_per_second: float) -> None:
         cache_folder().mkdir(parents=True, exist_ok=True)
         rates = _rates() | {f"{device}:{precision}": flops_per_second}
         write_atomically(cache_folder() / "rates.json", json.dumps(rates).encode())
-    except OSError:
+    except (OSError, StorageError):
         return
 
 
 def _rates() -> dict[str, float]:
     try:
-        rates = json.loads((cache_folder() / "rates.json").read_text())
+        rates = parse_json(read_file(cache_folder() / "rates.json"))
         return {str(key): float(value) for key, value in rates.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, StorageError, ValueError, AttributeError, TypeError):
         return {}
 
 

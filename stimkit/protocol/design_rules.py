@@ -8,7 +8,7 @@ from typing import Any
 from stimkit.columns import BASIC, CONFOUNDS, RecordColumns
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.errors import did_you_mean
-from stimkit.protocol.labels import label, label_attribute, label_level
+from stimkit.protocol.labels import cell_objection, label, label_attribute, label_level
 from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
 from stimkit.protocol.settings import SECTION_OF
 
@@ -77,6 +77,9 @@ def _check_attributes(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
             if image not in images:
                 hint = did_you_mean(image, images)
                 yield ("images", "attributes", kind, image), f'"{image}" is not in images.{kind}{hint}'
+            for name, value in as_table(values).items():
+                if isinstance(value, str) and (objection := cell_objection(value)):
+                    yield ("images", "attributes", kind, image), f"{name} {objection}"
     for name in sorted(names.get("content", set()) & names.get("style", set())):
         yield ("images",), f'content and style images both have "{name}"; give them two names'
 

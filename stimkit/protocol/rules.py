@@ -12,7 +12,7 @@ from stimkit.documents.messages import EVERY, BrokenRule, as_list, as_table, in_
 from stimkit.errors import did_you_mean
 from stimkit.network.layers import LAYERS, explain_unknown
 
-LEVEL_NAME = re.compile(r"[A-Za-z0-9-]+")
+LEVEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 IMAGE_FACTORS = ("content", "style")
 IMAGE_KINDS = (*IMAGE_FACTORS, "mask")
 DEFAULT_SET = "default"  # the name of a layer set that was given as a plain list
@@ -59,7 +59,10 @@ def check_keys(document: dict[str, Any]) -> Iterator[BrokenRule]:
 def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[BrokenRule]:
     for name in table:
         if not LEVEL_NAME.fullmatch(name):
-            yield (*path, name), "a name consists of letters, digits and hyphens (it becomes part of file names)"
+            yield (
+                (*path, name),
+                "a name consists of letters, digits and hyphens, and does not begin with a hyphen",
+            )
 
 
 def _check_layer_sets(kind: str, value: Any) -> Iterator[BrokenRule]:

@@ -10,6 +10,7 @@ import io
 import itertools
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from stimkit.documents.messages import BrokenRule, as_table
 from stimkit.documents.schemas import Document
 from stimkit.errors import UsageError
+from stimkit.files import read_file
 from stimkit.images.reading import is_hidden
 from stimkit.protocol.labels import label_level
 from stimkit.protocol.patterns import PLACEHOLDER, matching, placeholders
@@ -154,7 +156,7 @@ def _patterns(images: Document, base: Path) -> tuple[Document, list[BrokenRule]]
             written[kind] = {"unknown": pattern}
             continue
         names = [_name(pattern, values) for values in found]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := next((name for name, count in Counter(names).items() if count > 1), None):
             problems.append((("images", kind), f'two images of the pattern would be called "{twice}"'))
         written[kind] = {name: _filled(pattern, values) for name, values in zip(names, found, strict=True)}
         if kind != "mask":
@@ -227,7 +229,7 @@ def read_table(path: Path) -> list[Document]:
     Raises `UsageError` where the file cannot be read, a row has another length, or there are none.
     """
     try:
-        rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig")), strict=True))
+        rows = list(csv.reader(io.StringIO(read_file(path).decode("utf-8-sig")), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as a CSV table: {error}") from None
     rows = [row for row in rows if row]

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stimkit.errors import StorageError
 from stimkit.network.layers import LAYERS
 from stimkit.records.schema import COLUMN_OF, STAGES, TERMS, Record, StageLosses
 from stimkit.records.tables import factor_names, to_table
@@ -76,16 +77,24 @@ def to_grid(manifest: xr.Dataset) -> xr.Dataset:
 
 
 def netcdf_bytes(manifest: xr.Dataset) -> bytes:
-    """Write a Dataset as NetCDF4 and return the file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "manifest.nc"
-        encoding = {
-            name: {"zlib": True}
-            for name, variable in manifest.data_vars.items()
-            if variable.dtype.kind == "f" and variable.ndim > 1
-        }
-        manifest.to_netcdf(path, engine="netcdf4", encoding=encoding)
-        return path.read_bytes()
+    """Write a Dataset as NetCDF4 and return the file. Raises `StorageError` where there is no room for it."""
+    encoding = {
+        name: {"zlib": True}
+        for name, variable in manifest.data_vars.items()
+        if variable.dtype.kind == "f" and variable.ndim > 1
+    }
+    try:  # by way of a file: what is written into memory cannot be appended to later
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "manifest.nc"
+            manifest.to_netcdf(path, engine="netcdf4", encoding=encoding)
+            data: bytes = path.read_bytes()
+            return data
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", "") or error
+        raise StorageError(
+            f"NetCDF cannot be written in the folder for temporary files: {reason}; make room there, or name another in"
+            " TMPDIR"
+        ) from error
 
 
 def _attributes(long_name: str, units: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from stimkit.columns import (
     find_meaning,
 )
 from stimkit.errors import RunFolderError
+from stimkit.protocol.labels import cell_objection
 from stimkit.protocol.settings import Settings
 from stimkit.records.migrations import RECORD
 
@@ -151,6 +152,13 @@ class Record(RecordColumns):
         absent = [name for name, value in values.items() if value is None]
         if absent and self.status != "failed":
             raise PydanticCustomError("null", "{name} is null, but the status is not failed", {"name": absent[0]})
+        return self
+
+    @model_validator(mode="after")
+    def _has_labels_for_tables(self) -> Self:
+        for name, value in (*self.levels.items(), *self.attributes.items()):
+            if objection := cell_objection(value):
+                raise PydanticCustomError("cell", "{name} {words}", {"name": name, "words": objection})
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from stimkit.errors import RunFolderError, StorageError
-from stimkit.files import storage_errors, write_atomically
+from stimkit.files import parse_json, read_file, storage_errors, write_atomically
 
 LOCK_FILE = ".lock"
 LOCK_PATIENCE = 60.0  # seconds to wait for those who hold a lock for a moment
@@ -53,6 +53,8 @@ def hold_commit(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise StorageError(f"{folder} is locked for longer than a commit takes: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{error.filename or folder} cannot be locked: {error.strerror or error}") from error
 
 
 def current_writers(folder: Path) -> str:
@@ -104,7 +106,7 @@ def _holder(folder: Path, name: str) -> Path:
 def _describe(folder: Path, name: str) -> str:
     part = f" (part {name.removeprefix(f'{LOCK_FILE}-')})" if name.startswith(f"{LOCK_FILE}-") else ""
     try:
-        who = json.loads(_holder(folder, name).read_bytes())
+        who = parse_json(read_file(_holder(folder, name)))
         return f"process {who['pid']} on {who['host']}{part}"
     except (OSError, ValueError, KeyError, TypeError):
         return f"another process{part}"

@@ -17,6 +17,7 @@ import dask
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Status
 
 from stimkit.errors import DeviceError, StimkitError, UsageError, did_you_mean
+from stimkit.files import read_file
 
 CONNECT_WITHIN = 30.0  # seconds
 REVIVE_EVERY = 5.0
@@ -175,7 +176,7 @@ def slurm_jobs(path: Path) -> Iterator[Client]:
 
 def _slurm_file(path: Path) -> tuple[int, dict[str, Any]]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_file(path).decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

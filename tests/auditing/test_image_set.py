@@ -66,7 +66,7 @@ def test_names_are_taken_apart() -> None:
     [
         ("{a}+{b}.png", r"no file matches the pattern \{a\}\+\{b\}\.png; the first file is a-b\.png"),
         ("x.png", "has no {placeholder}"),
-        ("{a}-{a}.png", "cannot be used: redefinition of group name"),
+        ("{a}-{a}.png", "has {a} twice"),
     ],
 )
 def test_patterns_that_do_not_fit(pattern: str, message: str) -> None:

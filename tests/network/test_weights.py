@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 from stimkit.cli.weights import DownloadBar
 from stimkit.errors import WeightsError
@@ -45,6 +46,27 @@ def torchvision_state(tensors: Tensors) -> dict[str, torch.Tensor]:
         for part in ("weight", "bias"):
             state[f"features.{layer.torchvision_index}.{part}"] = torch.from_numpy(tensors[f"{layer.name}.{part}"])
     return state
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
+def test_the_precision_of_safetensors(kind: torch.dtype, tensors: Tensors, tmp_path: Path) -> None:
+    state = {name: torch.from_numpy(value).to(kind) for name, value in tensors.items()}
+    save_torch_file(state, tmp_path / "a.safetensors", {"preprocessing": "caffe"})
+    if kind == torch.float8_e4m3fn:
+        with pytest.raises(WeightsError, match=r"values of type F8_E4M3; weights are read as F64, F32, F16, BF16"):
+            read_weights(tmp_path / "a.safetensors")
+        return
+    found = read_weights(tmp_path / "a.safetensors")
+    for name, value in state.items():
+        assert np.array_equal(found.tensors[name], value.float().numpy())
+
+
+def test_weights_are_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    (tmp_path / "b.pth").symlink_to("/dev/zero")
+    for name in ("a.safetensors", "b.pth"):
+        with pytest.raises(WeightsError, match="not a regular file"):
+            read_weights(tmp_path / name)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from stimkit.errors import ProtocolError
 from stimkit.protocol.protocol import Protocol, json_schema
@@ -151,3 +153,38 @@ def test_bundled_protocols_are_valid_and_explain_themselves(path: Path) -> None:
 
 def test_template_is_valid() -> None:
     assert Protocol.from_toml(protocol_template("pilot")).name == "pilot"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("=cmd|'/C calc'!A0", "kind begins with =, which spreadsheets take for a formula"),
+        ("@SUM(1)", "kind begins with @"),
+        ("+a", "kind begins with +"),
+        ("-a", "kind begins with -"),
+        ("a\\u001b[2J", "kind has control characters"),
+        ("a\\u202eb", "kind has control characters"),
+        ("a\\tb", "kind has control characters"),
+        ("a" * 1001, "kind has more than 1000 characters"),
+        ("-1.5", ""),
+        ("+3", ""),
+        ("größer – 日本", ""),
+    ],
+)
+def test_attributes_that_spreadsheets_would_run(value: str, said: str) -> None:
+    text = tomli_w.dumps(document()) + f'[images.attributes.content]\ncat = {{ kind = "{value}" }}\n'
+    if said:
+        with pytest.raises(ProtocolError, match=re.escape(f"images.attributes.content.cat: {said}")):
+            Protocol.from_toml(text)
+    else:
+        assert Protocol.from_toml(text).images.attributes["content"]["cat"]["kind"] == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 50_000, "seed = " + "9" * 400, "seed = " + "9" * 5000, "name = 1e999", "[synthesis]\nrtol = 1e999"],
+)
+def test_deep_and_huge_documents(text: str) -> None:
+    with pytest.raises(ProtocolError) as stopped:
+        Protocol.from_toml(text)
+    assert len(str(stopped.value)) < 2000

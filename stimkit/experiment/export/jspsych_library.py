@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from stimkit.errors import StimkitError, UsageError
-from stimkit.files import cache_folder
+from stimkit.files import cache_folder, read_file
 
 REGISTRY = "https://registry.npmjs.org"
 MAX_MEMBER = 10_000_000  # bytes
@@ -96,7 +96,7 @@ def npm_command() -> str:
 def _local(package: Package, folder: Path) -> bytes:
     path = folder / package.tarball
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError:
         raise UsageError(f"{path} is not there; make it in {folder} with: {npm_command()}") from None
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != package.sha512:
@@ -115,4 +115,4 @@ def _downloaded(package: Package) -> bytes:
             f"{package.url} cannot be downloaded ({error}); or make the files elsewhere with `{npm_command()}` and give"
             " their folder with --jspsych"
         ) from error
-    return Path(path).read_bytes()
+    return read_file(Path(path))

@@ -11,6 +11,7 @@ import pandas as pd
 from stimkit.errors import UsageError
 from stimkit.experiment.export.presentation import write_presentation
 from stimkit.experiment.export.stimulus_set import StimulusSet
+from stimkit.protocol.labels import cell_objection
 from stimkit.records.tables import csv_bytes
 
 README = """# {name}: an experiment for PsychoPy
@@ -78,7 +79,7 @@ def check_conditions(table: pd.DataFrame) -> None:
 
 
 def _read_otherwise(value: str) -> bool:
-    if value in _EMPTY or "\\n" in value or value.startswith("=") or re.fullmatch(r"[\[(].*[\])]", value, re.DOTALL):
+    if cell_objection(value) or value in _EMPTY or "\\n" in value or re.fullmatch(r"[\[(].*[\])]", value, re.DOTALL):
         return True
     try:
         float(value.replace(",", "."))

@@ -12,6 +12,7 @@ import pandas as pd
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
+from stimkit.files import read_file
 from stimkit.records.methods import methods_paragraph
 from stimkit.records.schema import Record
 from stimkit.records.selection import select
@@ -53,7 +54,7 @@ class StimulusSet:
         """The bytes of a stimulus. Raises `RunFolderError` where they are not what the record says."""
         path = self.folder / filename
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from error
         if hashlib.sha256(data).hexdigest() != self.records[filename].file_sha256:
