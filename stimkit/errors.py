@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 
 class StimkitError(Exception):
@@ -32,6 +33,10 @@ class UsageError(StimkitError):
     """The request cannot be carried out as it stands."""
 
     exit_code = 2
+
+
+MAX_PROBLEMS = 50
+"""How many problems of a protocol a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,9 @@ class ProtocolError(UsageError):
 
     def __init__(self, problems: Iterable[Problem], name: str = "protocol") -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.key)))
-        super().__init__("\n".join(self._line(p, name) for p in self.problems))
+        lines = [self._line(problem, name) for problem in self.problems[:MAX_PROBLEMS]]
+        more = len(self.problems) - len(lines)
+        super().__init__("\n".join([*lines, f"{name}: and {more:,} more"] if more else lines))
 
     @staticmethod
     def _line(problem: Problem, name: str) -> str:
@@ -88,5 +95,5 @@ class Interrupted(StimkitError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean "x"?)` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100], list(islice(known, 1000)), n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else ""

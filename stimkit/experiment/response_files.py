@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _LABEL = re.compile(r"(.*_)?(id|pid|participant|subject|observer|session|group|r
 """Columns whose values are names, also where they look like numbers (007, 1E5) or like nothing (NA)."""
 _NO_VALUE = {"", "null", "NaN", "None", "n/a", "NA"}
 _EXACT = 2**53  # from which on whole numbers are identifiers: not every one of them is a number of double precision
+MAX_COLUMNS = 10_000
+MAX_CELLS, MAX_SHEET = 20_000_000, 1_000_000_000  # of an Excel file: cells, and bytes when it is unpacked
 csv.field_size_limit(16_000_000)  # characters of a cell: recordings stand in some (the limit of Python is 131,072)
 
 
@@ -76,6 +79,7 @@ def _json(text: str) -> pd.DataFrame:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is not a list of objects")
     columns = dict.fromkeys(key for row in rows for key in row)
+    _check_width(len(columns))
     return pd.DataFrame({name: _typed_json([row.get(name) for row in rows], str(name)) for name in columns})
 
 
@@ -104,11 +108,38 @@ def _text(data: bytes) -> str:
 
 def _sheet(data: bytes) -> pd.DataFrame:
     """The first sheet of an Excel file."""
+    import openpyxl  # which few need
+
     try:
-        rows = pd.read_excel(io.BytesIO(data), dtype="string", keep_default_na=False)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_SHEET:
+            raise ValueError(f"its parts have {size:,} bytes, more than {MAX_SHEET:,}")
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # which files may say wrongly
+        header, *rows = list(_sheet_rows(sheet.iter_rows(values_only=True))) or [[]]
+    except ValueError:
+        raise
     except Exception as error:  # a damaged file raises whatever its parts are
         raise ValueError(f"it is not an Excel file: {error}") from error
-    return _typed_columns(rows.rename(columns=str))
+    return _typed_columns(_part(header, [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in rows]))
+
+
+def _sheet_rows(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
+    """Rows in text, without the empty ones; a file may have its cells anywhere among 17 billion."""
+    cells = 0
+    for row in rows:
+        text = ["" if value is None else str(_whole(value)) for value in row]
+        cells += len(text) + 1
+        if cells > MAX_CELLS:
+            raise ValueError(f"it has more than {MAX_CELLS:,} cells")
+        if any(text):
+            yield text
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _separated(text: str) -> pd.DataFrame:
@@ -131,14 +162,20 @@ def _separated(text: str) -> pd.DataFrame:
     if not parts:
         raise ValueError("it is empty")
     found = pd.concat([_part(header, rows) for header, rows in parts], ignore_index=True)
-    points = any(found[name].str.fullmatch(r"[+-]?\d+\.\d+").any() for name in found.columns)
-    return _typed_columns(found, decimal_commas=separator == ";" and not points)
+    commas = separator == ";" and not any(found[name].str.fullmatch(r"[+-]?\d+\.\d+").any() for name in found.columns)
+    return _typed_columns(found, decimal_commas=commas)
 
 
 def _part(header: list[str], rows: list[list[str]]) -> pd.DataFrame:
+    _check_width(len(header))
     plain = io.StringIO()
     csv.writer(plain).writerows([header, *rows])
     return pd.read_csv(io.StringIO(plain.getvalue()), dtype="string", keep_default_na=False, index_col=False)
+
+
+def _check_width(columns: int) -> None:
+    if columns > MAX_COLUMNS:
+        raise ValueError(f"it has {columns:,} columns, more than {MAX_COLUMNS:,}")
 
 
 def _separator(text: str) -> str:

@@ -193,6 +193,9 @@ def _check_distinct(cells: Sequence[Cell], protocol: Protocol) -> None:
     for cell in cells:
         twin = seen.setdefault(cell.id, cell)
         if twin is not cell:
+            if cell.seed != twin.seed and protocol.seeds == "unique":
+                message = f"two of {len(cells):,} cells have the id {cell.id} by chance: give another seed"
+                raise ProtocolError([Problem("seed", message, protocol.line("seed"))], protocol.file)
             differing = [factor for factor in cell.levels if cell.levels[factor] != twin.levels[factor]]
             if not differing:
                 words = ", ".join(f"{factor} {level}" for factor, level in cell.levels.items() if level)

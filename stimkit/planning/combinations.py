@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stimkit.errors import Problem, ProtocolError
@@ -19,6 +20,8 @@ from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.sections import Sample
 
 PointLevels = Mapping[str, Any]
+WrittenCondition = Mapping[str, frozenset[str]]
+MAX_COMBINATIONS = 2_000_000  # a million takes a minute and 3 GB to plan
 SampledLevels = tuple[Any, ...]  # levels of the factors that are sampled
 FactorGroup = tuple[tuple[str, ...], list[SampledLevels]]  # factors that vary together, and their joint levels
 
@@ -27,46 +30,59 @@ FactorGroup = tuple[tuple[str, ...], list[SampledLevels]]  # factors that vary t
 class Point:
     """One combination of levels."""
 
-    levels: PointLevels
-    """Of every factor, and of what is constant."""
-    attributes: Mapping[str, str]
+    varying: PointLevels
+    """Levels of what has several in the design."""
+    constant: PointLevels
+    """Levels of everything else: one table for all points, since designs have up to a million of them."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
     """What follows from the levels: attributes of the images, and marks."""
+
+    def level(self, name: str) -> Any:
+        """The level of a factor or setting."""
+        return self.varying[name] if name in self.varying else self.constant[name]
 
     def value(self, name: str) -> str:
         """Label of a factor's level, or an attribute as it is."""
-        return self.attributes[name] if name in self.attributes else label(self.levels[name])
-
-    def has(self, name: str, value: Any) -> bool:
-        """Whether a factor or attribute has a value that a protocol wrote."""
-        return self.value(name) == (label_attribute(value) if name in self.attributes else label_level(name, value))
+        return self.attributes[name] if name in self.attributes else label(self.level(name))
 
 
 def cross_levels(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
     """The combinations of a design over these factors, the slowest first.
 
-    Raises `ProtocolError` where nothing is left, or a stratum has too few combinations to sample from.
+    Raises `ProtocolError` where there are too many or none is left, or a stratum has too few to sample from.
     """
     attributes = _Attributes(protocol)
-    found = [Point(levels, attributes(levels)) for levels in _crossed(protocol, factors)]
-    for section in ("include", "exclude"):
-        for index, condition in enumerate(getattr(protocol, section)):
+    found = [replace(point, attributes=attributes(point)) for point in _crossed(protocol, factors)]
+    conditions = {
+        section: [_written(one, attributes.names) for one in getattr(protocol, section)]
+        for section in ("include", "exclude")
+    }
+    for section, given in conditions.items():
+        for index, condition in enumerate(given):
             if not any(_meets(point, condition) for point in found):
                 raise _problem(protocol, section, "no combination of levels meets it", index)
     if protocol.include:
-        found = [point for point in found if any(_meets(point, condition) for condition in protocol.include)]
-    found = [point for point in found if not any(_meets(point, condition) for condition in protocol.exclude)]
+        found = [point for point in found if any(_meets(point, condition) for condition in conditions["include"])]
+    found = [point for point in found if not any(_meets(point, condition) for condition in conditions["exclude"])]
     if not found:
         raise _problem(protocol, "exclude" if protocol.exclude else "include", "no combination of levels is left")
     return found if protocol.sample is None else _sampled(found, protocol, protocol.sample)
 
 
-def _crossed(protocol: Protocol, factors: Sequence[str]) -> Iterator[PointLevels]:
+def _crossed(protocol: Protocol, factors: Sequence[str]) -> Iterator[Point]:
     groups = _groups(protocol, factors)
-    for rows in itertools.product(*(rows for _, rows in groups)):
-        levels: dict[str, Any] = {}
-        for (names, _), row in zip(groups, rows, strict=True):
-            levels |= zip(names, row, strict=True)
-        yield {name: levels[name] for name in factors}
+    count = math.prod(len(rows) for _, rows in groups)
+    if count > MAX_COMBINATIONS:
+        raise _problem(
+            protocol, "factors", f"have {count:,} combinations; a design has at most {MAX_COMBINATIONS:,}: make several"
+        )
+    constant = {
+        name: level for names, rows in groups if len(rows) == 1 for name, level in zip(names, rows[0], strict=True)
+    }
+    varying = [(names, rows) for names, rows in groups if len(rows) > 1]
+    names = [name for names, _ in varying for name in names]
+    for rows in itertools.product(*(rows for _, rows in varying)):
+        yield Point(dict(zip(names, itertools.chain.from_iterable(rows), strict=True)), constant)
 
 
 def _groups(protocol: Protocol, factors: Sequence[str]) -> list[FactorGroup]:
@@ -95,19 +111,28 @@ class _Attributes:
             for kind, images in self._images.items()
         }
         self._marks = protocol.design.marks
+        self.names = {*self._marks, *(name for names in self._names.values() for name in names)}
 
-    def __call__(self, levels: PointLevels) -> dict[str, str]:
+    def __call__(self, bare: Point) -> dict[str, str]:
         found: dict[str, str] = {}
         for kind, names in self._names.items():
-            known = self._images[kind].get(levels.get(kind) or "", {})
+            known = self._images[kind].get(bare.level(kind) or "", {})
             found |= {name: known.get(name, "") for name in names}
-        point = Point(levels, found)
+        point = replace(bare, attributes=found) if self._marks else bare
         marks = {mark: label(point.value(first) == point.value(other)) for mark, (first, other) in self._marks.items()}
         return found | marks
 
 
-def _meets(point: Point, condition: Mapping[str, tuple[Any, ...]]) -> bool:
-    return all(any(point.has(name, value) for value in values) for name, values in condition.items())
+def _written(condition: Mapping[str, tuple[Any, ...]], attributes: Container[str]) -> WrittenCondition:
+    """A condition with the values of factors and attributes as points have them."""
+    return {
+        name: frozenset(label_attribute(one) if name in attributes else label_level(name, one) for one in values)
+        for name, values in condition.items()
+    }
+
+
+def _meets(point: Point, condition: WrittenCondition) -> bool:
+    return all(point.value(name) in values for name, values in condition.items())
 
 
 # --- balanced sampling -----------------------------------------------------------------------------------------
@@ -115,7 +140,7 @@ def _meets(point: Point, condition: Mapping[str, tuple[Any, ...]]) -> bool:
 
 def _sampled(found: Sequence[Point], protocol: Protocol, sample: Sample) -> list[Point]:
     def unit(point: Point) -> SampledLevels:
-        return tuple(point.levels[name] for name in sample.balance)
+        return tuple(point.level(name) for name in sample.balance)
 
     strata: dict[tuple[str, ...], dict[SampledLevels, None]] = {}
     for point in found:

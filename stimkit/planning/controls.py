@@ -39,6 +39,8 @@ def make_controls(
 
     `layers` are the weighted layers of the sets in `[controls] subset`, by name and convention of the losses.
     """
+    if not protocol.controls.model_dump(exclude_defaults=True):
+        return []
     found: dict[str, Cell] = {}
     design = {cell.id for cell in cells}
     for cell in cells:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from stimkit.errors import StorageError
 from stimkit.files import cache_folder, parse_json, read_file, write_atomically
@@ -114,23 +114,18 @@ class Estimate:
 def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
     """Estimate the cost of cells on a device (`cpu`, `cuda` or `mps`), from the layer table and a measured rate."""
     device = device or cost.likely_device()
-    per_kind: dict[Any, tuple[float, float]] = {}
+    kinds = Counter((cell.settings, cell.content_layers, cell.style_layers) for cell in cells)
     seconds = memory = disk = 0.0
     evaluations = 0
     measured = True
-    for cell in cells:
-        settings = cell.settings
-        key, last = (settings, cell.layers, cell.style_layers), deepest(cell.layers).name
-        if key not in per_kind:
-            flops = cost.evaluation_flops(cell.layers, [name for name, _ in cell.style_layers], settings.size)
-            rate, known = cost.rate(device, settings.precision)
-            per_kind[key] = (
-                settings.runs * settings.max_evaluations * flops / rate,
-                cost.shared_bytes(device, last) + cost.cell_bytes(last, settings),
-            )
-            measured = measured and known
-        seconds += per_kind[key][0]
-        memory = max(memory, per_kind[key][1])
-        disk += cost.stimulus_bytes(settings)
-        evaluations += settings.runs * settings.max_evaluations
+    for (settings, content_layers, style_layers), count in kinds.items():
+        names = [name for name, _ in (*content_layers, *style_layers)]
+        last = deepest(names).name
+        flops = cost.evaluation_flops(names, [name for name, _ in style_layers], settings.size)
+        rate, known = cost.rate(device, settings.precision)
+        measured = measured and known
+        seconds += count * settings.runs * settings.max_evaluations * flops / rate
+        memory = max(memory, cost.shared_bytes(device, last) + cost.cell_bytes(last, settings))
+        disk += count * cost.stimulus_bytes(settings)
+        evaluations += count * settings.runs * settings.max_evaluations
     return Estimate(device, measured, evaluations, seconds, memory, disk)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def plan(protocol: Protocol | str | Path) -> Plan:
     if not isinstance(protocol, Protocol):
         protocol = Protocol.load(protocol)
     names = [(kind, name) for kind in ("content", "style", "mask") for name in protocol.levels(kind) if name]
-    inputs = tuple(_identify(protocol, kind, name) for kind, name in names)
+    known: dict[tuple[str, str], Input] = {}  # several names may be of one file
+    inputs = tuple(_identify(protocol, kind, name, known) for kind, name in names)
     sources = {
         (spec, preprocessing): _identify_weights(protocol, spec, preprocessing)
         for spec in protocol.levels("weights")
@@ -62,8 +64,14 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     return Plan(protocol, inputs, sources, (*cells, *make_controls(cells, protocol, identities, subsets)))
 
 
-def _identify(protocol: Protocol, kind: Any, name: str) -> Input:
+def _identify(protocol: Protocol, kind: Any, name: str, known: dict[tuple[str, str], Input]) -> Input:
     spec = getattr(protocol.images, kind)[name]
+    if (kind, spec) not in known:
+        known[kind, spec] = _read_input(protocol, kind, name, spec)
+    return replace(known[kind, spec], name=name)
+
+
+def _read_input(protocol: Protocol, kind: Any, name: str, spec: str) -> Input:
     try:
         source = read_source(spec, protocol.root)
     except ImageError as error:
@@ -89,37 +97,52 @@ _CROSSED = ("content", "style", "mask", "content_layers", "style_layers", "ratio
 def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
     named = protocol.factor_names
     order = (*named, *(key for key in _CROSSED if key not in named))
-    settings_of = lru_cache(maxsize=None)(lambda *values: Settings(**dict(zip(SECTION_OF, values, strict=True))))
-    for point in cross_levels(protocol, order):
-        at = point.levels
-        settings = settings_of(*(at[name] for name in SECTION_OF))
-        alpha, beta = _alpha_beta(at, protocol)
+    points = cross_levels(protocol, order)
+    varied = [name for name in SECTION_OF if name in points[0].varying]
+    constant = {name: points[0].level(name) for name in SECTION_OF if name not in varied}
+
+    @cache
+    def settings_of(*levels: Any) -> Settings:
+        return Settings(**constant, **dict(zip(varied, levels, strict=True)))
+
+    @cache
+    def layers_of(term: str, name: str, loss: Convention) -> LayerWeights:
+        return _weighted(getattr(protocol.layers, term)[name], loss, term)
+
+    @cache
+    def label_of(level: Any, _kind: str) -> str:  # of its kind: 1 and true are equal
+        return label(level)
+
+    for point in points:
+        at = point.level
+        content, style = at("content"), at("style")
+        settings = settings_of(*(point.varying[name] for name in varied))
+        alpha, beta = _alpha_beta(at("ratio"), at("alpha"), at("beta"), protocol)
         if settings.titrate != "none":
             alpha = settings.titrate_lowest  # until it is found
-        content_layers = _weighted(protocol.layers.content[at["content_layers"]], settings.loss, "content")
-        style_layers = _weighted(protocol.layers.style[at["style_layers"]], settings.loss, "style")
         parts: dict[str, Any] = {
-            "content": at["content"],
-            "style": at["style"],
-            "mask": at["mask"] if at["style"] else None,
-            "content_layers": content_layers if at["content"] else (),
-            "style_layers": style_layers if at["style"] else (),
+            "content": content,
+            "style": style,
+            "mask": at("mask") if style else None,
+            "content_layers": layers_of("content", at("content_layers"), settings.loss) if content else (),
+            "style_layers": layers_of("style", at("style_layers"), settings.loss) if style else (),
             "alpha": alpha,
             "beta": beta,
-            "replicate": at["replicate"],
+            "replicate": at("replicate"),
         }
         identity, seed = identities.of(settings, **parts)
-        levels = {factor: label(at[factor]) for factor in named}
+        levels = {factor: label_of(level := at(factor), type(level).__name__) for factor in named}
         yield Cell(id=identity, levels=levels, attributes=point.attributes, seed=seed, settings=settings, **parts)
 
 
-def _alpha_beta(at: Mapping[str, Any], protocol: Protocol) -> tuple[float, float]:
-    if at["ratio"] is not None:
-        return (1.0, 0.0) if math.isinf(at["ratio"]) else (at["ratio"], 1.0)
+def _alpha_beta(
+    ratio: float | None, alpha: float | None, beta: float | None, protocol: Protocol
+) -> tuple[float, float]:
+    if ratio is not None:
+        return (1.0, 0.0) if math.isinf(ratio) else (ratio, 1.0)
     default_alpha = 1.0 if protocol.images.content else 0.0
     default_beta = 1.0 if protocol.images.style else 0.0
-    alpha = default_alpha if at["alpha"] is None else at["alpha"]
-    return alpha, default_beta if at["beta"] is None else at["beta"]
+    return default_alpha if alpha is None else alpha, default_beta if beta is None else beta
 
 
 def _weighted(layers: Mapping[str, float | None], loss: Convention, term: str) -> LayerWeights:

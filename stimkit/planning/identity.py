@@ -12,6 +12,7 @@ from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.settings import Settings
 
+_SEED = '"*seed*"'
 ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
 
 
@@ -27,6 +28,7 @@ class Identities:
             ("style", own_style(image.name)): image.pixel_sha256 for image in inputs if image.kind == "content"
         }
         self._canonical = lru_cache(maxsize=None)(self._of_settings)
+        self._texts = lru_cache(maxsize=10_000)(self._text_of)  # the same for all replicates
 
     def of(
         self,
@@ -42,6 +44,24 @@ class Identities:
         replicate: int,
     ) -> tuple[str, int]:
         """Id and seed of a cell."""
+        text, with_seed = self._texts(settings, content, style, mask, content_layers, style_layers, alpha, beta)
+        cell = "null" if self._protocol.seeds == "shared" else text
+        # 48 bits, which spreadsheets, R and MATLAB read without loss as a double.
+        seed = int(_sha256(f'{{"cell":{cell},"replicate":{replicate},"seed":{self._protocol.seed}}}')[:12], 16)
+        return "s" + _sha256(with_seed.replace(_SEED, str(seed)))[:10], seed
+
+    def _text_of(
+        self,
+        settings: Settings,
+        content: str | None,
+        style: str | None,
+        mask: str | None,
+        content_layers: LayerWeights,
+        style_layers: LayerWeights,
+        alpha: float,
+        beta: float,
+    ) -> tuple[str, str]:
+        """What an id is a digest of as JSON with sorted keys: without its seed, and with a place for it."""
         identity = {
             **self._canonical(settings),
             "content": self._digests.get(("content", content or "")),
@@ -53,9 +73,7 @@ class Identities:
         }
         if mask is not None:
             identity["mask"] = self._digests["mask", mask]
-        shared = self._protocol.seeds == "shared"
-        seed = _seed(self._protocol.seed, None if shared else identity, replicate)
-        return "s" + _sha256({**identity, "seed": seed})[:10], seed
+        return _json(identity), _json({**identity, "seed": _SEED.strip('"')})
 
     def _of_settings(self, settings: Settings) -> dict[str, Any]:
         """Settings at their default are left out, so that a setting added in a later version changes no id."""
@@ -68,11 +86,9 @@ class Identities:
         return {**canonical, **network}
 
 
-def _seed(base: int, identity: Mapping[str, Any] | None, replicate: int) -> int:
-    """Derive a seed of 48 bits, which spreadsheets, R and MATLAB read without loss as a double."""
-    return int(_sha256({"seed": base, "cell": identity, "replicate": replicate})[:12], 16)
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _sha256(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

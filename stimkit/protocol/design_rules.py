@@ -113,10 +113,11 @@ def _check_table(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
         if row.keys() != rows[0].keys():
             yield ("design", "table"), f"row {index + 1} has other columns than the first"
             return
-    seen = [tuple(label(level) for level in row.values()) for row in rows]
-    for index, one in enumerate(seen):
-        if one in seen[:index] and len(seen) < 10_000:
-            yield ("design", "table"), f"row {index + 1} is the same as row {seen.index(one) + 1}"
+    seen: dict[tuple[str, ...], int] = {}
+    for index, row in enumerate(rows):
+        before = seen.setdefault(tuple(label(level) for level in row.values()), index)
+        if before != index:
+            yield ("design", "table"), f"row {index + 1} is the same as row {before + 1}"
             return
     if rows and "replicate" in rows[0]:
         yield ("design", "table"), "replicate cannot be a column: give its number in [factors]"
@@ -137,7 +138,7 @@ def _check_condition(
         if name not in known:
             yield (*path, name), f'"{name}" is not a factor or attribute{did_you_mean(name, known)}'
             continue
-        texts = [text(name, level) for level in known[name]]
+        texts = dict.fromkeys(text(name, level) for level in known[name])
         for value in wanted if isinstance(wanted, list) else [wanted]:
             if (given := text(name, value)) not in texts:
                 yield (*path, name), f'"{given}" is not a level of {name}{did_you_mean(given, texts)}'

@@ -88,7 +88,7 @@ def _check_layer_sets(kind: str, value: Any) -> Iterator[BrokenRule]:
 
 def _check_references(document: dict[str, Any], kind: str) -> Iterator[BrokenRule]:
     factors = as_table(document, "factors")
-    known = {kind: list(as_table(document, "images", kind)), f"{kind}_layers": layer_sets(document, kind)}
+    known = {kind: as_table(document, "images", kind), f"{kind}_layers": dict.fromkeys(layer_sets(document, kind))}
     where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
     for factor, names in known.items():
         for index, level in enumerate(as_list(factors.get(factor))):
@@ -100,12 +100,12 @@ def _check_levels(factors: dict[str, Any], linked: set[Any]) -> Iterator[BrokenR
     for factor, levels in factors.items():
         if factor in linked:  # where a level may go with several of another factor
             continue
-        seen = []
+        seen = set()
         for index, level in enumerate(as_list(levels)):
-            same = (float(level) if isinstance(level, int | float) else level, isinstance(level, bool))
+            same = f"{level!r}" if isinstance(level, bool) or not isinstance(level, int | float) else f"{level:.17g}"
             if same in seen:
                 yield ("factors", factor, index), f"level {in_words(level)} is given twice"
-            seen.append(same)
+            seen.add(same)
     if "ratio" in factors and ("alpha" in factors or "beta" in factors):
         yield ("factors", "ratio"), "give either ratio (= alpha / beta) or alpha and beta, not both"
     if "alpha" in factors and "beta" in factors and 0 in as_list(factors["alpha"]) and 0 in as_list(factors["beta"]):

@@ -80,8 +80,8 @@ def netcdf_bytes(manifest: xr.Dataset) -> bytes:
     """Write a Dataset as NetCDF4 and return the file. Raises `StorageError` where there is no room for it."""
     encoding = {
         name: {"zlib": True}
-        for name, variable in manifest.data_vars.items()
-        if variable.dtype.kind == "f" and variable.ndim > 1
+        for name, variable in manifest.variables.items()  # `data_vars` would look for the coordinates of each
+        if name not in manifest.coords and variable.dtype.kind == "f" and variable.ndim > 1
     }
     try:  # by way of a file: what is written into memory cannot be appended to later
         with tempfile.TemporaryDirectory() as folder:

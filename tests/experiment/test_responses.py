@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 import xarray as xr
@@ -363,3 +365,38 @@ def test_a_triplet_has_the_levels_of_its_trial(small_run: Run, ids: list[str], t
     assert found["content"].tolist() == ["cat"] * 4
     assert {"style_layers", "ratio_odd", "kind"} <= set(joined.dataset.coords)
     assert joined.dataset["kind"].groupby("content").count().item() == 4
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------
+
+
+def test_a_sheet_with_cells_far_away(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    sheet.append(["stimulus_id", "rating"])
+    sheet.append([ids[0], 4])
+    sheet.append([])
+    sheet.append([ids[1], 2.5])
+    book.save(tmp_path / "a.xlsx")
+    assert join_responses(small_run.path, [tmp_path / "a.xlsx"]).responses["rating"].tolist() == [4, 2.5]
+    sheet["XFD1048576"] = 1
+    book.save(tmp_path / "b.xlsx")
+    found = join_responses(small_run.path, [tmp_path / "b.xlsx"])
+    assert found.responses["rating"].tolist() == [4, 2.5] and found.without_stimulus == 1
+    for row in range(1, 2000):
+        sheet.cell(row, 16384, 1)
+    book.save(tmp_path / "c.xlsx")
+    with pytest.raises(UsageError, match=r"c\.xlsx is not a table: it has more than 20,000,000 cells"):
+        join_responses(small_run.path, [tmp_path / "c.xlsx"])
+    with zipfile.ZipFile(tmp_path / "d.xlsx", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x", "w") as member:
+        for _ in range(101):
+            member.write(bytes(10_000_000))
+    with pytest.raises(UsageError, match=r"d\.xlsx is not a table: its parts have 1,010,000,000 bytes"):
+        join_responses(small_run.path, [tmp_path / "d.xlsx"])
+
+
+def test_too_many_columns(small_run: Run, ids: list[str], tmp_path: Path) -> None:
+    names = ",".join(f"q{number}" for number in range(10_000))
+    file = written(tmp_path / "a.csv", f"stimulus_id,{names}\n{ids[0]}{',' * 10_000}\n")
+    with pytest.raises(UsageError, match="it has 10,001 columns, more than 10,000"):
+        join_responses(small_run.path, [file])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -378,7 +379,76 @@ def test_the_design_of_the_documentation(small_run: Run) -> None:
             records.append(changed(record, stimulus_id=number, levels=levels, filename=name, alpha_beta_ratio=ratio))
     found = make_lists(records, TrialDesign.from_toml(block))
     assert Counter(found.table["kind"]) == {"main": 24 * 96, "practice": 24 * 4, "catch": 24 * 6}
-    assert note_imbalance(found) == []
+    places, practice = note_imbalance(found)
+    assert places.startswith("places are equally frequent, within one, for every participant")
+    assert practice.startswith("practice keeps 12 stimuli for itself (s00") and practice.endswith("132 are left")
+
+
+@pytest.mark.parametrize("form", ["pair", "triplet"])
+@pytest.mark.parametrize("count", [7, 12, 23])
+@pytest.mark.parametrize("repetitions", [1, 3])
+def test_places_are_within_one_for_every_participant(
+    records: list[Record], form: str, count: int, repetitions: int
+) -> None:
+    text = f"[trial]\nform = '{form}'\ndiffer = ['style']\ncount = {count}\nrepetitions = {repetitions}\n"
+    text += "[catch]\ncount = 5\nwhere = 'style != \"s0\"'\n[practice]\ncount = 4\n[blocks]\ncount = 3\norder = 'latin'"
+    table = lists(records, text, participants=9).table
+    for (_, kind), rows in table.groupby(["participant", "kind"]):
+        counts = place_counts(rows, form)
+        assert max(counts) - min(counts) <= 1, kind
+
+
+def place_counts(rows: pd.DataFrame, form: str) -> list[int]:
+    """How often each place had the stimulus that tells them apart."""
+    if form == "triplet":
+        return [int((rows["answer_index"] == place).sum()) for place in (1, 2, 3)]
+    first = (rows["stimulus_id_1"] < rows["stimulus_id_2"]).sum()
+    return [int(first), len(rows) - int(first)]
+
+
+def test_whole_designs_are_balanced_for_trials_as_well(records: list[Record]) -> None:
+    """Six participants who all see every triplet: each has each place twice."""
+    found = lists(records, "[trial]\nform = 'triplet'\ndiffer = ['style']", participants=6)
+    row = count_balance(found).set_index("measure").loc["arrangement"]
+    assert (row["lowest"], row["highest"]) == (2, 2) and note_imbalance(found) == []
+
+
+def test_catch_and_practice_trials_may_differ_in_other_factors(records: list[Record]) -> None:
+    text = "[trial]\nform = 'pair'\ndiffer = ['style']\n"
+    text += "[catch]\ncount = 3\nwhere = 'replicate == 1'\ndiffer = ['content']\n"
+    text += "[practice]\ncount = 2\ndiffer = ['content', 'style']\nheld_out = true"
+    found = lists(records, text, participants=2)
+    differing = {"main": {"style"}, "catch": {"content"}, "practice": {"content", "style"}}
+    for kind, rows in found.table.groupby("kind"):
+        for name in ("content", "style"):
+            assert (rows[f"{name}_1"] != rows[f"{name}_2"]).eq(name in differing[str(kind)]).all(), kind
+    assert len(found.held_out) == 4 and found.left == 20
+    for section in ("catch]\ncount = 1\nwhere = 'replicate == 1'", "practice]\ncount = 1"):
+        with pytest.raises(ProtocolError, match=r"differ: is for pairs and triplets"):
+            lists(records, f"[{section}\ndiffer = ['style']")
+        with pytest.raises(ProtocolError, match='has no factor or attribute "mood"'):
+            lists(records, f"[trial]\nform = 'pair'\ndiffer = ['style']\n[{section}\ndiffer = ['mood']")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[trial]\nrepetitions = 1000000", "asks for 24,000,000 trials of each of 6 participants"),
+        ("[catch]\ncount = 1000000\nwhere = 'replicate == 1'", "asks for 1,000,024 trials of each"),
+        ("[stimuli]\nwhere = \"style == 'x' * 2000000000\"", "calculates with a text"),
+        ("[stimuli]\nwhere = 'style.str.contains(\"(a+)+$\")'", "no stimulus is selected"),
+        ("[stimuli]\nwhere = 'style.str.contains(\"s\", regex=True)'", "contains looks for one text"),
+        (f"[stimuli]\nwhere = 'replicate == {'1' * 20_000}'", "has 20,013 characters, more than 10,000"),
+    ],
+)
+def test_work_is_bounded(records: list[Record], text: str, said: str) -> None:
+    with pytest.raises(ProtocolError, match=re.escape(said)):
+        lists(records, text)
+
+
+def test_many_participants_are_bounded(records: list[Record]) -> None:
+    with pytest.raises(ProtocolError, match=r"of each of 100,000 participants; lists hold at most 10,000 of each"):
+        lists(records, "", participants=100_000)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +480,7 @@ def test_the_design_of_the_documentation(small_run: Run) -> None:
         ("[stimuli]\nwhere = 'style == \"nothing\"'", "stimuli: no stimulus is selected"),
         ("[stimuli]\nwhere = 'style ='", "stimuli.where: the condition"),
         ("[practice]\ncount = 25", "practice.count: only 24 trials are possible"),
-        ("[practice]\ncount = 24\nheld_out = true", "practice.held_out: leaves no stimulus"),
+        ("[practice]\ncount = 24\nheld_out = true", "practice.held_out: takes 24 of 24 stimuli, which leaves no trial"),
         ("[catch]\ncount = 1\nwhere = 'style == \"s0\"'\nanswer = 'x'", 'catch.answer: "x" is not a choice'),
         ("[response]\ncorrect = 'style'", "response.choices: style has levels that are not choices: s0, s1, s2"),
         ("[response]\nkeys = ['a', 'a']\nchoices = ['x', 'y']", "response.keys: a is given twice"),

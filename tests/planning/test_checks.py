@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from stimkit.errors import ProtocolError
+from stimkit.errors import ProtocolError, RunFolderError
+from stimkit.planning.checks import check_cells
+from stimkit.planning.resolved import plan_from_resolved, resolve
 from tests.conftest import small_plan
 
 
@@ -92,3 +96,34 @@ def test_what_cannot_be_is_refused_before_anything_is_made(sections: Any, messag
 def test_an_aperture_without_a_pixel_is_refused() -> None:
     with pytest.raises(ProtocolError, match="aperture_diameter: lets no pixel through"):
         small_plan(display={"ppd": 10}, output={"aperture": "circle", "aperture_diameter": 0.05})
+
+
+def test_combinations_are_bounded() -> None:
+    """10^11 of them are not counted one by one."""
+    levels = {"rtol": [10.0**-n for n in range(1, 1001)], "window": list(range(2, 502)), "replicate": 100_000}
+    with pytest.raises(ProtocolError, match=r"have 200,000,000,000 combinations.* at most 2,000,000"):
+        small_plan(factors=levels | {"rtol": [1e-9 * n for n in range(1, 1001)]})
+
+
+def test_a_forged_number_in_a_lock_takes_no_time() -> None:
+    lock = json.loads(json.dumps(resolve(small_plan())))
+    lock["protocol"]["factors"]["replicate"] = 100_000
+    lock["protocol"]["factors"]["rtol"] = [1e-9 * n for n in range(1, 1001)]
+    with pytest.raises(RunFolderError, match="combinations"):
+        plan_from_resolved(lock)
+
+
+def test_two_cells_with_one_id_by_chance_are_told_from_two_that_are_the_same() -> None:
+    plan = small_plan()
+    one, other, *_ = plan.cells
+    with pytest.raises(ProtocolError, match=f"two of 2 cells have the id {one.id} by chance: give another seed"):
+        check_cells([one, replace(other, id=one.id)], plan.protocol, plan.inputs)
+    with pytest.raises(ProtocolError, match="are the same image or value"):
+        check_cells([one, replace(other, id=one.id, seed=one.seed)], plan.protocol, plan.inputs)
+
+
+def test_messages_name_some_of_many_problems() -> None:
+    with pytest.raises(ProtocolError) as stopped:
+        small_plan(synthesis={f"key{number}": 1 for number in range(500)})
+    assert len(stopped.value.problems) == 500
+    assert str(stopped.value).count("unknown key") == 50 and "and 450 more" in str(stopped.value)

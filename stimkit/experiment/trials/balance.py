@@ -38,13 +38,32 @@ def count_balance(lists: TrialLists) -> pd.DataFrame:
 
 def note_imbalance(lists: TrialLists) -> list[str]:
     """What keeps the lists from balance, in words."""
+    notes = []
     count, cycle = lists.design.participants, lists.cycle
-    if count % cycle == 0:
-        return []
-    return [
-        f"groups and orders of blocks are balanced after every {cycle} participants, and {count} is not a multiple of"
-        " that"
-    ]
+    if count % cycle:
+        notes.append(
+            f"groups and orders of blocks are balanced after every {cycle} participants, and {count} is not a multiple"
+            " of that"
+        )
+    if lists.design.trial.positions == "balanced":
+        notes += _note_places(lists)
+    if lists.held_out:
+        some = ", ".join(lists.held_out[:3]) + (", …" if len(lists.held_out) > 3 else "")
+        notes.append(f"practice keeps {len(lists.held_out)} stimuli for itself ({some}); {lists.left} are left")
+    return notes
+
+
+def _note_places(lists: TrialLists) -> Iterator[str]:
+    """Of how many trials places are not equally frequent, within one, over all their showings."""
+    main = lists.table[lists.table["kind"] == "main"]
+    counts = _place_counts(lists, main)
+    shown = SHOWN[lists.design.trial.form]
+    uneven = sum(max(one.values()) - (min(one.values()) if len(one) == shown else 0) > 1 for one in counts.values())
+    if uneven:
+        yield (
+            f"places are equally frequent, within one, for every participant, and over the showings of"
+            f" {len(counts) - uneven:,} of {len(counts):,} trials"
+        )
 
 
 BalanceRow = tuple[str, str, str, int, int, int]
@@ -104,12 +123,20 @@ def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]
     shown = SHOWN[lists.design.trial.form]
     if shown == 1 or lists.design.trial.positions == "fixed":
         return
+    each = [counter[place] for counter in _place_counts(lists, main).values() for place in _all_places(counter, shown)]
+    yield "arrangement", "", "", sum(each), min(each), max(each)
+
+
+def _place_counts(lists: TrialLists, main: pd.DataFrame) -> dict[Hashable, Counter[Hashable]]:
+    """How often each trial was shown with its stimuli in which places."""
+    shown = SHOWN[lists.design.trial.form]
     counts: dict[Hashable, Counter[Hashable]] = defaultdict(Counter)
+    if shown == 1:
+        return counts
     for row in main[[*_columns(lists, "stimulus_id"), "answer_index"]].itertuples(index=False):
         *ids, answer = row
         counts[tuple(sorted(ids))][ids[0] if shown == 2 else answer] += 1
-    each = [counter[place] for counter in counts.values() for place in _all_places(counter, shown)]
-    yield "arrangement", "", "", sum(each), min(each), max(each)
+    return counts
 
 
 def _all_places(counts: Counter[Hashable], shown: int) -> list[Hashable]:

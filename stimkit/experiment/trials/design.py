@@ -92,6 +92,8 @@ class Practice(Frozen):
 
     count: Times
     where: ManifestCondition | None = None
+    differ: Annotated[FactorNames, Field(description="in what their stimuli differ; default as in other trials")] = ()
+    free: Annotated[FactorNames, Field(description="what may be equal or not, where differ or free are given")] = ()
     held_out: Annotated[bool, Field(description="their stimuli are in no other trial")] = False
 
 
@@ -100,6 +102,8 @@ class Catch(Frozen):
 
     count: Times
     where: ManifestCondition
+    differ: Annotated[FactorNames, Field(description="in what their stimuli differ; default as in other trials")] = ()
+    free: Annotated[FactorNames, Field(description="what may be equal or not, where differ or free are given")] = ()
     answer: Annotated[str, Field(description="the right answer; default as in other trials")] = ""
 
 
@@ -182,8 +186,12 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
         found.append((("trial", "differ"), f"name the factors in which the stimuli of a {form} differ"))
     if form == "single":
         found += [(("trial", key), "is for pairs and triplets") for key in ("differ", "free") if trial.get(key)]
-    both = set(map(str, as_list(trial.get("differ")))) & set(map(str, as_list(trial.get("free"))))
-    found += [(("trial", "free"), f"{name} is in differ") for name in sorted(both)]
+    for section in ("trial", "practice", "catch"):
+        own = as_table(document, section)
+        both = set(map(str, as_list(own.get("differ")))) & set(map(str, as_list(own.get("free"))))
+        found += [((section, "free"), f"{name} is in differ") for name in sorted(both)]
+        if form == "single" and section != "trial":
+            found += [((section, key), "is for pairs and triplets") for key in ("differ", "free") if own.get(key)]
     if blocks.get("by") and blocks.get("count"):
         found.append((("blocks", "count"), "give either by or count"))
     response = as_table(document, "response")

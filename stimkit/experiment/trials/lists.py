@@ -23,6 +23,8 @@ from stimkit.runfolder.run import AnyRun, read_run
 LIST_COLUMNS = (
     "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
 )  # fmt: skip
+MAX_TRIALS, MAX_ROWS = 10_000, 1_000_000
+MAX_CHOICES = 10**10  # participants × trials × possible trials; a minute
 RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
 
 
@@ -38,6 +40,10 @@ class TrialLists:
     answers: Answers
     cycle: int
     """Participants after which groups and orders of blocks are balanced."""
+    held_out: tuple[str, ...] = ()
+    """Ids of stimuli that are for practice only."""
+    left: int = 0
+    """How many stimuli are in other trials, or can be."""
 
 
 def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
@@ -74,6 +80,30 @@ class _Maker:
         self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
         self.sampler = known.sampler(known.main)
         self.places = PlaceChooser(design.trial.positions)
+        columns = [*dict.fromkeys(("stimulus_id", "filename", *known.columns))]
+        self.stimuli = known.stimuli[columns].to_dict("index")
+        self._check_amount()
+
+    def _check_amount(self) -> None:
+        """Raise `ProtocolError` where lists would be longer than any experiment."""
+        design = self.design
+        possible = max(len(group.units) for group in self.assignment.groups)
+        drawn = design.trial.count or possible
+        others = len(self.known.practice) + (design.catch.count if design.catch else 0)
+        of_each = drawn * design.trial.repetitions + others
+        if of_each > MAX_TRIALS or design.participants * of_each > MAX_ROWS:
+            raise design.error(
+                f"asks for {of_each:,} trials of each of {design.participants:,} participants; lists hold at most"
+                f" {MAX_TRIALS:,} of each and {MAX_ROWS:,} in all",
+                "trial",
+            )
+        if design.trial.count and design.participants * design.trial.count * possible > MAX_CHOICES:
+            raise design.error(
+                f"chooses {design.trial.count:,} of {possible:,} possible trials for each of {design.participants:,}"
+                " participants, which takes too long: choose fewer stimuli",
+                "trial",
+                "count",
+            )
 
     def lists(self) -> TrialLists:
         rows: list[dict[str, Any]] = []
@@ -84,16 +114,19 @@ class _Maker:
         role = () if self.known.stimuli["role"].nunique() == 1 else ("role",)
         factors = (*role, *(name for name in self.known.columns if name != "role"))
         table = pd.DataFrame(rows).astype({"answer_index": "Int64"})
-        return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle)
+        held_out = tuple(str(self.stimuli[row]["stimulus_id"]) for row in sorted(self.known.held_out))
+        left = len({row for unit in self.known.main for row in unit.rows})
+        return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle, held_out, left)
 
     def _main(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         """All trials but those of practice, in their order."""
         among, wanted = self.assignment.group(participant).units, self.design.trial.count
         drawn = self.sampler.draw(among, wanted, generator) if wanted else among
+        units = [self.known.main[unit] for unit in drawn]
         trials = [
-            self._shown(self.known.main[unit], "main", participant, generator, repetition + 1)
+            trial
             for repetition in range(self.design.trial.repetitions)
-            for unit in drawn
+            for trial in self._shown(units, "main", participant, generator, repetition + 1)
         ]
         blocks = self.assignment.blocks(participant, [trial.unit for trial in trials], generator)
         in_blocks = [(label, [trials[trial] for trial in members]) for label, members in blocks]
@@ -105,21 +138,29 @@ class _Maker:
 
     def _practice(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         order = generator.permutation(len(self.known.practice))
-        return [self._shown(self.known.practice[one], PRACTICE, participant, generator) for one in order]
+        return self._shown([self.known.practice[one] for one in order], PRACTICE, participant, generator)
 
     def _catch(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         catch = self.design.catch
         if catch is None:
             return []
         units = [self.known.catch[int(generator.integers(len(self.known.catch)))] for _ in range(catch.count)]
-        trials = [self._shown(unit, "catch", participant, generator) for unit in units]
+        trials = self._shown(units, "catch", participant, generator)
         return [replace(trial, answer=catch.answer or trial.answer) for trial in trials]
 
     def _shown(
-        self, unit: TrialUnit, kind: str, participant: int, generator: np.random.Generator, repetition: int = 1
-    ) -> ShownTrial:
-        places = self.places.choose(unit, kind, participant, self.assignment.order(participant), generator)
-        return ShownTrial(unit, kind, places, self.answers.right(unit, places), repetition)
+        self,
+        units: Sequence[TrialUnit],
+        kind: str,
+        participant: int,
+        generator: np.random.Generator,
+        repetition: int = 1,
+    ) -> list[ShownTrial]:
+        places = self.places.choose(units, kind, participant, self.assignment.order(participant), generator)
+        return [
+            ShownTrial(unit, kind, place, self.answers.right(unit, place), repetition)
+            for unit, place in zip(units, places, strict=True)
+        ]
 
     def _row(self, participant: int, number: int, trial: ShownTrial) -> dict[str, Any]:
         choices = self.answers.choices
@@ -135,7 +176,7 @@ class _Maker:
             "answer_index": choices.index(trial.answer) + 1 if trial.answer in choices else None,
         }
         for place, index in enumerate(trial.places, start=1):
-            stimulus = self.known.stimuli.loc[index]
+            stimulus = self.stimuli[index]
             end = "" if len(trial.places) == 1 else f"_{place}"
             row |= {f"stimulus_id{end}": stimulus["stimulus_id"], f"stim_file{end}": f"stimuli/{stimulus['filename']}"}
             row |= {f"{name}{end}": stimulus[name] for name in self.known.columns}

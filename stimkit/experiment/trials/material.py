@@ -29,6 +29,8 @@ class Material:
     main: tuple[TrialUnit, ...]
     practice: tuple[TrialUnit, ...]
     catch: tuple[TrialUnit, ...]
+    held_out: frozenset[int] = frozenset()
+    """Rows of stimuli that are for practice only."""
 
     def sampler(self, among: Sequence[TrialUnit]) -> Sampler:
         """A source of trials that balances the factors of which there are several levels."""
@@ -69,12 +71,13 @@ def gather_material(records: Sequence[Record], design: TrialDesign, generator: n
     held_out = _held_out(design, practice, labels)
     main = tuple(unit for unit in all_of_it.main if not held_out & set(unit.rows))
     if not main:
-        raise design.error("leaves no stimulus for the other trials", "practice", "held_out")
+        taken = f"takes {len(held_out)} of {len(labels)} stimuli, which leaves no trial of others"
+        raise design.error(f"{taken}; take fewer with [practice] count or where", "practice", "held_out")
     catch = possible(design.catch.where, "catch") if design.catch else ()
     catch = tuple(unit for unit in catch if not held_out & set(unit.rows))
     if design.catch and not catch:
         raise design.error("leaves no stimulus for catch trials", "practice", "held_out")
-    return Material(stimuli, factors, columns, main, practice, catch)
+    return Material(stimuli, factors, columns, main, practice, catch, frozenset(held_out))
 
 
 def _label(record: Record, name: str) -> str:
@@ -103,7 +106,8 @@ def _practice(
 ) -> tuple[TrialUnit, ...]:
     practice = design.practice
     assert practice is not None
-    found = possible(practice.where, "practice") if practice.where else known.main
+    has_own = practice.where or practice.differ or practice.free
+    found = possible(practice.where or design.stimuli.where, "practice") if has_own else known.main
     if len(found) < practice.count:
         raise design.error(f"only {len(found)} trials are possible", "practice", "count")
     chosen = known.sampler(found).draw(range(len(found)), practice.count, generator)
@@ -114,6 +118,9 @@ def _named(design: TrialDesign) -> Iterator[tuple[tuple[str, ...], Sequence[str]
     """Every key of a design that names factors."""
     yield ("trial", "differ"), design.trial.differ
     yield ("trial", "free"), design.trial.free
+    for section, own in (("practice", design.practice), ("catch", design.catch)):
+        yield (section, "differ"), own.differ if own else ()
+        yield (section, "free"), own.free if own else ()
     yield ("assign", "between"), design.assign.between
     if design.assign.latin:
         yield ("assign", "latin", "items"), (design.assign.latin.items,)

@@ -26,21 +26,20 @@ class Sampler:
         What is equal is decided by chance.
         """
         left = generator.permutation(np.asarray(among))
+        rows = self._rows[left]
         levels = [codes[left] for codes in self._levels]
         seen = [np.zeros(int(codes.max(initial=0)) + 1) for codes in self._levels]
+        burden, taken = np.zeros(len(left)), np.zeros(len(left), bool)  # of levels, which grows with each choice
         chosen = []
         for _ in range(min(count, len(left))):
-            burden = sum((counts[codes] for counts, codes in zip(seen, levels, strict=True)), np.zeros(len(left)))
-            burden = burden * (1 + self._used.max(initial=0)) * self._rows.shape[1] + self._used[self._rows[left]].sum(
-                1
-            )
-            best = int(np.argmin(burden))
+            whole = burden * (1 + self._used.max(initial=0)) * rows.shape[1] + self._used[rows].sum(1)
+            best = int(np.argmin(np.where(taken, np.inf, whole)))
             chosen.append(int(left[best]))
-            self._used[self._rows[left[best]]] += 1
+            taken[best] = True
+            self._used[rows[best]] += 1
             for counts, codes in zip(seen, levels, strict=True):
                 counts[codes[best]] += 1
-            left = np.delete(left, best)
-            levels = [np.delete(codes, best) for codes in levels]
+                burden += codes == codes[best]
         return chosen
 
 

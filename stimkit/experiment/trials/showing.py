@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from stimkit.experiment.trials.design import SHOWN
 from stimkit.experiment.trials.sequence import Impossible, arrange
@@ -32,10 +33,11 @@ class ShownTrial:
 
 
 class PlaceChooser:
-    """Chooses the places of a trial's stimuli: of a pair which is on the left, of a triplet where the odd one is.
+    """Chooses the places of the stimuli of trials: of pairs which is on the left, of triplets where the odd one is.
 
-    Balanced for each trial over its showings, within and across the orders of blocks, then for each participant; what
-    is equal is decided by chance.
+    Each participant has each place equally often, within one. As far as that allows, each trial has them equally often
+    over its showings, first within the order of blocks that the participant has, then over all; what is equal is
+    decided by chance.
     """
 
     def __init__(self, positions: str) -> None:
@@ -43,20 +45,45 @@ class PlaceChooser:
         self._counts: Counter[tuple[object, ...]] = Counter()
 
     def choose(
-        self, unit: TrialUnit, kind: str, participant: int, order: int, generator: np.random.Generator
-    ) -> tuple[int, ...]:
-        """Rows of the stimuli from left to right; `order` says which order of blocks the participant has."""
-        if self._positions == "fixed" or len(unit.rows) == 1:
-            return unit.rows
-        options = list(range(len(unit.rows)))
+        self, units: Sequence[TrialUnit], kind: str, participant: int, order: int, generator: np.random.Generator
+    ) -> list[tuple[int, ...]]:
+        """Rows of the stimuli of different trials, from left to right; `order`: the participant's order of blocks."""
+        if self._positions == "fixed" or not units or len(units[0].rows) == 1:
+            return [unit.rows for unit in units]
+        options = len(units[0].rows)
         if self._positions == "random":
-            chosen = int(generator.integers(len(options)))
+            chosen = [int(generator.integers(options)) for _ in units]
         else:
-            by_chance = [int(one) for one in generator.permutation(len(options))]
-            keys = ((kind, unit.rows, order), (kind, unit.rows), (kind, participant))
-            chosen = min(by_chance, key=lambda option: [self._counts[(*key, option)] for key in keys])
-            self._counts.update((*key, chosen) for key in keys)
-        return _arranged(unit.rows, chosen, generator)
+            chosen = self._balanced(units, options, kind, participant, order, generator)
+        return [_arranged(unit.rows, place, generator) for unit, place in zip(units, chosen, strict=True)]
+
+    def _balanced(
+        self,
+        units: Sequence[TrialUnit],
+        options: int,
+        kind: str,
+        participant: int,
+        order: int,
+        generator: np.random.Generator,
+    ) -> list[int]:
+        """The places of least use: an assignment of trials to slots, of which each place has as many as it can get."""
+        counts, places = self._counts, range(options)
+        had = [counts[kind, participant, place] for place in places]
+        whole, rest = divmod(sum(had) + len(units), options)
+        due = [place for place in places for _ in range(max(0, whole - had[place]))]
+        extra = [place for place in places if had[place] <= whole] if rest else []
+        within, over = (
+            np.array([[counts[(*key, unit.rows, place)] for place in places] for unit in units], float)
+            for key in ((kind, order), (kind,))
+        )
+        cost = within * (1 + len(units)) * (1 + over.max()) + over
+        cost += generator.random(cost.shape) / (1 + len(units))
+        slots = np.concatenate([cost[:, due] - cost.max() * (1 + len(units)) - 1, cost[:, extra]], axis=1)
+        column = linear_sum_assignment(slots)[1]
+        chosen = [int([*due, *extra][one]) for one in column]
+        for unit, place in zip(units, chosen, strict=True):
+            counts.update([(kind, order, unit.rows, place), (kind, unit.rows, place), (kind, participant, place)])
+        return chosen
 
 
 def _arranged(rows: tuple[int, ...], place: int, generator: np.random.Generator) -> tuple[int, ...]:

@@ -38,16 +38,18 @@ def make_units(
     """All trials that a design allows, of stimuli whose levels are given by their index.
 
     `factors` are those of the run, `columns` those in which trials can differ (with attributes and marks). The
-    stimuli of a pair differ in every factor of `[trial] differ` and are equal in all others that are not `free`; two of
+    stimuli of a pair differ in every factor of `differ` and are equal in all others that are not `free`, which are keys
+    of `[trial]`, and of the `section` of catch and practice trials where these differ in something else; two of
     a triplet are equal in `differ` and the odd one differs from them in each of these: the two are the same stimulus
     where no factor is free. Raises `ProtocolError` at the `section` that selects the stimuli, where the rules allow no
     trial or too many.
     """
     index, table = list(labels), list(labels.values())
-    equal = [factor for factor in factors if factor not in (*design.trial.differ, *design.trial.free)]
-    equal = [one for one in equal if not _follows(table, one, design.trial.differ)]
+    differ, free = rules_of(design, section)
+    equal = [factor for factor in factors if factor not in (*differ, *free)]
+    equal = [one for one in equal if not _follows(table, one, differ)]
     found: list[TrialUnit] = []
-    for rows in _GENERATORS[design.trial.form](table, equal, design.trial.differ, bool(design.trial.free)):
+    for rows in _GENERATORS[design.trial.form](table, equal, differ, bool(free)):
         found.append(
             TrialUnit(
                 tuple(index[row] for row in rows),
@@ -57,9 +59,18 @@ def make_units(
         if len(found) > MAX_UNITS:
             raise design.error(f"allows more than {MAX_UNITS:,} trials; choose fewer stimuli", section)
     if not found:
-        what = f"{len(labels)} stimuli are selected, and they make no {design.trial.form} by the rules of [trial]"
+        rules = f"that differs in {', '.join(differ)}" if differ else "by the rules of [trial]"
+        what = f"{len(labels)} stimuli are selected, and they make no {design.trial.form} {rules}"
         raise design.error(what if labels else "no stimulus is selected", section)
     return found
+
+
+def rules_of(design: TrialDesign, section: str) -> tuple[Sequence[str], Sequence[str]]:
+    """In which factors the stimuli of the trials of a section differ, and in which they may."""
+    own = {"practice": design.practice, "catch": design.catch}.get(section)
+    if own is None or not (own.differ or own.free):
+        return design.trial.differ, design.trial.free
+    return own.differ or design.trial.differ, own.free
 
 
 def _follows(table: LevelRows, factor: str, differ: Sequence[str]) -> bool:
