@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import os
 import struct
 import warnings
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ class SourceImage:
     file_sha256: str | None  # None for a scikit-image sample
 
 
-def read_source(spec: str, root: Path) -> SourceImage:
-    """Read `skimage:NAME`, or a file given relative to `root`.
+def read_source(spec: str, root: Path, *, follow_links: bool = False) -> SourceImage:
+    """Read `skimage:NAME`, or a file given relative to `root`, out of which links lead with `follow_links` only.
 
     Files are turned upright (EXIF), converted to sRGB (ICC), to 8 bits and to RGB; transparent pixels
     are laid on white; of the photographs in an MPO file, as telephones write it, the first is taken. Raises
@@ -74,10 +75,14 @@ def read_source(spec: str, root: Path) -> SourceImage:
     if spec.startswith("skimage:"):
         pixels = _skimage_sample(spec.removeprefix("skimage:"))
         return SourceImage(spec, pixels, pixel_digest(pixels), None)
-    path = _inside(spec, root)
+    path = _inside(spec, root, follow_links)
     try:
         data = read_file(path)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ImageError(
+                f'image "{spec}" is a link to {os.readlink(path)}, which is not there (of git-annex or DataLad: get it)'
+            ) from None
         raise ImageError(f'image "{spec}" was not found at {path}') from None
     except OSError as error:
         raise ImageError(f'image "{spec}" cannot be read: {error.strerror or error}') from error
@@ -244,8 +249,15 @@ def _skimage_sample(name: str) -> Pixels:
     return np.ascontiguousarray(array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2))
 
 
-def _inside(spec: str, root: Path) -> Path:
-    path = (root / spec).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise ImageError(f'image "{spec}" lies outside the image root {root.resolve()}; change images.root or move it')
+def _inside(spec: str, root: Path, follow_links: bool) -> Path:
+    """The place of a file below the root: as its path says, and unless links are followed also where it really is."""
+    place = root.resolve()
+    path = Path(os.path.normpath(place / spec))
+    if not path.is_relative_to(place):
+        raise ImageError(f'image "{spec}" lies outside the image root {place}; change images.root or move it')
+    if not follow_links and path.exists() and not path.resolve().is_relative_to(place):
+        raise ImageError(
+            f'image "{spec}" is a link that leads out of the image root {place}; say follow_links = true in [images] if'
+            " that is meant"
+        )
     return path

@@ -73,7 +73,7 @@ def _identify(protocol: Protocol, kind: Any, name: str, known: dict[tuple[str, s
 
 def _read_input(protocol: Protocol, kind: Any, name: str, spec: str) -> Input:
     try:
-        source = read_source(spec, protocol.root)
+        source = read_source(spec, protocol.root, follow_links=protocol.images.follow_links)
     except ImageError as error:
         return Input(kind, name, spec, f"missing:{spec}", None, 0, 0, str(error))
     height, width = source.pixels.shape[:2]

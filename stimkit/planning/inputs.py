@@ -10,7 +10,7 @@ from typing import Protocol
 from stimkit.errors import ImageError, StimkitError, WeightsError
 from stimkit.images.pixels import Pixels
 from stimkit.images.png import encode_png
-from stimkit.images.reading import image_files, read_source
+from stimkit.images.reading import SourceImage, image_files, read_source
 from stimkit.network.sources import known_names, load_weights
 from stimkit.network.weights import SUFFIXES, Weights, weights_bytes
 from stimkit.planning.cells import Plan
@@ -39,7 +39,8 @@ class PlanInputs:
     def image(self, kind: str, name: str) -> Pixels:
         """Raises `ImageError` where the image cannot be read or has changed since the plan was made."""
         known = self._plan.input(kind, name)
-        source = read_source(known.spec, self._plan.protocol.root)
+        protocol = self._plan.protocol
+        source = read_source(known.spec, protocol.root, follow_links=protocol.images.follow_links)
         if source.pixel_sha256 != known.pixel_sha256:
             raise ImageError(f'image "{known.spec}" has changed since the plan was made; run again')
         return source.pixels
@@ -73,7 +74,7 @@ class FoundInputs:
         except ImageError as error:
             known = self._plan.input(kind, name)
             if found := self._images.get(known.pixel_sha256):
-                return read_source(found.name, found.parent).pixels
+                return self._read(found).pixels
             raise ImageError(
                 f'{kind} image "{name}" ({known.spec}, pixels sha256 {known.pixel_sha256[:12]}…) was not found:'
                 f" {error}; give a folder that has it with --inputs"
@@ -101,13 +102,16 @@ class FoundInputs:
                 " give a folder that has them with --inputs"
             ) from None
 
+    def _read(self, path: Path) -> SourceImage:
+        return read_source(path.name, path.parent, follow_links=self._plan.protocol.images.follow_links)
+
     @cached_property
     def _images(self) -> dict[str, Path]:
         """Every readable image of the folders by the digest of its pixels."""
         images: dict[str, Path] = {}
         for path in (path for folder in self._folders for path in image_files(folder)):
             try:
-                images.setdefault(read_source(path.name, path.parent).pixel_sha256, path)
+                images.setdefault(self._read(path).pixel_sha256, path)
             except ImageError:
                 continue
         return images

@@ -56,6 +56,9 @@ class Images(Frozen):
     """`[images]`: named image files or scikit-image samples."""
 
     root: Annotated[str, Field(description="folder of the files, relative to the protocol")] = "."
+    follow_links: Annotated[
+        bool, Field(description="whether links may lead out of root, as those of git-annex and DataLad do")
+    ] = False
     content: ImageFiles = Field(default_factory=dict)
     style: ImageFiles = Field(default_factory=dict)
     mask: Annotated[ImageFiles, Field(description="where the style goes: white, and nowhere where black")] = Field(

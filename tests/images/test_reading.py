@@ -255,7 +255,7 @@ def test_paths_do_not_escape_the_root(spec: str, tmp_path: Path) -> None:
     root.mkdir()
     (tmp_path / "secret.png").write_bytes(encode_png(RAMP))
     (root / "link.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(ImageError, match="outside the image root"):
+    with pytest.raises(ImageError, match=r"outside the image root|out of the image root .* say follow_links = true"):
         read_source(spec, root)
 
 
