@@ -7,6 +7,7 @@
     │   ├── WeightsError        network weights are missing, damaged or of the wrong shape
     │   ├── DeviceError         the device asked for is not there, or too small
     │   └── RunFolderError      the output folder belongs to something else
+    │       └── LaterVersionError   it was written by a later version of stimkit
     ├── StorageError        6   the disk is full or a file cannot be written; run again to go on
     └── Interrupted         130 or 143: a signal stopped the run after what was complete was kept
 
@@ -77,6 +78,10 @@ class DeviceError(UsageError):
 
 class RunFolderError(UsageError):
     """The output folder belongs to something else, or another process is writing it."""
+
+
+class LaterVersionError(RunFolderError):
+    """The run folder was written by a later version of stimkit."""
 
 
 class StorageError(StimkitError):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stimkit.auditing.evidence import read_evidence
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.table_agreement import csv_agrees, netcdf_agrees
-from stimkit.errors import ImageError, RunFolderError, UsageError
+from stimkit.errors import ImageError, LaterVersionError, RunFolderError, UsageError
 from stimkit.files import read_file
 from stimkit.images.pixels import pixel_digest
 from stimkit.images.reading import decode_image
@@ -29,7 +29,7 @@ from stimkit.records.schema import Record, StageLosses
 from stimkit.records.tables import losses_csv, manifest_csv
 from stimkit.runfolder.journal import JOURNAL, Journal
 from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET, TABLES
-from stimkit.runfolder.run import AnyRun, Run, read_run
+from stimkit.runfolder.run import AnyRun, Run, read_records, read_run
 from stimkit.runfolder.store import environment_id
 
 OnCount = Callable[[int, int], None]
@@ -57,11 +57,23 @@ def verify(run: AnyRun, on_progress: OnCount | None = None) -> Verification:
     >>> stimkit.verify("runs/quickstart").findings
     ()
 
-    `on_progress` is called with cells checked and cells in all. Raises `RunFolderError` where the folder is not a run
-    folder or its resolved protocol cannot be read.
+    Where the resolved protocol cannot be read, everything else is checked but for the tables. `on_progress` is called
+    with cells checked and cells in all. Raises `RunFolderError` where the folder is not a run folder, or of a later
+    version.
     """
-    run = read_run(run)
-    findings = [*check_protocol(run), *check_records(run)]
+    findings: list[Finding] = []
+    try:
+        run = read_run(run)
+        findings += check_protocol(run)
+    except LaterVersionError:
+        raise
+    except RunFolderError as error:
+        if isinstance(run, Run):
+            raise
+        run = read_records(run)
+        findings.append(_finding("lock_altered", run.store.lock_file.name, str(error)))
+    is_planned = "protocol" in run.resolved
+    findings += check_records(run)
     traces: dict[str, NDArray[Any]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         evidence = pool.map(partial(read_evidence, run, owners=file_owners(run)), run.records.values())
@@ -71,7 +83,7 @@ def verify(run: AnyRun, on_progress: OnCount | None = None) -> Verification:
                 traces[found.record.stimulus_id] = found.trace
             if on_progress is not None:
                 on_progress(done, len(run.records))
-    findings += [*check_folder(run), *check_sheets(run), *check_tables(run, traces)]
+    findings += [*check_folder(run), *check_sheets(run), *(check_tables(run, traces) if is_planned else ())]
     return Verification(len(run.planned), len(run.records) + len(run.strays), tuple(rank(findings)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stimkit.errors import RunFolderError
+from stimkit.errors import LaterVersionError, RunFolderError
 
 Document = dict[str, Any]
 
@@ -23,13 +23,13 @@ class Schema:
     def read(self, document: Any, name: str) -> Document:
         """Return a document in the current schema; the one given is not changed.
 
-        Raises `RunFolderError` where it is of a later schema, or no such document.
+        Raises `LaterVersionError` where it is of a later schema, `RunFolderError` where it is no such document.
         """
         schema = document.get("schema") if isinstance(document, dict) else None
         if type(schema) is not int or schema < 1:
             raise RunFolderError(f"{name} is not a {self.kind} (schema {schema!r})")
         if schema > self.current:
-            raise RunFolderError(
+            raise LaterVersionError(
                 f"{name} is of schema {schema}, written by stimkit {document.get('stimkit_version')}; this one reads"
                 f" the {self.kind} up to schema {self.current}: use that version or a later one"
             )

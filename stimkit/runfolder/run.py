@@ -133,7 +133,16 @@ def read_run(path: AnyRun) -> Run:
     if isinstance(path, Run):
         return path
     store = RunStore.open(path)
-    resolved = store.lock_contents()
+    return _read_records(store, store.lock_contents())
+
+
+def read_records(path: str | Path) -> Run:
+    """Read the records of a run folder whose resolved protocol cannot be read, as if it planned these cells alone."""
+    store = RunStore.open(path)
+    return _read_records(store, {"cells": sorted(store.completed())})
+
+
+def _read_records(store: RunStore, resolved: Resolved) -> Run:
     complete = store.completed()
     read: dict[str, Record] = {}
     damaged: dict[str, str] = {}

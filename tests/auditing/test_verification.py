@@ -45,6 +45,12 @@ def first(run: Path) -> tuple[str, Path, Path]:
     return record.stimulus_id, run / "stimuli" / record.filename, run / f"records/{record.stimulus_id}.json"
 
 
+def first_of(run: Path) -> tuple[str, Path, Path]:
+    """Id, stimulus and record of a cell of a run whose lock cannot be read."""
+    record = min((run / "records").iterdir())
+    return record.stem, run / "stimuli" / json.loads(record.read_bytes())["filename"], record
+
+
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
     value = json.loads(path.read_text())
     change(value)
@@ -105,9 +111,13 @@ def newer_torch(environments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("key", ["cells", "protocol_sha256", "protocol", "inputs", "factors"])
 def test_a_lock_without_a_part_is_no_lock(run: Path, key: str) -> None:
     edit(run / "protocol.lock.json", lambda lock: lock.pop(key))
-    for command in (verify, collect):
-        with pytest.raises(RunFolderError, match=key):
-            command(run)
+    with pytest.raises(RunFolderError, match=key):
+        collect(run)
+    _, stimulus, _ = first_of(run)
+    stimulus.write_bytes(b"")
+    findings = verify(run).findings
+    assert [finding.name for finding in findings] == ["lock_altered", "stimulus_altered"], "one hides no other"
+    assert key in findings[0].detail
 
 
 @pytest.mark.parametrize("name", ["../../private.png", "/etc/private.png", "..\\private.png", "private.txt"])
