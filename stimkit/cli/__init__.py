@@ -1,6 +1,7 @@
 """The commands: each parses, calls one library function, and translates its result.
 
 terminal     text that can be seen
+progress     how far a command is
 display      what the terminal shows
 doctor       what this machine has
 weights      `stimkit weights …`

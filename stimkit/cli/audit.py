@@ -29,11 +29,11 @@ def audit(
     from stimkit.auditing.audit import audit as examine
     from stimkit.auditing.saving import AUDIT_FOLDER, save_audit
     from stimkit.auditing.saving import audit_values as in_json
-    from stimkit.cli import display
+    from stimkit.cli import display, progress
     from stimkit.runfolder.store import RunStore
 
     check_writable(RunStore.open(run).path)
-    with display.phases() as show:
+    with progress.phases() as show:
         found = examine(run, inputs=inputs or (), device=device, losses=losses, on_phase=show)
     folder = save_audit(found, Path(run) / AUDIT_FOLDER)
     if as_json:
@@ -55,13 +55,13 @@ def report(
 
     Example: stimkit report runs/quickstart
     """
-    from stimkit.cli import display
+    from stimkit.cli import display, progress
     from stimkit.reporting.report import report as write
     from stimkit.runfolder.store import RunStore
 
     place = RunStore.open(run).path
     check_writable(out.parent if out else place)
-    with display.phases() as show:
+    with progress.phases() as show:
         path = write(run, out, inputs=inputs or (), device=device, losses=losses, on_phase=show)
     say(f"{path}: {display.size(path.stat().st_size)}")
 
@@ -93,10 +93,10 @@ def audit_images(
     from stimkit.auditing.image_set import audit_images as examine
     from stimkit.auditing.saving import audit_values as in_json
     from stimkit.auditing.saving import save_audit
-    from stimkit.cli import display
+    from stimkit.cli import display, progress
 
     combined = {name: parts.split("+") for name, parts in map(_assignment, combine or ())}
-    with display.phases() as show:
+    with progress.phases() as show:
         found = examine(
             folder,
             table=factors,

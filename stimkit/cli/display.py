@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
+from stimkit.cli.progress import duration, short_number
 from stimkit.cli.terminal import err, out, visible
 
 if TYPE_CHECKING:
@@ -24,86 +21,18 @@ if TYPE_CHECKING:
     from stimkit.auditing.verification import Verification
     from stimkit.experiment.trials.lists import TrialLists
     from stimkit.runfolder.run import RunState
-    from stimkit.running.events import Event, OnEvent, RunSummary
+    from stimkit.running.events import RunSummary
 
 SHOWN = 5  # findings of a kind
-MAX_RUNNING = 2  # batches whose state is shown
 LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
-
-
-def duration(seconds: float) -> str:
-    """Write a time span in words: 42 s, 3 min 10 s, 5 h 20 min."""
-    if not math.isfinite(seconds):
-        return "unknown"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def size(count: float) -> str:
     """Write a number of bytes in words."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-class _Clock:
-    """Time left, from the share of this command's work that is done."""
-
-    def __init__(self) -> None:
-        self._began, self._before = time.perf_counter(), -1
-
-    def left(self, event: Event) -> float:
-        if self._before < 0:
-            self._before = event.done - (event.outcome is not None)
-        part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
-        elapsed = time.perf_counter() - self._began
-        return elapsed * (1 - part) / part if part > 0 else math.inf
-
-
-@contextmanager
-def run_display(device: str, total: int) -> Iterator[OnEvent]:
-    """Yield a callback for `run`: a live display on a terminal, a line a cell elsewhere."""
-    clock = _Clock()
-    if not err.is_terminal:
-        yield lambda event: _print_line(event, clock.left(event))
-        return
-    name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
-    with Progress(SpinnerColumn(), name, BarColumn(bar_width=20), state, console=err, transient=True) as progress:
-        task = progress.add_task(device, total=total, state="")
-
-        def show(event: Event) -> None:
-            if event.note:
-                err.print(event.note)
-            parts = [f"{event.done}/{event.total} cells"]
-            for one in event.running[:MAX_RUNNING]:
-                parts.append(f"evaluation {one.progress.evaluation}/{one.progress.max_evaluations}")
-                if math.isfinite(one.progress.relative_loss):
-                    parts.append(f"loss × {one.progress.relative_loss:.1e}")
-            if len(event.running) > MAX_RUNNING:
-                parts.append(f"{len(event.running)} workers")
-            parts.append(f"{duration(clock.left(event))} left")
-            progress.update(task, total=event.total, completed=event.done + event.share, state=" · ".join(parts))
-
-        yield show
-
-
-def _print_line(event: Event, left: float) -> None:
-    if event.note:
-        err.print(event.note)
-    if event.outcome is None:
-        return
-    cell = event.outcome
-    state = "" if cell.status == "accepted" else f"  {cell.status.upper()}: {cell.status_reason}"
-    err.print(
-        f"[{event.done}/{event.total}] {cell.filename}  total loss {_number(cell.total_loss)}"
-        f"  {cell.evaluations} evaluations ({cell.stop_reason})  {duration(left)} left{state}",
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.{1 if unit == 'GB' else 0}f} {unit}"
+    return f"{count / 1e3:.0f} kB"
 
 
 def show_run_summary(summary: RunSummary) -> None:
@@ -128,23 +57,6 @@ def show_run_summary(summary: RunSummary) -> None:
         out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
     else:
         out.print(f"tables        by `stimkit collect {summary.path}`, when all shards are made")
-
-
-@contextmanager
-def phases() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a callback for `phase, done, total`: a bar for each phase on a terminal, nothing elsewhere."""
-    if not err.is_terminal:
-        yield lambda phase, done, total: None
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), console=err, transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase)
-            progress.update(tasks[phase], completed=done, total=total)
-
-        yield show
 
 
 def show_state(run: Path, state: RunState) -> None:
@@ -218,7 +130,7 @@ def show_effects(effects: pd.DataFrame) -> None:
 
 def show_comparison(one: Comparison, done: int, total: int) -> None:
     """Print how equal one stimulus is that was made again."""
-    details = [f"loss {_number(one.loss_again)} (recorded {_number(one.loss_recorded)})"]
+    details = [f"loss {short_number(one.loss_again)} (recorded {short_number(one.loss_recorded)})"]
     if one.max_difference is None:
         details.append("the file in the run is not that of record: see `stimkit verify`")
     if one.max_difference:
@@ -265,12 +177,34 @@ def show_plan(summary: Mapping[str, Any]) -> None:
         shown = ", ".join(levels) if len(levels) <= 12 else f"{', '.join(levels[:10])}, … {levels[-1]}"
         table.add_row(visible(factor), str(len(levels)), visible(shown) or "-")
     out.print(table)
-    out.print(f"size     {', '.join(f'{height} × {width} px' for height, width in summary['sizes'])}")
+    if left_out := [f"{summary[key]:,} {key.replace('_', ' ')}" for key in ("excluded", "not_sampled") if summary[key]]:
+        out.print(f"without  combinations of levels: {' and '.join(left_out)}")
+    degrees = ", ".join(f"{height:.3g}° × {width:.3g}°" for height, width in summary["degrees"])
+    sizes = ", ".join(f"{height} × {width} px" for height, width in summary["sizes"])
+    out.print(f"size     {sizes}{f' ({degrees} of visual angle)' if degrees else ''}")
+    if summary["output"]:
+        out.print(f"output   {_settings(summary['output'])}")
+    if summary["accept"]:
+        out.print(f"accept   {_settings(summary['accept'])}")
     for source in summary["weights"]:
         what = source["problem"] or f"{source['description'] or 'a file'} (sha256 {source['digest'][:12]}…)"
         out.print(f"weights  {source['spec']}: {what}")
     _show_ratios(summary["ratios"])
-    _show_estimate(summary["estimate"])
+    if summary["titration"]:
+        out.print(f"ratio    is found by titration: {_settings(summary['titration'])}")
+    if summary["same_textures"]:
+        out.print(
+            f"note     {summary['same_textures']:,} cells are style only, and those of different contents show the same"
+            " texture from other noise"
+        )
+    done = summary["cells"] - summary["pending"]
+    _show_estimate(summary["estimate"], f", for the {summary['pending']:,} cells that are not done" if done else "")
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """Settings and their values, in the words of the protocol."""
+    shown = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    return ", ".join(f"{name} {' | '.join(map(str, levels))}" for name, levels in shown.items())
 
 
 def _show_ratios(rows: list[dict[str, Any]]) -> None:
@@ -281,10 +215,10 @@ def _show_ratios(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _show_estimate(estimate: Mapping[str, Any]) -> None:
-    basis = "from an earlier run here" if estimate["rate_measured"] else "a guess until something has run here"
+def _show_estimate(estimate: Mapping[str, Any], what: str) -> None:
+    basis = "as such cells ran here" if estimate["rate_measured"] else "a guess until such cells have run here"
     out.print(
-        f"at most  {estimate['evaluations']:,} evaluations, about {duration(estimate['seconds'])}"
+        f"at most  {estimate['evaluations']:,} evaluations{what}, about {duration(estimate['seconds'])}"
         f" on {estimate['device']} ({basis});"
         f" memory {size(estimate['memory_bytes'])} and up, disk {size(estimate['disk_bytes'])}"
     )

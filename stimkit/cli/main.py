@@ -70,18 +70,20 @@ def plan(
         raise UsageError(f'no estimate for device "{device}"; give one of {", ".join(cost.TYPICAL_RATE)}')
     made = make_plan(Protocol.load(protocol))
     state = _progress_of(check, made.by_id.keys()) if check else None
+    found = state or _progress_in(Path("runs") / made.protocol.name, made.by_id.keys())
+    done = {cell for name in ("done", "rejected", "failed") for cell in found[name]} if found else set()
     listing = (
         [{"stimulus_id": cell.id, **cell.levels, "filename": cell.filename} for cell in made.cells] if cells else None
     )
     if as_json:
         extra: dict[str, Any] = {"cells_list": listing} if cells else {}
         extra |= {"run": state} if state else {}
-        say(json_text({**summarize(made, device), **extra}, ascii_only=True))
+        say(json_text({**summarize(made, device, done), **extra}, ascii_only=True))
     elif cells:
         for cell in made.cells:
             say("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
     else:
-        display.show_plan(summarize(made, device))
+        display.show_plan(summarize(made, device, done))
     if state and not as_json:
         say(f"{check}: {', '.join(f'{len(ids)} {name}' for name, ids in state.items())}")
     if made.missing:
@@ -157,6 +159,14 @@ def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
         raise RunFolderError(f"{run} holds another protocol: none of its cells are in this one")
     state = summarize_state(found, planned)
     return {name: list(getattr(state, name)) for name in ("done", "rejected", "failed", "pending")}
+
+
+def _progress_in(run: Path, planned: Any) -> dict[str, list[str]] | None:
+    """How far the run folder is that `stimkit run` would go on with, if it is there and of this protocol."""
+    try:
+        return _progress_of(run, planned)
+    except RunFolderError:
+        return None
 
 
 def main() -> None:

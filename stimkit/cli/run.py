@@ -65,8 +65,10 @@ def run(
     places = {"--devices": devices, "--workers": workers, "--scheduler": scheduler, "--slurm": slurm, "--shard": shard}
     if len(named := [name for name, value in places.items() if value is not None]) > 1:
         raise UsageError(f"give one of {' and '.join(named)}")
-    if device != "auto" and (devices or workers):
-        raise UsageError("--devices and --workers say what is computed on; leave --device out")
+    computed_on = set(devices.split(",")) if devices else {"cpu"} if workers else {device}
+    if device != "auto" and any(one.partition(":")[0] != device.partition(":")[0] for one in computed_on):
+        what = f"--devices {devices}" if devices else "--workers, which compute on the CPU"
+        raise UsageError(f"--device {device} contradicts {what}")
     if (tls_ca or tls_cert or tls_key) and not scheduler:
         raise UsageError("--tls-ca, --tls-cert and --tls-key are for --scheduler")
     plan = make_plan(Protocol.load(protocol))
@@ -109,32 +111,32 @@ def _end(summary: RunSummary) -> None:
 
 
 def _here(plan: Plan, folder: Path, options: RunOptions) -> RunSummary:
-    from stimkit.cli import display
+    from stimkit.cli import progress
     from stimkit.running.runner import run_here
     from stimkit.synthesis.devices import choose_device
 
-    with _signals() as check, display.run_display(str(choose_device(options.device)), len(plan.cells)) as show:
+    with _signals() as check, progress.run_display(str(choose_device(options.device)), len(plan.cells)) as show:
         return run_here(plan, folder, options, _checking(check, show))
 
 
 def _shard(plan: Plan, folder: Path, shard: str, options: RunOptions) -> RunSummary:
-    from stimkit.cli import display
+    from stimkit.cli import progress
     from stimkit.running.runner import run_here
 
     if not (given := re.fullmatch(r"(\d+)/(\d+)", shard)):
         raise UsageError(f'--shard is I/N, such as 1/8, not "{shard}"')
     number, count = int(given[1]), int(given[2])
-    with _signals() as check, display.run_display(f"shard {number}/{count}", len(plan.cells)) as show:
+    with _signals() as check, progress.run_display(f"shard {number}/{count}", len(plan.cells)) as show:
         return run_here(plan, folder, options, _checking(check, show), shard=(number, count))
 
 
 def _on_cluster(plan: Plan, folder: Path, client: Client, options: RunOptions, ours: bool) -> RunSummary:
-    from stimkit.cli import display
+    from stimkit.cli import progress
     from stimkit.running.driver import run_on_cluster
 
     if not ours and client.run_on_scheduler(find_spec, "bokeh"):  # without which there is no dashboard
         err.print(f"dashboard: {client.dashboard_link}")
-    with _signals() as check, display.run_display("cluster", len(plan.cells)) as show:
+    with _signals() as check, progress.run_display("cluster", len(plan.cells)) as show:
         checking = _checking(check, show)
         return run_on_cluster(plan, folder, client, options, workers_come_back=not ours, on_event=checking)
 

@@ -31,9 +31,9 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 def verify(run: RunPath, as_json: AsJson = False) -> None:
     """Check every file of a run folder against its digests, records and resolved protocol; exit 5 if any differs."""
     from stimkit.auditing.verification import verify as check
-    from stimkit.cli import display
+    from stimkit.cli import display, progress
 
-    with display.phases() as show:
+    with progress.phases() as show:
         result = check(run, lambda done, total: show("verifying files", done, total))
     if as_json:
         say(json_text(asdict(result), ascii_only=True))

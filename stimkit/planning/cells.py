@@ -121,6 +121,10 @@ class Plan:
     weights: Mapping[tuple[str, str], WeightsSource]
     """By what the settings say: weights and preprocessing."""
     cells: tuple[Cell, ...] = field(repr=False)
+    excluded: int = 0
+    """Combinations of levels that the conditions of the design leave out."""
+    not_sampled: int = 0
+    """Combinations that are left, but not in the sample."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Cell]:

@@ -46,13 +46,26 @@ class Point:
         return self.attributes[name] if name in self.attributes else label(self.level(name))
 
 
-def cross_levels(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
+@dataclass(frozen=True)
+class Combinations:
+    """What is left of the combinations of a design."""
+
+    points: list[Point]
+    crossed: int
+    """How many there are of all levels."""
+    excluded: int
+    """How many of them the conditions leave out."""
+    not_sampled: int
+    """How many of the others are not in the sample."""
+
+
+def cross_levels(protocol: Protocol, factors: Sequence[str]) -> Combinations:
     """The combinations of a design over these factors, the slowest first.
 
     Raises `ProtocolError` where there are too many or none is left, or a stratum has too few to sample from.
     """
     attributes = _Attributes(protocol)
-    found = [replace(point, attributes=attributes(point)) for point in _crossed(protocol, factors)]
+    found = crossed = [replace(point, attributes=attributes(point)) for point in _crossed(protocol, factors)]
     conditions = {
         section: [_written(one, attributes.names) for one in getattr(protocol, section)]
         for section in ("include", "exclude")
@@ -66,7 +79,8 @@ def cross_levels(protocol: Protocol, factors: Sequence[str]) -> list[Point]:
     found = [point for point in found if not any(_meets(point, condition) for condition in conditions["exclude"])]
     if not found:
         raise _problem(protocol, "exclude" if protocol.exclude else "include", "no combination of levels is left")
-    return found if protocol.sample is None else _sampled(found, protocol, protocol.sample)
+    points = found if protocol.sample is None else _sampled(found, protocol, protocol.sample)
+    return Combinations(points, len(crossed), len(crossed) - len(found), len(found) - len(points))
 
 
 def _crossed(protocol: Protocol, factors: Sequence[str]) -> Iterator[Point]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from stimkit.errors import StorageError
@@ -73,22 +74,46 @@ def likely_device() -> str:
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
-def rate(device: str, precision: str) -> tuple[float, bool]:
-    """Arithmetic rate in FLOP/s, and whether it was measured by an earlier run on this machine."""
-    measured = _rates().get(f"{device}:{precision}")
-    if measured:
-        return measured, True
+def rate(device: str, precision: str, size: tuple[int, int]) -> tuple[float, bool]:
+    """Arithmetic rate in FLOP/s, and whether cells of this kind have run on this machine.
+
+    A kind is a precision, a size within a factor of √2 of pixels and, on a CPU, a number of threads: small images and
+    single threads reach a fraction of the rate. Otherwise it is that of the closest kind, or a typical one.
+    """
+    rates = _rates()
+    wanted = _kind(device, precision, size, _threads(device, rates))
+    if wanted in rates:
+        return rates[wanted], True
+    *start, pixels, threads = wanted.split(":")
+    known = {
+        abs(int(key.split(":")[2]) - int(pixels)) + abs(int(key.split(":")[3]) - int(threads)): value
+        for key, value in rates.items()
+        if key.startswith(":".join([*start, ""])) and key.count(":") == 3
+    }
+    if known:
+        return known[min(known)], False
     return TYPICAL_RATE[device] * ((os.cpu_count() or 1) if device == "cpu" else 1), False
 
 
-def remember_rate(device: str, precision: str, flops_per_second: float) -> None:
+def remember_rate(device: str, settings: Settings, threads: int, flops_per_second: float) -> None:
     """Keep a measured rate for later estimates; a cache that cannot be written is not an error."""
+    kind = _kind(device, settings.precision, settings.size, threads)
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        rates = _rates() | {f"{device}:{precision}": flops_per_second}
+        rates = _rates() | {kind: flops_per_second, f"threads:{device}": threads}
         write_atomically(cache_folder() / "rates.json", json.dumps(rates).encode())
     except (OSError, StorageError):
         return
+
+
+def _kind(device: str, precision: str, size: tuple[int, int], threads: int) -> str:
+    return f"{device}:{precision}:{round(math.log2(size[0] * size[1]))}:{threads if device == 'cpu' else 0}"
+
+
+def _threads(device: str, rates: Mapping[str, float]) -> int:
+    """Threads that a run will have: as the environment says, or as many as the last one had."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() else int(rates.get(f"threads:{device}", os.cpu_count() or 1))
 
 
 def _rates() -> dict[str, float]:
@@ -105,27 +130,32 @@ class Estimate:
 
     device: str
     rate_measured: bool
+    """Whether cells of all these kinds have run on this machine."""
     evaluations: int
     seconds: float
     memory_bytes: float
     disk_bytes: float
 
 
-def estimate(cells: Iterable[Cell], device: str | None = None) -> Estimate:
-    """Estimate the cost of cells on a device (`cpu`, `cuda` or `mps`), from the layer table and a measured rate."""
+def estimate(cells: Iterable[Cell], device: str | None = None, *, retries: int = 0) -> Estimate:
+    """Estimate the cost of cells on a device (`cpu`, `cuda` or `mps`), from the layer table and a measured rate.
+
+    Cells that are no controls may be tried again `retries` times.
+    """
     device = device or cost.likely_device()
-    kinds = Counter((cell.settings, cell.content_layers, cell.style_layers) for cell in cells)
+    kinds = Counter((cell.settings, cell.content_layers, cell.style_layers, cell.role == "main") for cell in cells)
     seconds = memory = disk = 0.0
     evaluations = 0
     measured = True
-    for (settings, content_layers, style_layers), count in kinds.items():
+    for (settings, content_layers, style_layers, is_judged), count in kinds.items():
+        runs = count * settings.runs * (1 + retries if is_judged else 1)
         names = [name for name, _ in (*content_layers, *style_layers)]
         last = deepest(names).name
         flops = cost.evaluation_flops(names, [name for name, _ in style_layers], settings.size)
-        rate, known = cost.rate(device, settings.precision)
+        rate, known = cost.rate(device, settings.precision, settings.size)
         measured = measured and known
-        seconds += count * settings.runs * settings.max_evaluations * flops / rate
+        seconds += runs * settings.max_evaluations * flops / rate
         memory = max(memory, cost.shared_bytes(device, last) + cost.cell_bytes(last, settings))
         disk += count * cost.stimulus_bytes(settings)
-        evaluations += count * settings.runs * settings.max_evaluations
+        evaluations += runs * settings.max_evaluations
     return Estimate(device, measured, evaluations, seconds, memory, disk)

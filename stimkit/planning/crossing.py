@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from stimkit.network.layers import LAYERS, Convention
 from stimkit.network.sources import load_weights
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan, WeightsSource
 from stimkit.planning.checks import check_cells, check_levels, check_new_cells
-from stimkit.planning.combinations import cross_levels
+from stimkit.planning.combinations import Point, cross_levels
 from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
 from stimkit.protocol.labels import label
@@ -54,14 +54,18 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[
     """Cross a protocol's factors into cells, with inputs and weights that are identified already."""
     check_levels(protocol)
     identities = Identities(protocol, inputs, sources)
-    cells = list(_cells(protocol, identities))
+    named = protocol.factor_names
+    order = (*named, *(key for key in _CROSSED if key not in named))
+    found = cross_levels(protocol, order)
+    cells = list(_cells(protocol, identities, found.points))
     check_cells(cells, protocol, inputs)
     subsets = {
         (name, loss): _weighted(protocol.layers.style[name], loss, "style")
         for name in protocol.controls.subset
         for loss in protocol.levels("loss")
     }
-    return Plan(protocol, inputs, sources, (*cells, *make_controls(cells, protocol, identities, subsets)))
+    made = (*cells, *make_controls(cells, protocol, identities, subsets))
+    return Plan(protocol, inputs, sources, made, found.excluded, found.not_sampled)
 
 
 def _identify(protocol: Protocol, kind: Any, name: str, known: dict[tuple[str, str], Input]) -> Input:
@@ -94,10 +98,8 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> Weig
 _CROSSED = ("content", "style", "mask", "content_layers", "style_layers", "ratio", "alpha", "beta", *SECTION_OF)
 
 
-def _cells(protocol: Protocol, identities: Identities) -> Iterator[Cell]:
+def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) -> Iterator[Cell]:
     named = protocol.factor_names
-    order = (*named, *(key for key in _CROSSED if key not in named))
-    points = cross_levels(protocol, order)
     varied = [name for name in SECTION_OF if name in points[0].varying]
     constant = {name: points[0].level(name) for name in SECTION_OF if name not in varied}
 

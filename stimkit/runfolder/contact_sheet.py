@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,24 @@ MAX_ACROSS = 12
 NUMBER = "number"  # stands for a factor where a design is not a grid
 FILLED = 0.5  # part of a grid that must be there to draw it as one
 GAP, GROUP_GAP, MARGIN, LINE = 4, 14, 24, 20
-BACKGROUND, INK, FAINT = (250, 250, 248), (30, 30, 30), (150, 150, 145)
+BACKGROUND, INK, FAINT, ALARM = (250, 250, 248), (30, 30, 30), (150, 150, 145), (190, 30, 30)
 
 AxisLevels = tuple[str, ...]
 Axis = Sequence[tuple[str, AxisLevels]]  # factors with their levels, slowest first
 
 
-def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping[str, AxisLevels]) -> Pixels:
-    """Draw the stimuli in `folder` as a labelled grid; a cell without an image is drawn as an empty frame.
+def draw_contact_sheet(
+    folder: Path,
+    records: Sequence[Record],
+    factors: Mapping[str, AxisLevels],
+    planned: Iterable[Mapping[str, str]] | None = None,
+) -> Pixels:
+    """Draw the stimuli in `folder` as a labelled grid.
 
-    The slower factors of the protocol run down, the faster ones across; factors with one level are
-    named in the heading. A design that fills less than half of the grid is drawn as rows of its slowest factor.
+    A cell without an image is drawn as an empty frame that says why, a rejected one in a red frame; what is not among
+    the levels of the cells that are `planned` is left empty. The slower factors of the protocol run down, the faster
+    ones across; factors with one level are named in the heading. A design that fills less than half of the grid is
+    drawn as rows of its slowest factor.
     """
     varied = _independent([(name, levels) for name, levels in factors.items() if len(levels) > 1], records)
     if varied and len(records) < FILLED * math.prod(len(levels) for _, levels in varied):
@@ -41,6 +48,8 @@ def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping
     rows, columns = split_axes(varied)
     row_keys, column_keys = _keys(rows), _keys(columns)
     by_levels = {tuple(record.levels[name] for name, _ in varied): record for record in records}
+    names = [name for name, _ in varied]
+    known = by_levels.keys() | {tuple(levels.get(name, "") for name in names) for levels in planned or ()}
     size = _thumbnail_size(records, len(row_keys), len(column_keys))
     left, top = MARGIN + _label_width(rows), MARGIN + LINE * (2 + len(columns))
     xs, ys = _offsets(column_keys, size[0], left), _offsets(row_keys, size[1], top)
@@ -50,13 +59,10 @@ def draw_contact_sheet(folder: Path, records: Sequence[Record], factors: Mapping
     _text(draw, (MARGIN, MARGIN - 4), constant, FAINT)
     _label_columns(draw, columns, column_keys, xs, size[0])
     _label_rows(draw, rows, row_keys, ys, size[1])
-    names = [name for name, _ in (*rows, *columns)]
     for row, y in zip(row_keys, ys, strict=True):
         for column, x in zip(column_keys, xs, strict=True):
-            at = dict(zip(names, (*row, *column), strict=True))
-            record = by_levels.get(tuple(at[name] for name, _ in varied))
-            if record is not None or NUMBER not in at:
-                _paste(sheet, draw, folder, record, (x, y), size)
+            if (at := (*row, *column)) in known:
+                _paste(sheet, draw, folder, by_levels.get(at), (x, y), size)
     return np.asarray(sheet)
 
 
@@ -160,6 +166,7 @@ def _paste(
     size: tuple[int, int],
 ) -> None:
     word: str = record.status if record else "pending"
+    frame = (*at, at[0] + size[0] - 1, at[1] + size[1] - 1)
     image = None
     if record is not None and word != "failed":
         try:
@@ -167,12 +174,23 @@ def _paste(
         except (OSError, ImageError):
             word = "unreadable"
     if image is None:
-        draw.rectangle((*at, at[0] + size[0] - 1, at[1] + size[1] - 1), outline=FAINT)
-        _text(draw, (at[0] + 6, at[1] + 4), word, FAINT)
+        draw.rectangle(frame, outline=FAINT)
+        if _word_width(word) <= size[0]:
+            _text(draw, (at[0] + 6, at[1] + 4), word, FAINT)
         return
     scale = min(size[0] / image.width, size[1] / image.height)
     shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     sheet.paste(image.resize(shape, Image.Resampling.LANCZOS), at)
+    if word == "rejected":
+        draw.rectangle(frame, outline=ALARM, width=3)
+        if (width := _word_width(word)) <= size[0]:
+            draw.rectangle((*at, at[0] + width - 1, at[1] + LINE), fill=ALARM)
+            _text(draw, (at[0] + 6, at[1] + 1), word, BACKGROUND)
+
+
+def _word_width(word: str) -> int:
+    """Pixels of a word with a margin on both sides."""
+    return int(_font().getlength(word)) + 12
 
 
 def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: tuple[int, int, int]) -> None:

@@ -27,7 +27,8 @@ def rebuild(run: Run) -> list[Record]:
     design = [record for record in records if record.role == "main"]
     controls = [record for record in records if record.role != "main"]
     if design:
-        store.write(SHEET, encode_png(draw_contact_sheet(stimuli, design, run.plan.factors)))
+        planned = [cell.levels for cell in run.plan.main_cells]
+        store.write(SHEET, encode_png(draw_contact_sheet(stimuli, design, run.plan.factors, planned)))
     if controls:
         numbered = number_by_row(controls, "role", lambda record: record.role)
         store.write(CONTROLS_SHEET, encode_png(draw_contact_sheet(stimuli, *numbered)))

@@ -121,4 +121,4 @@ class Maker:
         )
         seconds = sum(made.synthesis.seconds for made in batch)
         if seconds > 1:
-            cost.remember_rate(self._device.type, settings.precision, flops / seconds)
+            cost.remember_rate(self._device.type, settings, torch.get_num_threads(), flops / seconds)

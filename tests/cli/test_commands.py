@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,12 @@ from PIL import Image
 
 import stimkit
 from stimkit.cli.main import app
+from stimkit.cli.progress import Clock, LinePrinter
+from stimkit.planning import cost
 from stimkit.runfolder.run import Run
-from tests.conftest import ROOT, document
+from stimkit.running.events import Event, Running
+from stimkit.synthesis.minimization import Progress
+from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -217,3 +222,97 @@ def test_every_command_is_in_the_readme() -> None:
             assert command.callback is not None
             name = command.name or command.callback.__name__
             assert f"weights {name}" in readme or f"`{name}`" in readme, name
+
+
+# --- what a plan says ------------------------------------------------------------------------------------------
+
+
+def plan_text(tmp_path: Path, command: Command, **sections: Any) -> str:
+    path = tmp_path / "p.toml"
+    path.write_text(tomli_w.dumps(document(**sections)))
+    code, out, err = command("plan", path)
+    assert code == 0, err
+    return out
+
+
+def test_a_plan_counts_retries_and_not_what_is_done(
+    tmp_path: Path, command: Command, small_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "at most  24 evaluations, about" in plan_text(tmp_path, command)
+    assert "at most  72 evaluations, about" in plan_text(tmp_path, command, accept={"retries": 2, "clipping": 0.5})
+    shutil.copytree(small_run.path, tmp_path / "runs/small")
+    assert "at most  0 evaluations, for the 0 cells that are not done" in plan_text(tmp_path, command)
+    next((tmp_path / "runs/small/records").iterdir()).unlink()
+    assert "at most  6 evaluations, for the 1 cells that are not done" in plan_text(tmp_path, command)
+    other = plan_text(tmp_path, command, factors={"ratio": [1e-3]})
+    assert "at most  12 evaluations, about" in other, "the folder is of another protocol"
+
+
+def test_a_plan_says_what_is_made(tmp_path: Path, command: Command) -> None:
+    design = {"exclude": [{"style_layers": "one", "ratio": 1e-4}]}
+    display, output = {"ppd": 10}, {"equalize_luminance": 0.3, "aperture": "circle"}
+    out = plan_text(tmp_path, command, display=display, output=output, accept={"clipping": 0.25}, factors={})
+    assert "size     32 × 32 px (3.2° × 3.2° of visual angle)" in out
+    assert "output   aperture circle, equalize_luminance 0.3" in out and "accept   clipping 0.25" in out
+    (tmp_path / "q.toml").write_text(tomli_w.dumps({**document(), **design}))
+    assert "without  combinations of levels: 1 excluded" in command("plan", tmp_path / "q.toml")[1]
+    sampled = {**document(), "sample": {"count": 1, "balance": ["ratio"]}}
+    (tmp_path / "q.toml").write_text(tomli_w.dumps(sampled))
+    assert "without  combinations of levels: 2 not sampled" in command("plan", tmp_path / "q.toml")[1]
+
+
+def test_a_plan_with_titration_has_no_ratio(tmp_path: Path, command: Command) -> None:
+    titrated = {"titrate": "ssim_content", "titrate_value": 0.3}
+    out = plan_text(tmp_path, command, factors={"ratio": None}, synthesis=titrated)
+    assert (
+        "ratio    is found by titration: titrate ssim_content, titrate_value 0.3" in out
+        and "paper's formulas" not in out
+    )
+
+
+def test_a_plan_tells_textures_that_are_the_same(tmp_path: Path, command: Command) -> None:
+    images = {"content": {"cat": "skimage:chelsea", "moon": "skimage:moon"}}
+    out = plan_text(tmp_path, command, images=images, factors={"ratio": [0, 1e-4]})
+    assert "note     4 cells are style only" in out
+    assert "style only" not in plan_text(tmp_path, command, factors={"ratio": [0, 1e-4]}), "there is one content"
+    coloured = plan_text(tmp_path, command, images=images, factors={"ratio": [0, 1e-4], "colour": ["luminance"]})
+    assert "style only" not in coloured, "colours come from the content image"
+
+
+def test_an_estimate_is_a_guess_until_cells_of_that_kind_have_run(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STIMKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.chdir(tmp_path)
+    settings = small_plan().cells[0].settings
+    assert "a guess until such cells have run here" in plan_text(tmp_path, command)
+    cost.remember_rate("cpu", settings, 2, 1e9)
+    measured = plan_text(tmp_path, command)
+    assert "as such cells ran here" in measured
+    assert "a guess" in plan_text(tmp_path, command, synthesis={"size": 64}), "another size"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "a guess" in plan_text(tmp_path, command), "another number of threads"
+    rate, known = cost.rate("cpu", "float32", (64, 64))
+    assert (rate, known) == (1e9, False), "the closest kind is a better guess than none"
+    assert cost.rate("cpu", "float64", (32, 32)) == (cost.TYPICAL_RATE["cpu"] * (os.cpu_count() or 1), False)
+
+
+def test_options_that_agree_are_accepted(protocol: Path, tmp_path: Path, command: Command) -> None:
+    code, _, err = command("run", protocol, "--device", "cuda", "--workers", "2", "--out", tmp_path / "run")
+    assert code == 2 and "--device cuda contradicts --workers" in err
+    code, _, err = command("run", protocol, "--device", "cpu", "--devices", "cuda:0", "--out", tmp_path / "run")
+    assert code == 2 and "--device cpu contradicts --devices cuda:0" in err
+    code, _, err = command("run", protocol, "--device", "cuda", "--devices", "cuda:0,cuda:0", "--out", tmp_path / "run")
+    assert code == 2 and "a device is named twice" in err, "which is the next thing that is looked at"
+
+
+def test_a_log_has_a_line_every_half_minute(capfd: pytest.CaptureFixture[str]) -> None:
+    seconds = iter(range(-5, 1000, 5))
+    show = LinePrinter(Clock(), lambda: next(seconds))
+    progress = Progress(evaluation=100, max_evaluations=500, running=3, batch=3, relative_loss=0.1)
+    for _ in range(20):
+        show(Event(1, 4, running=(Running(progress, 3),)))
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("[1/4] 3 cells at evaluation 100 of at most 500") for line in lines)

@@ -1,0 +1,123 @@
+"""How far a command is: bars on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from stimkit.cli.terminal import err
+
+if TYPE_CHECKING:
+    from stimkit.running.events import Event, OnEvent
+
+MAX_RUNNING = 2  # batches whose state is shown
+LINE_EVERY = 30.0  # seconds between lines of a run where there is no terminal
+
+
+def duration(seconds: float) -> str:
+    """Write a time span in words: 42 s, 3 min 10 s, 5 h 20 min."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Clock:
+    """Time left, from the share of this command's work that is done."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.perf_counter(), -1
+
+    def left(self, event: Event) -> float:
+        if self._before < 0:
+            self._before = event.done - (event.outcome is not None)
+        part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
+        elapsed = time.perf_counter() - self._began
+        return elapsed * (1 - part) / part if part > 0 else math.inf
+
+
+@contextmanager
+def run_display(device: str, total: int) -> Iterator[OnEvent]:
+    """Yield a callback for `run`: a live display on a terminal, a line a cell elsewhere."""
+    clock = Clock()
+    if not err.is_terminal:
+        yield LinePrinter(clock)
+        return
+    name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+    with Progress(SpinnerColumn(), name, BarColumn(bar_width=20), state, console=err, transient=True) as progress:
+        task = progress.add_task(device, total=total, state="")
+
+        def show(event: Event) -> None:
+            if event.note:
+                err.print(event.note)
+            parts = [f"{event.done}/{event.total} cells"]
+            for one in event.running[:MAX_RUNNING]:
+                parts.append(f"evaluation {one.progress.evaluation}/{one.progress.max_evaluations}")
+                if math.isfinite(one.progress.relative_loss):
+                    parts.append(f"loss × {one.progress.relative_loss:.1e}")
+            if len(event.running) > MAX_RUNNING:
+                parts.append(f"{len(event.running)} workers")
+            parts.append(f"{duration(clock.left(event))} left")
+            progress.update(task, total=event.total, completed=event.done + event.share, state=" · ".join(parts))
+
+        yield show
+
+
+class LinePrinter:
+    """Prints a line for each cell, and between them how far batches are, for logs that somebody watches."""
+
+    def __init__(self, clock: Clock, now: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._now, self._last = clock, now, now()
+
+    def __call__(self, event: Event) -> None:
+        """Print what is new, or has been silent for `LINE_EVERY` seconds."""
+        left = duration(self._clock.left(event))
+        if event.note:
+            err.print(event.note)
+        if cell := event.outcome:
+            state = "" if cell.status == "accepted" else f"  {cell.status.upper()}: {cell.status_reason}"
+            err.print(
+                f"[{event.done}/{event.total}] {cell.filename}  total loss {short_number(cell.total_loss)}"
+                f"  {cell.evaluations} evaluations ({cell.stop_reason})  {left} left{state}"
+            )
+        elif event.running and self._now() - self._last >= LINE_EVERY:
+            progress = event.running[0].progress
+            cells = sum(batch.batch_size for batch in event.running)
+            err.print(
+                f"[{event.done}/{event.total}] {cells} cells at evaluation {progress.evaluation} of at most"
+                f" {progress.max_evaluations}  {left} left"
+            )
+        else:
+            return
+        self._last = self._now()
+
+
+def short_number(value: float | None) -> str:
+    """Write a number with four digits, and a dash where there is none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback for `phase, done, total`: a bar for each phase on a terminal, nothing elsewhere."""
+    if not err.is_terminal:
+        yield lambda phase, done, total: None
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), console=err, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase)
+            progress.update(tasks[phase], completed=done, total=total)
+
+        yield show
