@@ -96,7 +96,7 @@ def measure_slope(light: NDArray[np.float64]) -> float:
     window = np.outer(np.hanning(height), np.hanning(width))
     amplitude = np.abs(np.fft.rfft2((light - np.average(light, weights=window)) * window))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]) * side
-    ring = np.rint(frequency).astype(int).ravel()
+    ring = np.floor(frequency + 0.5 + 1e-9).astype(int).ravel()  # halves go up, whatever their last digit
     sums = np.bincount(ring, amplitude.ravel()) / np.maximum(np.bincount(ring), 1)
     rings = np.arange(1, side // 2)
     if not (sums[rings] > 1e-12).all():
