@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from stimkit.errors import WeightsError
+from stimkit.errors import StorageError, WeightsError
 from stimkit.files import cache_folder
 from stimkit.network.sources import load_weights, locate_weights
 from stimkit.stimuli import single
@@ -63,7 +63,10 @@ def _weights(name: str) -> str:
 
 
 def _cache() -> str:
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except StorageError as error:
+        return str(error)
     nearest = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     state = (
         "writable"

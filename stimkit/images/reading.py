@@ -242,8 +242,11 @@ def _skimage_sample(name: str) -> Pixels:
             f'"skimage:{name}" is not a bundled sample{did_you_mean(name, SKIMAGE_SAMPLES)}; '
             f"there are {', '.join(SKIMAGE_SAMPLES)}"
         )
-    data = importlib.import_module("skimage.data")
-    array = np.asarray(data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)())
+    try:
+        data = importlib.import_module("skimage.data")
+        array = np.asarray(data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)())
+    except RuntimeError as error:  # it looks for the folder of its downloads, which these samples are not
+        raise ImageError(f"scikit-image needs a home folder, or XDG_CACHE_HOME: {error}") from None
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     return np.ascontiguousarray(array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2))
@@ -251,6 +254,8 @@ def _skimage_sample(name: str) -> Pixels:
 
 def _inside(spec: str, root: Path, follow_links: bool) -> Path:
     """The place of a file below the root: as its path says, and unless links are followed also where it really is."""
+    if "\0" in f"{root}{spec}":
+        raise ImageError(f'image "{spec}" in "{root}" has a NUL in its name, which no file has')
     place = root.resolve()
     path = Path(os.path.normpath(place / spec))
     if not path.is_relative_to(place):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stimkit.errors import WeightsError, did_you_mean
+from stimkit.errors import StorageError, WeightsError, did_you_mean
 from stimkit.files import cache_folder
 from stimkit.network.layers import Preprocessing
 from stimkit.network.weights import TORCHVISION_FILE, Weights, read_weights, save_weights
@@ -68,22 +68,26 @@ def locate_weights(spec: str, base: Path = Path()) -> Path:
         if found is None:
             raise WeightsError(
                 f"the imagenet weights are not on this machine; `stimkit weights fetch imagenet` downloads them once"
-                f" ({IMAGENET.size / 1e6:.0f} MB), or put {IMAGENET.filename} into {cache_folder()}"
+                f" ({IMAGENET.size / 1e6:.0f} MB), or put {IMAGENET.filename} into the cache of `stimkit doctor`"
             )
         return found
     path = base / spec
-    if not path.is_file():
-        raise WeightsError(f'weights "{spec}": no file {path.resolve()}{did_you_mean(spec, known_names())}')
+    if "\0" in spec or not path.is_file():
+        raise WeightsError(f'weights "{spec}": no file {os.path.abspath(path)}{did_you_mean(spec, known_names())}')
     return path
 
 
 def find_remote(remote: RemoteWeights) -> Path | None:
     """Find downloaded weights: converted in the cache, or the original file there or in torch's hub cache."""
-    torch_home = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
-    converted = cache_folder() / f"{remote.name}-{remote.sha256[:8]}.safetensors"
+    try:
+        own = cache_folder()
+    except StorageError:  # without a home folder nothing was downloaded
+        return None
+    torch_home = Path(os.environ.get("TORCH_HOME") or os.path.expanduser("~/.cache/torch"))
+    converted = own / f"{remote.name}-{remote.sha256[:8]}.safetensors"
     if converted.is_file():
         return converted
-    for folder in (cache_folder(), torch_home / "hub" / "checkpoints"):
+    for folder in (own, torch_home / "hub" / "checkpoints"):
         original = folder / remote.filename
         if original.is_file():
             return _convert(remote, original, converted)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from stimkit.cli.terminal import visible
 from stimkit.runfolder.run import Run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, document
 
 Command = Callable[..., tuple[int, str, str]]
 HOSTILE = "\x1b]0;title\x07\x1b[2Jx\u202egnp.exe\u200b\x9b31m\r"
@@ -77,6 +78,35 @@ def test_who_stops_a_command_while_it_is_loaded_gets_a_line() -> None:
     program += "from stimkit.__main__ import main\nsys.argv = ['stimkit', 'schema']\nmain()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == 130 and b"stopped on request" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_machine_without_a_home(tmp_path: Path) -> None:
+    """As containers run with a number for a user: what needs a folder says which variable names it."""
+    program = "import os, pwd, sys\nos.getuid = lambda: 2**31 - 7\nsys.argv = ['stimkit', *sys.argv[1:]]\n"
+    program += "from stimkit.__main__ import main\nmain()"
+
+    def call(*arguments: object, **variables: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        environment = {"PATH": os.environ["PATH"], **variables}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    path = tmp_path / "p.toml"
+    path.write_text(tomli_w.dumps(document()))
+    code, text = call("plan", path)
+    assert code == 0 and "scikit-image needs a home folder, or XDG_CACHE_HOME" in text
+    code, text = call("weights", "fetch", "imagenet")
+    assert code == 6 and "say in STIMKIT_CACHE where downloads are kept" in text
+    assert call("weights", "list")[0] == 0
+    code, text = call("plan", path, XDG_CACHE_HOME=str(tmp_path))
+    assert code == 0 and "needs a home folder" not in text
+
+
+def test_names_with_nul(tmp_path: Path, command: Command) -> None:
+    images, model = {"content": {"cat": "a\0b.png"}}, {"weights": "x\0y.pth"}
+    (tmp_path / "p.toml").write_text(tomli_w.dumps(document(images=images, model=model)))
+    code, out, err = command("plan", tmp_path / "p.toml")
+    assert code == 0 and r'image "a\x00b.png" in "' in err and "has a NUL in its name" in err and r"x\x00y.pth" in out
 
 
 def test_no_room_for_temporary_files(small_run: Run, tmp_path: Path) -> None:
