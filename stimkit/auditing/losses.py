@@ -42,6 +42,7 @@ class LossCheck:
         self._missing = _missing_inputs(plan, inputs)
         self._remeasurement = Remeasurement(plan, inputs, device, without=self._missing)
         self._failed = False
+        self._looked_at: set[tuple[object, ...]] = set()
         self.problems = [Finding("losses_not_checked", "warning", "", reason) for reason in self._missing.values()]
 
     def measure(self, stimuli: Sequence[tuple[Cell, Evidence]]) -> tuple[dict[str, LossRow], list[Finding]]:
@@ -68,12 +69,24 @@ class LossCheck:
         cells = [cell for cell, _ in group]
         files = [_shown(evidence) for _, evidence in group]
         starts = [prepare_initial(cell, again.inputs) for cell in cells]
+        self._look_for_dominance(cells, starts)
         measured = zip(again.losses(cells, files), again.losses(cells, starts), strict=True)
         for (cell, evidence), (file, start) in zip(group, measured, strict=True):
             assert evidence.trace is not None, "a stimulus that lacks its trace is not sound"
             scale = again.scale(cell)
             wrong = _mismatches(evidence.record, evidence.trace, file, start, scale, tolerance)
             yield cell.id, _row(cell, file, again), list(wrong)
+
+    def _look_for_dominance(self, cells: Sequence[Cell], starts: Sequence[FloatImage]) -> None:
+        """Look once at each style loss of a set: of a style, some layers, and settings."""
+        for cell, start in zip(cells, starts, strict=True):
+            key = (cell.style, cell.mask, cell.style_layers, cell.settings)
+            if cell.style is None or cell.beta == 0 or key in self._looked_at:
+                continue
+            self._looked_at.add(key)
+            for one in self._remeasurement.dominance(cell, start):
+                detail = f"style {cell.style}: {one}"
+                self.problems.append(Finding("dominated", "warning", cell.id, detail, one.share, one.limit))
 
     def _inputs_of(self, cell: Cell) -> set[InputKey]:
         """The images that the losses of a stimulus need."""

@@ -21,6 +21,7 @@ from stimkit.network.layers import LAYERS, Convention
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
+from stimkit.stimuli.dominance import Dominance, find_dominance
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask, to_grey_if_asked
 from stimkit.synthesis.devices import network_arithmetic
@@ -126,6 +127,12 @@ class Remeasurement:
         content_sum = sum(weight * content[name] for name, weight in cell.content_layers)
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
         return Measured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
+
+    def dominance(self, cell: Cell, initial: NDArray[np.float32]) -> list[Dominance]:
+        """What dominates the style loss of a cell's initial image, (3, height, width)."""
+        maps = self._features(cell.settings, initial[None], [name for name, _ in cell.style_layers])
+        found = {name: grams(one[0], self._regions(cell, name)) for name, one in maps.items()}
+        return list(find_dominance(found, self._target("style", cell), cell.style_layers))
 
     def scale(self, cell: Cell) -> Measured:
         """Losses of an image without any response: the size of the targets, to which rounding is relative."""

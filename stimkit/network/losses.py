@@ -163,12 +163,13 @@ class Objective:
         """Unweighted losses of the feature maps of a batch."""
         content = [content_loss(maps[name], target, self.convention) for name, target in self.content_targets.items()]
         style = [
-            style_loss(self._gram(name, maps[name]), target, self.convention)
+            style_loss(self.gram(name, maps[name]), target, self.convention)
             for name, target in self.style_targets.items()
         ]
         return Losses(_columns(content, self.alpha), _columns(style, self.alpha))
 
-    def _gram(self, layer: str, feature_maps: Tensor) -> Tensor:
+    def gram(self, layer: str, feature_maps: Tensor) -> Tensor:
+        """Gram matrices of feature maps, of the regions of a layer where there are any."""
         regions = self.regions.get(layer)
         return gram_matrix(feature_maps) if regions is None else regions.grams(feature_maps)
 

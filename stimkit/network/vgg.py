@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stimkit.errors import StimkitError
+from stimkit.errors import StimkitError, WeightsError
 from stimkit.images.pixels import resize, to_float
 from stimkit.images.reading import read_source
 from stimkit.network import winograd
@@ -33,9 +33,7 @@ class VGG19:
     """The convolutional part of VGG19, up to the deepest layer that is asked for.
 
     Zero padding; ReLU after every convolution, so that `convX_Y` is the rectified response; pooling
-    `"average"` (Gatys et al. 2015) or `"max"`. With `normalize`, every filter is divided by its mean
-    activation over the calibration images and positions, and the next layer's input weights multiplied
-    by it: the same function with unit mean activations (Gatys et al. 2015, section 2).
+    `"average"` (Gatys et al. 2015) or `"max"`. `normalize`: see `rescale`.
 
     `fast` computes float32 convolutions on a CPU by Winograd's method: nearly twice as fast, with
     slightly larger rounding errors. It is for optimizing, not for measuring.
@@ -46,7 +44,7 @@ class VGG19:
         weights: Weights,
         *,
         pooling: str = "average",
-        normalize: bool = True,
+        normalize: str = "layer",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         fast: bool = False,
@@ -54,7 +52,7 @@ class VGG19:
         self.pooling, self.dtype, self.device = pooling, dtype, torch.device(device)
         self.digest = weights.digest
         self._preprocessing = weights.preprocessing
-        kernels = _kernels(normalize_filters(weights, pooling) if normalize else weights)
+        kernels = _kernels(rescale(weights, pooling, normalize))
         # Channels last is what matrix units and the fast convolutions want; float64 gains nothing by it.
         self._layout = torch.contiguous_format if dtype == torch.float64 else torch.channels_last
         self._kernels = {
@@ -128,21 +126,35 @@ def _forward(
     return maps
 
 
-def normalize_filters(weights: Weights, pooling: str) -> Weights:
-    """Rescale filters to unit mean activation over the calibration images, keeping the function.
+def rescale(weights: Weights, pooling: str, by: str, images: Tensor | None = None) -> Weights:
+    """Rescale a network to unit mean activation over images, by default the calibration images; the same function.
 
-    A filter that (almost) never responds keeps its scale: dividing by nothing would only amplify noise.
-    The result keeps the digest: it is made from these weights.
+    By `"filter"`, as Gatys et al. (2015, section 2) describe it, every filter is divided by its mean activation over
+    images and positions, and the next layer's input weights are multiplied by it. They took the mean over the images
+    of ImageNet, to some of which every filter responds. To a few photographs, filters of saturated colours hardly
+    respond: divided by that, a single one makes nearly all of the style loss (docs/losses.md). By `"layer"` all filters
+    of a layer are divided by the mean of their means, which leaves their proportions as they were learned. `"none"`
+    changes nothing.
+
+    A filter that (almost) never responds keeps its scale. Weights that were rescaled for this pooling already are
+    returned as they are. The result keeps the digest: it is made from these weights. Raises `WeightsError` where a
+    layer does not respond to any of the images.
     """
-    if weights.unit_mean_pooling == pooling:
+    if by == "none" or weights.unit_mean_pooling == pooling:
         return weights
     kernels = _kernels(weights)
-    means = _mean_activations(kernels, weights.preprocessing, pooling)
+    means = _mean_activations(
+        kernels, weights.preprocessing, pooling, calibration_images() if images is None else images
+    )
     scaled: dict[str, NDArray[np.float32]] = {}
     before = torch.ones(3)
     for layer in CONVOLUTIONS:
         weight, bias = kernels[layer.name]
         mean = means[layer.name]
+        if not mean.mean() > 0:
+            raise WeightsError(f"{layer.name} does not respond to any of the images that the network is rescaled by")
+        if by == "layer":
+            mean = mean.mean().expand(len(mean))
         mean = torch.where(mean > 1e-6 * mean.mean(), mean, torch.ones(()))
         scaled[f"{layer.name}.weight"] = (weight / mean[:, None, None, None] * before[None, :, None, None]).numpy()
         scaled[f"{layer.name}.bias"] = (bias / mean).numpy()
@@ -151,13 +163,13 @@ def normalize_filters(weights: Weights, pooling: str) -> Weights:
 
 
 @torch.no_grad()
-def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str) -> Mapping[str, Tensor]:
+def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str, images: Tensor) -> Mapping[str, Tensor]:
     sums = {layer.name: torch.zeros(layer.channels) for layer in CONVOLUTIONS}
-    for image in calibration_images():
+    for image in images:
         x = preprocess(image[None], preprocessing)
         maps = _forward(x, lambda x, name: _convolve_relu(x, *kernels[name]), pooling, set(sums))
         for name, features in maps.items():
-            sums[name] += features.mean((0, 2, 3)) / len(CALIBRATION_IMAGES)
+            sums[name] += features.mean((0, 2, 3)) / len(images)
     return sums
 
 

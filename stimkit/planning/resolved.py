@@ -154,8 +154,16 @@ def _without_rules(lock: Document) -> Document:
 
 
 def _without_journal(lock: Document) -> Document:
-    """Run folders with locks of schema 2 kept no journal."""
-    return {**lock, "journal": False}
+    """Run folders with locks of schema 2 kept no journal, and rescaled filters or nothing."""
+    protocol = dict(lock["protocol"])
+    for section in ("model", "factors"):
+        if (given := protocol.get(section, {}).get("normalize")) is not None:
+            words = [_NORMALIZED.get(one, one) for one in given] if isinstance(given, list) else _NORMALIZED.get(given)
+            protocol[section] = {**protocol[section], "normalize": words or given}
+    return {**lock, "protocol": protocol, "journal": False}
+
+
+_NORMALIZED = {True: "filter", False: "none"}
 
 
 RESOLVED = Schema("resolved protocol", 3, {1: _without_rules, 2: _without_journal})

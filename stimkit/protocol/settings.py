@@ -67,6 +67,9 @@ def _number_or_images(limit: float) -> BeforeValidator:
     return BeforeValidator(check, json_schema_input_type=float | ImageTarget)
 
 
+Normalization = Literal["layer", "filter", "none"]
+
+
 class Frozen(BaseModel):
     """A part of a protocol: unknown keys are errors, values are not converted, nothing changes later."""
 
@@ -87,10 +90,10 @@ class ModelSettings(Frozen):
         Pooling, Field(description="the paper uses average pooling"), Meaning("pooling of the network")
     ] = "average"
     normalize: Annotated[
-        bool,
-        Field(description="rescale filters to unit mean activation, as the paper did; same function"),
-        Meaning("filters rescaled to unit mean activation"),
-    ] = True
+        Normalization,
+        Field(description="what is rescaled to unit mean activation: each layer, each filter (the paper), or nothing"),
+        Meaning("what was rescaled to unit mean activation"),
+    ] = "layer"
 
 
 class SynthesisSettings(Frozen):

@@ -47,7 +47,8 @@ def methods_paragraph(
     design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
     versions = _listed(record.stimkit_version for record in records)
     pooling = _listed(setting.pooling for setting in settings)
-    rescaled = ", filters rescaled to unit mean activation" if all(setting.normalize for setting in settings) else ""
+    kinds = {setting.normalize for setting in settings} - {"none"}
+    rescaled = f", with each {' or '.join(sorted(kinds))} rescaled to unit mean activation" if kinds else ""
     sentences = [
         f"{len(accepted)} stimuli ({sizes}) were synthesized with stimkit {versions} (torch {torch}; {devices}) by the"
         f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",

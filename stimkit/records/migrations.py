@@ -19,4 +19,9 @@ def _with_slope(record: Document) -> Document:
     return {**record, **{f"{name}_inside": record[name] for name in ("mean_luminance", "rms_contrast")}}
 
 
-RECORD = Schema("record", 4, {1: _with_attempts, 3: _with_slope})
+def _with_words(record: Document) -> Document:
+    """Records of schema 4 said whether filters were rescaled; nothing else was."""
+    return {**record, "normalize": "filter" if record["normalize"] else "none"}
+
+
+RECORD = Schema("record", 5, {1: _with_attempts, 3: _with_slope, 4: _with_words})

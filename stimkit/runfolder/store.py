@@ -81,6 +81,9 @@ class RunStore(CellFiles):
                 for image in plan.inputs
                 if before.get((image.kind, image.name), image.pixel_sha256) != image.pixel_sha256
             ]
+            normalize = self.lock_contents()["protocol"].get("model", {}).get("normalize")
+            if normalize != plan.protocol.model.normalize:
+                changed.append(f'normalize was "{normalize}" in [model], and is "{plan.protocol.model.normalize}"')
             raise RunFolderError(
                 f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one"
                 f"{''.join(f'; {words}' for words in changed[:3])};"

@@ -58,7 +58,14 @@ class Running:
         return self.batch_size * self.progress.evaluation / self.progress.max_evaluations
 
 
-News = Committed | Running
+@dataclass(frozen=True)
+class Told:
+    """Something that is worth saying before a batch begins."""
+
+    note: str
+
+
+News = Committed | Running | Told
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,8 @@ class EventCounter:
         if isinstance(news, Committed):
             self.made += 1
             self.emit(outcome=news.outcome)
+        elif isinstance(news, Told):
+            self.emit(note=news.note)
         else:
             self.emit(running=(news,))
 

@@ -16,7 +16,7 @@ from stimkit.planning.inputs import InputSource
 from stimkit.records.record import Execution, make_record
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import choose_batch_size, group_cells
-from stimkit.running.events import Committed, News, Outcome, Running
+from stimkit.running.events import Committed, News, Outcome, Running, Told
 from stimkit.running.pending import Task
 from stimkit.stimuli.assembly import Assembly
 from stimkit.stimuli.stimulus import Made
@@ -33,6 +33,12 @@ class Maker:
     def __init__(self, plan: Plan, store: RunStore, inputs: InputSource, device: torch.device, env_id: str) -> None:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
         self._assembly = Assembly(inputs, device)
+
+    def tell_dominance(self, tasks: Sequence[Task], on_news: OnNews) -> None:
+        """Say which style losses are those of one layer or filter, before hours are spent on them."""
+        for cells in group_cells(task.cell for task in tasks).values():
+            for words in self._assembly.dominance(cells):
+                on_news(Told(f"note: {words}"))
 
     def make(self, tasks: Sequence[Task], on_news: OnNews, *, batch_size: int | None = None) -> None:
         """Make cells and commit them, in batches of a size, or as large as the device takes them.

@@ -91,6 +91,7 @@ def _make(session: Session, device: torch.device) -> str:
     env_id = store.add_environment(describe_environment(device, deterministic=options.deterministic))
     maker = Maker(session.plan, store, PlanInputs(session.plan), device, env_id)
     with determinism(options.deterministic):
+        maker.tell_dominance(session.tasks, session.counter)
         maker.make(session.tasks, session.counter, batch_size=options.batch_size)
     return f"{device} ({device_name(device)})"
 

@@ -23,7 +23,7 @@ from stimkit.protocol.settings import Settings
 from stimkit.runfolder.run import read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import choose_batch_size
-from stimkit.running.events import Committed, News, Outcome
+from stimkit.running.events import Committed, News, Outcome, Running
 from stimkit.running.maker import Maker
 from stimkit.running.pending import find_pending
 from stimkit.running.runner import checked_device
@@ -146,7 +146,7 @@ def _reporter(topic: str, committed: list[Outcome]) -> Callable[[News], None]:
         nonlocal last
         if isinstance(news, Committed):
             committed.append(news.outcome)
-        elif time.monotonic() - last > REPORT_EVERY:
+        elif isinstance(news, Running) and time.monotonic() - last > REPORT_EVERY:
             last = time.monotonic()
             progress = asdict(news.progress)
             worker.log_event(topic, {"worker": worker.address, "batch_size": news.batch_size, "progress": progress})

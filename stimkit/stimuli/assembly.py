@@ -14,6 +14,7 @@ from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG19
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
+from stimkit.stimuli.dominance import find_dominance
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import prepare_initial
@@ -24,6 +25,8 @@ from stimkit.synthesis.devices import image_dtype
 from stimkit.synthesis.light_penalty import LightPenalty
 from stimkit.synthesis.minimization import OnProgress
 from stimkit.synthesis.synthesis import synthesize_batch
+
+MOST_LOOKED_AT = 20  # style losses that are looked at before a run; audits look at all
 
 
 def build_objective(
@@ -65,6 +68,11 @@ def build_initial(cells: Sequence[Cell], inputs: InputSource, device: torch.devi
     return initial.to(device, image_dtype(cells[0].settings.precision))
 
 
+def in_regions(gram: Tensor) -> Tensor:
+    """Gram matrices (regions, N, N) of a cell, also where the whole image is the only one: (N, N)."""
+    return gram if gram.ndim == 3 else gram[None]
+
+
 class Assembly:
     """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
 
@@ -81,6 +89,19 @@ class Assembly:
         results = synthesize_batch(batch, on_progress)
         stimuli = finish(results, batch, finishings)
         return [Made(*parts) for parts in zip(cells, results, stimuli, strict=True)]
+
+    def dominance(self, cells: Sequence[Cell]) -> list[str]:
+        """What dominates the style losses of cells of equal settings, in words; each style and layer set once."""
+        known = {(cell.style, cell.mask, cell.style_layers): cell for cell in cells if cell.style and cell.beta > 0}
+        words = []
+        for cell in list(known.values())[:MOST_LOOKED_AT]:
+            batch = self.batch([cell])
+            with torch.no_grad():
+                maps = batch.reference.features(batch.initial, [name for name, _ in cell.style_layers])
+            grams = {name: in_regions(batch.objective.gram(name, one)[0]) for name, one in maps.items()}
+            targets = {name: in_regions(target[0]) for name, target in batch.objective.style_targets.items()}
+            words += [f"style {cell.style}: {one}" for one in find_dominance(grams, targets, cell.style_layers)]
+        return list(dict.fromkeys(words))
 
     def batch(self, cells: Sequence[Cell]) -> Batch:
         """Assemble cells of equal settings, ready to be optimized."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stimkit.network.vgg import VGG19, normalize_filters
+from stimkit.network.vgg import VGG19, rescale
 from stimkit.network.weights import Weights
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
@@ -31,11 +31,11 @@ class Networks:
         source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
         if source not in self._weights:
             weights = self._inputs.weights(settings)
-            self._weights[source] = normalize_filters(weights, settings.pooling) if settings.normalize else weights
+            self._weights[source] = rescale(weights, settings.pooling, settings.normalize)
         key = (*source, dtype, fast)
         if key not in self._made:
             weights = self._weights[source]
             self._made[key] = VGG19(
-                weights, pooling=settings.pooling, normalize=False, dtype=dtype, device=self._device, fast=fast
+                weights, pooling=settings.pooling, normalize="none", dtype=dtype, device=self._device, fast=fast
             )
         return self._made[key]

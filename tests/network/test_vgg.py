@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from stimkit.errors import WeightsError
 from stimkit.network.layers import CONVOLUTIONS, LAYERS
 from stimkit.network.sources import load_weights
-from stimkit.network.vgg import VGG19, calibration_images
+from stimkit.network.vgg import VGG19, calibration_images, rescale
 from stimkit.network.weights import Weights
 
 LAYERS_SEEN = ["conv1_1", "pool1", "conv2_2", "conv3_4", "conv4_2", "pool4", "conv5_1"]
@@ -46,7 +47,7 @@ def reference(source: Weights, image: torch.Tensor, pooling: str) -> dict[str, t
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_features_agree_with_torchvision(pca: Weights, image: torch.Tensor, pooling: str) -> None:
-    network = VGG19(pca, pooling=pooling, normalize=False, dtype=torch.float64)
+    network = VGG19(pca, pooling=pooling, normalize="none", dtype=torch.float64)
     expected = reference(pca, image, pooling)
     for name, features in network.features(image, LAYERS_SEEN).items():
         assert torch.allclose(features, expected[name], rtol=1e-5, atol=1e-6), name
@@ -61,7 +62,7 @@ def test_relu_is_out_of_place_and_layers_are_rectified(pca: Weights, image: torc
 
 def test_caffe_preprocessing_is_bgr_255_minus_mean(pca: Weights, image: torch.Tensor) -> None:
     caffe = Weights("x", pca.tensors, "caffe", pca.digest)
-    first = VGG19(caffe, normalize=False, dtype=torch.float64).features(image, ["conv1_1"])["conv1_1"]
+    first = VGG19(caffe, normalize="none", dtype=torch.float64).features(image, ["conv1_1"])["conv1_1"]
     array = image.numpy()[:, ::-1] * 255 - np.array([103.939, 116.779, 123.68])[:, None, None]
     weight, bias = (torch.from_numpy(pca.tensors[f"conv1_1.{part}"]).double() for part in ("weight", "bias"))
     expected = nn.functional.relu(nn.functional.conv2d(torch.from_numpy(array.copy()), weight, bias, padding=1))
@@ -77,8 +78,8 @@ def test_normalization_gives_unit_means_and_keeps_the_function(pca: Weights, ima
         uneven[f"{layer.name}.weight"] = pca.tensors[f"{layer.name}.weight"] * factor[:, None, None, None]
         uneven[f"{layer.name}.bias"] = pca.tensors[f"{layer.name}.bias"] * factor
     source = Weights("x", uneven, "torchvision", "", None)
-    plain = VGG19(source, pooling=pooling, normalize=False)
-    scaled = VGG19(source, pooling=pooling, normalize=True)
+    plain = VGG19(source, pooling=pooling, normalize="none")
+    scaled = VGG19(source, pooling=pooling, normalize="filter")
     layers = ["conv1_2", "conv3_1"]
     means = scaled.features(calibration_images(), layers)
     before, after = (network.features(image.float(), layers) for network in (plain, scaled))
@@ -90,15 +91,46 @@ def test_normalization_gives_unit_means_and_keeps_the_function(pca: Weights, ima
         )
 
 
+def test_layers_get_unit_means_and_filters_keep_their_proportions(pca: Weights, image: torch.Tensor) -> None:
+    scales = np.random.default_rng(1)
+    tensors = {key: value.copy() for key, value in pca.tensors.items()}
+    for layer in CONVOLUTIONS:
+        for part in ("weight", "bias"):
+            tensors[f"{layer.name}.{part}"] *= np.float32(scales.uniform(0.2, 5))
+    source = Weights("x", tensors, "torchvision", "", None)
+    plain, scaled = VGG19(source, normalize="none"), VGG19(source, normalize="layer")
+    layers = ["conv1_1", "conv2_2", "conv3_1"]
+    means = scaled.features(calibration_images(), layers)
+    before, after = (network.features(image.float(), layers) for network in (plain, scaled))
+    for name in layers:
+        assert float(means[name].mean()) == pytest.approx(1, rel=1e-4)
+        ratio = before[name].sum() / after[name].sum()
+        assert torch.allclose(before[name], ratio * after[name], rtol=1e-3, atol=float(1e-5 * before[name].max()))
+
+
+def test_what_was_rescaled_is_left_as_it_is(pca: Weights) -> None:
+    for by in ("layer", "filter", "none"):
+        assert rescale(pca, "average", by) is pca
+    assert rescale(pca, "max", "layer") is not pca
+
+
+def test_a_network_without_any_response_is_refused(pca: Weights) -> None:
+    tensors = {key: value.copy() for key, value in pca.tensors.items()}
+    tensors["conv2_2.weight"][:], tensors["conv2_2.bias"][:] = 0, -1
+    for by in ("layer", "filter"):
+        with pytest.raises(WeightsError, match="conv2_2 does not respond to any of the images"):
+            rescale(Weights("x", tensors, "torchvision", "", None), "average", by)
+
+
 def test_a_silent_filter_keeps_its_scale(pca: Weights) -> None:
     tensors = {key: value.copy() for key, value in pca.tensors.items()}
     tensors["conv1_1.weight"][3], tensors["conv1_1.bias"][3] = 0, -1
-    network = VGG19(Weights("x", tensors, "torchvision", "", None), normalize=True)
+    network = VGG19(Weights("x", tensors, "torchvision", "", None), normalize="filter")
     features = network.features(calibration_images()[:1], ["conv2_1"])["conv2_1"]
     assert features.isfinite().all()
 
 
 def test_embedded_weights_are_already_normalized_for_average_pooling(pca: Weights) -> None:
-    maps = VGG19(pca, normalize=False).features(calibration_images(), ["conv1_1", "conv4_2"])
+    maps = VGG19(pca, normalize="none").features(calibration_images(), ["conv1_1", "conv4_2"])
     for features in maps.values():
         assert torch.allclose(features.mean((0, 2, 3)), torch.ones(features.shape[1]), atol=1e-4)

@@ -279,7 +279,7 @@ def test_fitted_weights_survive_their_file(fitted: list[tuple[Weights, dict[str,
 
 
 def test_fitted_filters_have_unit_mean_activation(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
-    network = VGG19(fitted[0][0], normalize=False)
+    network = VGG19(fitted[0][0], normalize="none")
     maps = network.features(calibration_images(), ["conv1_1", "conv2_2", "conv4_1"])
     for features in maps.values():
         assert torch.allclose(features.mean((0, 2, 3)), torch.ones(features.shape[1]), atol=1e-3)

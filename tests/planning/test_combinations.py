@@ -81,12 +81,12 @@ def test_conditions_change_no_id() -> None:
 
 
 def test_a_table_gives_the_cells(tmp_path: Path) -> None:
-    (tmp_path / "cells.csv").write_text("content,ratio,pooling,normalize\na,1e-6,max,true\nc,inf,average,false\n")
+    (tmp_path / "cells.csv").write_text("content,ratio,pooling,normalize\na,1e-6,max,filter\nc,inf,average,none\n")
     whole = document(images={"content": SAMPLES}, factors={"ratio": None, "style_layers": ["one"], "replicate": 2})
     protocol = stimkit.Protocol.from_dict({**whole, "design": {"table": "cells.csv"}}, base=tmp_path)
     plan = stimkit.plan(protocol)
     found = combinations(plan, "content", "ratio", "pooling", "normalize", "replicate")
-    first, second = ("a", "1e-06", "max", "yes"), ("c", "inf", "average", "no")
+    first, second = ("a", "1e-06", "max", "filter"), ("c", "inf", "average", "none")
     assert found == [(*first, "1"), (*first, "2"), (*second, "1"), (*second, "2")]
     (tmp_path / "cells.csv").unlink()
     again = plan_from_resolved(resolve(plan), base=tmp_path)

@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 FROZEN = ROOT / "tests" / "frozen"
 
 
-OLDER = [1, 2, 3]  # schemas of records
+OLDER = [1, 2, 3, 4]  # schemas of records
 
 
 @pytest.fixture(params=OLDER)
@@ -71,9 +71,10 @@ def test_a_record_of_schema_1_gets_its_only_attempt(tmp_path: Path) -> None:
     assert json.dumps(before) == frozen, "a step changes nothing that it is given"
     assert after["schema"] == migrations.RECORD.current and after["attempt"] == 1
     assert [attempt["seed"] for attempt in after["attempts"]] == [before["seed"]]
-    assert {key: after[key] for key in before if key != "schema"} == {
-        key: value for key, value in before.items() if key != "schema"
+    assert {key: after[key] for key in before if key not in ("schema", "normalize")} == {
+        key: value for key, value in before.items() if key not in ("schema", "normalize")
     }
+    assert before["normalize"] is True and after["normalize"] == "filter"
 
 
 def test_a_record_of_schema_2_has_factors_only(tmp_path: Path) -> None:
@@ -124,7 +125,11 @@ def test_an_old_run_is_made_again_and_continued(
     assert {one.batch for one in made} == {"recorded"}
     assert all(one.loss_again == pytest.approx(one.loss_recorded, rel=0.01) for one in made)
     protocol = tmp_path / "more.toml"
-    protocol.write_text((old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]"))
+    more = (old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]")
+    protocol.write_text(more)
+    code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")
+    assert code == 2 and 'normalize was "filter" in [model], and is "layer"' in err
+    protocol.write_text(more + '[model]\nnormalize = "filter"\n')
     code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")
     assert code == 0 and "2 of 4 cells made" in out, err
     assert verify(old_run).findings == ()

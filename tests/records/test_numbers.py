@@ -81,7 +81,7 @@ def embedded() -> dict[str, Array]:
     return found
 
 
-def unit_means(weights: dict[str, Array], kind: str, pooling: str) -> dict[str, Array]:
+def unit_means(weights: dict[str, Array], kind: str, pooling: str, by: str) -> dict[str, Array]:
     sums = {name: np.zeros(count) for name, count in FILTERS.items()}
     for one in CALIBRATION:
         maps = maps_of(cropped(sample(one), 128, 128) / 255, weights, kind, pooling)
@@ -89,7 +89,8 @@ def unit_means(weights: dict[str, Array], kind: str, pooling: str) -> dict[str, 
             sums[name] += found.mean((1, 2)) / len(CALIBRATION)
     scaled, before = {}, np.ones(3)
     for name in FILTERS:
-        mean = np.where(sums[name] > 1e-6 * sums[name].mean(), sums[name], 1.0)
+        mean = np.full_like(sums[name], sums[name].mean()) if by == "layer" else sums[name]
+        mean = np.where(mean > 1e-6 * mean.mean(), mean, 1.0)
         scaled[f"{name}.weight"] = weights[f"{name}.weight"] / mean[:, None, None, None] * before[None, :, None, None]
         scaled[f"{name}.bias"] = weights[f"{name}.bias"] / mean
         before = mean
@@ -225,7 +226,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "gaussian": {"display": {"ppd": 10}, "output": {"aperture": "gaussian", "aperture_sigma": 0.7, "background": 0.3}},
     "display": {"output": {"transfer": "gamma", "gamma": 1.8, "bits": 16}},
-    "normalized": {"model": {"weights": "raw.safetensors", "pooling": "max"}},
+    "filters": {"model": {"weights": "raw.safetensors", "pooling": "max", "normalize": "filter"}},
+    "layers": {"model": {"weights": "raw.safetensors"}},
+    "neither": {"model": {"weights": "raw.safetensors", "normalize": "none"}},
 }
 
 
@@ -238,7 +241,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     Image.fromarray(np.uint8(255 * blob)).save(folder / "blob.png")
     sections["images"] = {"root": str(folder), **sections.get("images", {})}
     top = {key: sections.pop(key) for key in ("seed", "seeds") if key in sections}
-    if request.param == "normalized":
+    if "weights" in sections.get("model", {}):
         scales = np.random.default_rng(1)
         raw = {key: value * np.float32(scales.uniform(0.2, 3)) for key, value in embedded().items()}
         save_file(raw, folder / "raw.safetensors", {"preprocessing": "caffe"})
@@ -305,11 +308,13 @@ def weighted(row: pd.Series[Any], term: str) -> list[tuple[str, float]]:
 
 
 def test_the_numbers_of_a_manifest_follow_from_the_page(case: tuple[str, Path]) -> None:
-    name, folder = case
+    _, folder = case
     table = pd.read_csv(folder / "run/manifest.csv", dtype={"mask_id": str})
     weights = embedded()
-    if name == "normalized":
-        weights = unit_means(load_file(folder / "raw.safetensors"), "caffe", "max")
+    if (folder / "raw.safetensors").exists():
+        weights = load_file(folder / "raw.safetensors")
+        by, pooling = str(table["normalize"][0]), str(table["pooling"][0])
+        weights = weights if by == "none" else unit_means(weights, "caffe", pooling, by)
     for _, row in table.iterrows():
         height, width = row["height_px"], row["width_px"]
         first = noise(row["seed"], height, width, row["init_contrast"], row["init_slope"])
@@ -361,6 +366,8 @@ def test_ids_and_seeds_follow_from_the_page(case: tuple[str, Path]) -> None:
     sections = CASES[name]
     given = {**sections.get("synthesis", {}), **sections.get("model", {}), **sections.get("output", {})}
     given |= {"size": given.get("size", [32, 32]), "max_evaluations": 6}
+    by = given.pop("normalize", "layer")
+    given |= {"filter": {}, "none": {"normalize": False}}.get(by, {"normalize": by})
     given |= {key: float(value) for key, value in sections.get("display", {}).items()}
     given["size"] = given["size"] if isinstance(given["size"], list) else [given["size"]] * 2
     for _, row in table.iterrows():

@@ -82,7 +82,7 @@ def overflowing_weights(folder: Path) -> Path:
 def test_a_failed_cell_has_a_record_but_no_image(tmp_path: Path) -> None:
     """The run ends, and says so for each cell."""
     path = overflowing_weights(tmp_path)
-    plan = small_plan(model={"weights": str(path), "normalize": False}, factors={"ratio": [1e-5]})
+    plan = small_plan(model={"weights": str(path), "normalize": "none"}, factors={"ratio": [1e-5]})
     summary = stimkit.run(plan, tmp_path / "run", device="cpu")
     assert len(summary.failed) == 2
     assert not list((tmp_path / "run" / "stimuli").iterdir())
@@ -97,7 +97,7 @@ def test_a_failed_cell_has_a_record_but_no_image(tmp_path: Path) -> None:
 def test_trying_a_failed_cell_again_repeats_its_last_attempt(tmp_path: Path) -> None:
     path = overflowing_weights(tmp_path)
     plan = small_plan(
-        model={"weights": str(path), "normalize": False}, factors={"ratio": [1e-5]}, accept={"retries": 2}
+        model={"weights": str(path), "normalize": "none"}, factors={"ratio": [1e-5]}, accept={"retries": 2}
     )
     stimkit.run(plan, tmp_path / "run", device="cpu")
     first = stimkit.open_run(tmp_path / "run").records

@@ -1,0 +1,64 @@
+"""Style losses that are those of one filter or layer are told before a run, and by audits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+import stimkit
+from stimkit.network.sources import load_weights
+from stimkit.running.events import Event
+from stimkit.stimuli.dominance import find_dominance
+from tests.conftest import small_plan
+
+
+def test_shares_of_filters_and_layers() -> None:
+    target = {"conv1_1": torch.zeros(1, 3, 3), "conv2_1": torch.zeros(1, 2, 2)}
+    gram = {"conv1_1": torch.tensor([[[4.0, 1, 0], [1, 0, 0], [0, 0, 1]]]), "conv2_1": torch.ones(1, 2, 2)}
+    found = list(find_dominance(gram, target, (("conv1_1", 1.0), ("conv2_1", 1.0))))
+    assert [(one.layer, one.filter, one.limit) for one in found] == [("conv1_1", 0, 0.6)]
+    assert found[0].share == pytest.approx(17 / 19)
+    found = list(find_dominance(gram, target, (("conv1_1", 1.0), ("conv2_1", 0.01))))
+    assert (found[1].layer, found[1].filter, found[1].limit) == ("conv1_1", None, 0.95)
+    assert found[1].share == pytest.approx((19 / 9) / (19 / 9 + 0.01))
+    assert list(find_dominance(target, target, (("conv1_1", 1.0),))) == [], "there is nothing to share"
+
+
+def test_regions_are_taken_together() -> None:
+    gram = {"conv1_1": torch.stack([torch.diag(torch.tensor([3.0, 0])), torch.diag(torch.tensor([0.0, 3]))])}
+    assert list(find_dominance(gram, {"conv1_1": torch.zeros(2, 2, 2)}, (("conv1_1", 1.0),))) == []
+
+
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of which one filter of conv1_1 is a hundred times as strong as it was learned."""
+    tensors = {key: value.copy() for key, value in load_weights("pca").tensors.items()}
+    for part in ("weight", "bias"):
+        tensors[f"conv1_1.{part}"][5] *= np.float32(100)
+    path = tmp_path_factory.mktemp("weights") / "loud.safetensors"
+    save_file(tensors, path, {"preprocessing": "torchvision"})
+    return path
+
+
+@pytest.mark.parametrize("regions", [{}, {"regions": "grid", "region_count": 2}])
+def test_a_loud_filter_is_told(loud: Path, tmp_path: Path, regions: dict[str, object]) -> None:
+    plan = small_plan(model={"weights": str(loud)}, synthesis=regions, factors={"ratio": [1e-5]})
+    told: list[Event] = []
+    stimkit.run(plan, tmp_path / "run", device="cpu", on_event=told.append)
+    notes = [event.note for event in told if event.note]
+    (note,) = (note for note in notes if "filter 5" in note)
+    assert note.startswith("note: style cup: filter 5 of conv1_1 carries 100% of") and 'normalize = "layer"' in note
+    found = [one for one in stimkit.audit(tmp_path / "run", device="cpu").findings if one.name == "dominated"]
+    assert any("filter 5 of conv1_1" in one.detail for one in found)
+    assert {one.severity for one in found} == {"warning"}
+    assert all(one.value is not None and one.limit is not None and one.value > one.limit for one in found)
+
+
+def test_the_embedded_filters_are_not_dominated(tmp_path: Path) -> None:
+    told: list[Event] = []
+    stimkit.run(small_plan(), tmp_path / "run", device="cpu", on_event=told.append)
+    assert not [event.note for event in told if "carries" in event.note]
