@@ -57,6 +57,28 @@ def import_weights(
 
 
 @weights_app.command()
+def normalize(
+    source: Source,
+    out: Out,
+    images: Annotated[Path, typer.Option(help="Folder of images, such as those of the laboratory.")],
+    by: Annotated[str, typer.Option(help="What gets a unit mean over them: layer or filter.")] = "filter",
+    pooling: Annotated[str, typer.Option(help="average or max.")] = "average",
+    preprocessing: Preprocesses = "auto",
+) -> None:
+    """Rescale weights to unit mean activation over images of your own; protocols then use them as they are.
+
+    Example: stimkit weights normalize imagenet --images photographs --out imagenet-unit.safetensors
+    """
+    from stimkit.network.fitting import normalize_to_file
+
+    if by not in ("layer", "filter") or pooling not in ("average", "max"):
+        raise UsageError(f'--by is layer or filter, and --pooling is average or max, not "{by}" and "{pooling}"')
+    names = _image_names(images)
+    weights = normalize_to_file(_load(source, preprocessing), names, images, _new_file(out), by=by, pooling=pooling)
+    say(f"wrote {out}: {by}s of unit mean over {len(names)} images, {pooling} pooling, sha256 {weights.digest}")
+
+
+@weights_app.command()
 def fit(
     out: Out,
     images: Annotated[

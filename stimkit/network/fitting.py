@@ -13,7 +13,7 @@ Such a network has seen no labels. It is for demonstrations, tests, and as a con
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 from stimkit.images.pixels import resize, to_float
 from stimkit.images.reading import SKIMAGE_SAMPLES, read_source
 from stimkit.network.layers import LAYERS, Layer
-from stimkit.network.vgg import calibration_images, standardize
+from stimkit.network.vgg import calibration_images, rescale, standardize
 from stimkit.network.weights import Weights, expand_sign_pairs, save_weights, tensor_digest
 
 DEFAULT_IMAGES = tuple(f"skimage:{name}" for name in SKIMAGE_SAMPLES if name not in ("horse", "page", "text"))
@@ -94,6 +94,25 @@ def fit_to_file(specs: Sequence[str], root: Path, out: Path, progress: Callable[
     weights, packed = fit_weights(read_images(specs, root), out.stem, progress)
     save_weights(weights, out, packed)
     return weights
+
+
+def normalize_to_file(
+    weights: Weights, specs: Sequence[str], root: Path, out: Path, *, by: str, pooling: str
+) -> Weights:
+    """Rescale weights to unit mean activation over named images, by layer or filter, and write them as safetensors.
+
+    Raises `WeightsError` where a layer does not respond to any of the images.
+    """
+    given = replace(weights, unit_mean_pooling=None)  # what they were rescaled by before does not matter
+    scaled = rescale(given, pooling, by, read_images(specs, root))
+    made = replace(
+        scaled,
+        name=out.stem,
+        digest=tensor_digest(scaled.tensors),
+        description=f"{weights.description or weights.name}, rescaled by {by} over {len(specs)} images",
+    )
+    save_weights(made, out)
+    return made
 
 
 def _fit_layer(maps: Tensor, layer: Layer, count: int, generator: torch.Generator) -> _Filters:

@@ -8,7 +8,7 @@ to read a `.pth` file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from stimkit.network.layers import CONVOLUTIONS, Preprocessing
 Tensors = dict[str, NDArray[np.float32]]
 SUFFIXES = (".safetensors", ".pth", ".pt")
 _PRECISIONS = ("F64", "F32", "F16", "BF16")  # of safetensors; less does not hold a filter
+_CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
 FORMAT = "1"
 TORCHVISION_FILE = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
 KNOWN_FILES: dict[str, Preprocessing] = {
@@ -51,8 +52,9 @@ class Weights:
 def read_weights(path: Path, *, name: str | None = None, preprocessing: str = "auto") -> Weights:
     """Read a weights file: safetensors, or a torch state dict (read without running any code in it).
 
-    Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`. `preprocessing` is what the network
-    takes; "auto" is what the file says, or caffe for the latter kind, which is taken for Gatys' `vgg_conv.pth`. Raises
+    Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`, also behind the `module.` of training
+    in parallel or inside a checkpoint (`state_dict`); those of classifiers are not read. `preprocessing` is what the
+    network takes; "auto" is what the file says, or caffe for the latter kind, which is taken for Gatys' `vgg_conv.pth`. Raises
     `WeightsError` where the file is damaged, of other names or shapes, or where nothing says what the network takes:
     conversions of Caffe's network, too, have torchvision's names, and with the wrong preprocessing every number of
     a stimulus is wrong without a sign of it.
@@ -106,23 +108,29 @@ def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, st
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-            types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+            wanted = [key for key in file.keys() if _plain_name(key)]  # noqa: SIM118
+            types = {key: file.get_slice(key).get_dtype() for key in wanted}
             if other := next((key for key, kind in types.items() if kind not in _PRECISIONS), None):
                 raise WeightsError(
                     f"{path}: {other} has values of type {types[other]}; weights are read as {', '.join(_PRECISIONS)}"
                 )
             if "BF16" not in types.values():
-                return {key: file.get_tensor(key) for key in types}, metadata
-        return _read_bfloat16(path), metadata
+                return {_plain_name(key): file.get_tensor(key) for key in types}, metadata
+        return _read_bfloat16(path, wanted), metadata
     except (SafetensorError, OSError, TypeError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
-def _read_bfloat16(path: Path) -> dict[str, NDArray[Any]]:
+def _read_bfloat16(path: Path, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Tensors of a type that NumPy does not have, in float32, which has all of its values."""
-    from safetensors.torch import load_file  # which loads torch
+    with safe_open(path, framework="pt") as file:  # which loads torch
+        return {_plain_name(key): file.get_tensor(key).float().numpy() for key in wanted}
 
-    return {key: value.float().numpy() for key, value in load_file(path).items()}
+
+def _plain_name(key: str) -> str:
+    """The name of a tensor of the convolutions without what training in parallel puts before it; empty for others."""
+    plain = key.removeprefix("module.").replace("features.module.", "features.", 1)
+    return plain if plain.startswith(("features.", "conv")) else ""
 
 
 def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
@@ -135,9 +143,11 @@ def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
             f"{path} is damaged or not a plain state dict; files that hold more than tensors are refused,"
             f" since reading them could run code ({str(error).splitlines()[0][:200]})"
         ) from error
+    if isinstance(state, Mapping):  # checkpoints of a training have it beside the epoch and the optimizer
+        state = next((state[key] for key in _CHECKPOINT_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{path} does not hold a state dict of tensors")
-    wanted = {key: value for key, value in state.items() if key.startswith(("features.", "conv"))}
+    wanted = {_plain_name(str(key)): value for key, value in state.items() if _plain_name(str(key))}
     return {key: value.detach().float().numpy() for key, value in wanted.items()}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
@@ -283,3 +284,56 @@ def test_fitted_filters_have_unit_mean_activation(fitted: list[tuple[Weights, di
     maps = network.features(calibration_images(), ["conv1_1", "conv2_2", "conv4_1"])
     for features in maps.values():
         assert torch.allclose(features.mean((0, 2, 3)), torch.ones(features.shape[1]), atol=1e-3)
+
+
+# --- what labs have -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["module.", "features.module"])
+@pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict"])
+def test_checkpoints_of_trainings(prefix: str, key: str | None, tensors: Tensors, tmp_path: Path) -> None:
+    """As those of Stylized-ImageNet: in parallel, with epoch and optimizer beside the network."""
+    state = torchvision_state(tensors)
+    if prefix == "module.":
+        state = {f"module.{name}": value for name, value in state.items()}
+    else:
+        state = {name.replace("features.", "features.module."): value for name, value in state.items()}
+    torch.save(state if key is None else {"epoch": 3, key: state, "arch": "vgg19"}, tmp_path / "checkpoint.pth")
+    found = read_weights(tmp_path / "checkpoint.pth", preprocessing="torchvision")
+    assert found.digest == tensor_digest(tensors)
+    with pytest.raises(WeightsError, match="say what it takes"):
+        read_weights(tmp_path / "checkpoint.pth")
+
+
+def test_classifiers_of_safetensors_are_not_read(tensors: Tensors, tmp_path: Path) -> None:
+    state = {name: value.contiguous() for name, value in torchvision_state(tensors).items()}
+    state |= {"pre_logits.fc1.weight": torch.zeros(2, 2).to(torch.float8_e4m3fn), "head.fc.bias": torch.zeros(3)}
+    save_torch_file(state, tmp_path / "model.safetensors")
+    found = read_weights(tmp_path / "model.safetensors", preprocessing="torchvision")
+    assert found.digest == tensor_digest(tensors)
+
+
+@pytest.mark.parametrize("by", ["layer", "filter"])
+def test_weights_are_rescaled_over_images_of_a_lab(
+    by: str, tensors: Tensors, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    source = tmp_path / "own.safetensors"
+    save_weights(Weights("own", tensors, "torchvision", tensor_digest(tensors)), source)
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    out = tmp_path / "unit.safetensors"
+    code, text, err = command("weights", "normalize", source, "--images", tmp_path, "--out", out, "--by", by)
+    assert code == 0 and f"{by}s of unit mean over 2 images" in text, err
+    made = read_weights(out)
+    assert made.unit_mean_pooling == "average" and made.digest == tensor_digest(made.tensors) != tensor_digest(tensors)
+    images = read_images([f"{number}.png" for number in range(2)], tmp_path)
+    maps = VGG19(made, normalize="none").features(images, ["conv1_1", "conv2_1"])
+    for features in maps.values():
+        means = features.mean((0, 2, 3))
+        assert float(means.mean()) == pytest.approx(1, rel=1e-3)
+        assert torch.allclose(means[means > 0.01], torch.ones(()), rtol=1e-3) == (by == "filter")
+    code, _, err = command("weights", "normalize", source, "--images", tmp_path, "--out", out)
+    assert code == 2 and "exists" in err
+    other = ("--out", tmp_path / "x.safetensors", "--by", "image")
+    assert command("weights", "normalize", source, "--images", tmp_path, *other)[0] == 2
