@@ -54,10 +54,10 @@ def read_weights(path: Path, *, name: str | None = None, preprocessing: str = "a
 
     Tensors are named as in torchvision (`features.N.weight`) or `convX_Y.weight`, also behind the `module.` of training
     in parallel or inside a checkpoint (`state_dict`); those of classifiers are not read. `preprocessing` is what the
-    network takes; "auto" is what the file says, or caffe for the latter kind, which is taken for Gatys' `vgg_conv.pth`. Raises
-    `WeightsError` where the file is damaged, of other names or shapes, or where nothing says what the network takes:
-    conversions of Caffe's network, too, have torchvision's names, and with the wrong preprocessing every number of
-    a stimulus is wrong without a sign of it.
+    network takes; "auto" is what the file says, or caffe for the latter kind, which is taken for Gatys'
+    `vgg_conv.pth`. Raises `WeightsError` where the file is damaged, of other names or shapes, or where nothing says
+    what the network takes: conversions of Caffe's network, too, have torchvision's names, and with the wrong
+    preprocessing every number of a stimulus is wrong without a sign of it.
     """
     metadata: dict[str, str] = {}
     suffix = path.suffix.lower()
