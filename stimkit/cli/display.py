@@ -216,6 +216,9 @@ def _show_ratios(rows: list[dict[str, Any]]) -> None:
 
 
 def _show_estimate(estimate: Mapping[str, Any], what: str) -> None:
+    if not estimate["disk_bytes"]:
+        out.print("all cells are done")
+        return
     basis = "as such cells ran here" if estimate["rate_measured"] else "a guess until such cells have run here"
     out.print(
         f"at most  {estimate['evaluations']:,} evaluations{what}, about {duration(estimate['seconds'])}"
