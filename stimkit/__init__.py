@@ -1,6 +1,6 @@
 """stimkit: controlled stimulus sets for perception experiments, by neural style transfer.
 
-    ask           Protocol  plan  Plan  Cell
+    ask           Protocol  plan  Plan  Cell  preview  Preview
     make          run  run_shard  collect  RunSummary  Event
     one image     synthesize  Synthesis
     read          open_run  Run
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stimkit.reporting.report import report
     from stimkit.runfolder.run import Run, open_run
     from stimkit.running.events import Event, RunSummary
+    from stimkit.running.preview import Preview, preview
     from stimkit.running.runner import collect, run, run_shard
     from stimkit.stimuli.single import synthesize
     from stimkit.synthesis.synthesis import Synthesis
@@ -52,6 +53,7 @@ __all__ = [
     "Finding",
     "Joined",
     "Plan",
+    "Preview",
     "Protocol",
     "Run",
     "RunSummary",
@@ -70,6 +72,7 @@ __all__ = [
     "make_trials",
     "open_run",
     "plan",
+    "preview",
     "regenerate",
     "report",
     "run",
@@ -96,6 +99,7 @@ _HOMES = {
     "reporting.report": "report",
     "runfolder.run": "Run open_run",
     "running.events": "Event RunSummary",
+    "running.preview": "Preview preview",
     "running.runner": "collect run run_shard",
     "stimuli.single": "synthesize",
     "synthesis.synthesis": "Synthesis",

@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = (
-    "Protocol", "plan", "run", "run_shard", "collect", "synthesize", "open_run", "verify", "audit", "audit_images",
-    "regenerate", "report", "archive", "TrialDesign", "make_trials", "export", "join_responses",
+    "Protocol", "plan", "preview", "run", "run_shard", "collect", "synthesize", "open_run", "verify", "audit",
+    "audit_images", "regenerate", "report", "archive", "TrialDesign", "make_trials", "export", "join_responses",
 )  # fmt: skip
 """In an order in which each has what it needs of those before it."""
 

@@ -30,10 +30,10 @@ TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()
 KNOWN = {*MODULES, *(name.removesuffix(".__init__") for name in MODULES)}
 
 PUBLIC = {
-    "Archive", "Audit", "Cell", "Comparison", "Event", "Finding", "Joined", "Plan", "Protocol", "Run", "RunSummary",
-    "StimkitError", "Synthesis", "TrialDesign", "TrialLists", "Verification", "__version__", "archive", "audit",
-    "audit_images", "collect", "export", "join_responses", "make_trials", "open_run", "plan", "regenerate", "report",
-    "run", "run_shard", "synthesize", "verify",
+    "Archive", "Audit", "Cell", "Comparison", "Event", "Finding", "Joined", "Plan", "Preview", "Protocol", "Run",
+    "RunSummary", "StimkitError", "Synthesis", "TrialDesign", "TrialLists", "Verification", "__version__", "archive",
+    "audit", "audit_images", "collect", "export", "join_responses", "make_trials", "open_run", "plan", "preview",
+    "regenerate", "report", "run", "run_shard", "synthesize", "verify",
 }  # fmt: skip
 """What stays from version to version. A name is added here with the changelog, and removed only there as well."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stimkit.experiment.trials.lists import TrialLists
     from stimkit.runfolder.run import RunState
     from stimkit.running.events import RunSummary
+    from stimkit.running.preview import Preview
 
 SHOWN = 5  # findings of a kind
 LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
@@ -57,6 +59,17 @@ def show_run_summary(summary: RunSummary) -> None:
         out.print(f"contact sheet {summary.path / 'contact_sheet.png'}")
     else:
         out.print(f"tables        by `stimkit collect {summary.path}`, when all shards are made")
+
+
+def show_preview(found: Preview, path: Path) -> None:
+    """Print what ratios keep of content and of style, and which of them keep enough of both."""
+    for look in found.looks:
+        name = {0.0: "all style", math.inf: "all content"}.get(look.ratio, f"{look.ratio:.2g}")
+        out.print(f"ratio {name:<12} content {look.content_kept:4.0%}  style {look.style_kept:4.0%}")
+    out.print(f"between style and content: ratios from about {found.lowest:.1g} to {found.highest:.1g}")
+    out.print(
+        f"{path}: a row for each pair of images; at 80 px and few evaluations, so larger stimuli differ in detail"
+    )
 
 
 def show_state(run: Path, state: RunState) -> None:

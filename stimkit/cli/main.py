@@ -84,6 +84,8 @@ def plan(
             say("  ".join([cell.id, *(f"{factor}={label}" for factor, label in cell.levels.items())]))
     else:
         display.show_plan(summarize(made, device, done))
+        if made.protocol.levels("weights") != ("pca",) and not made.missing:
+            say(f"which ratios lie between style and content with these weights: stimkit preview {protocol}")
     if state and not as_json:
         say(f"{check}: {', '.join(f'{len(ids)} {name}' for name, ids in state.items())}")
     if made.missing:
@@ -137,6 +139,7 @@ def doctor(as_json: AsJson = False) -> None:
             say(f"{'':<10} {line}")
 
 
+app.command()(cli_run.preview)
 app.command()(cli_run.run)
 app.command()(cli_run.collect)
 app.command()(cli_runs.status)

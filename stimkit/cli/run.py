@@ -89,6 +89,35 @@ def run(
     _end(summary)
 
 
+def preview(
+    protocol: ProtocolPath,
+    out: Annotated[Path | None, typer.Option(help="PNG to write; default NAME-preview.png.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Show in a minute which ratios lie between all style and all content, as a picture and in words.
+
+    Example: stimkit preview protocols/quickstart.toml
+    """
+    from PIL import Image
+
+    from stimkit.cli import display, progress
+    from stimkit.files import check_writable, storage_errors
+    from stimkit.planning.crossing import plan as make_plan
+    from stimkit.protocol.protocol import Protocol
+    from stimkit.running.preview import preview as look
+
+    plan = make_plan(Protocol.load(protocol))
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists already; give another name")
+    path = out or Path(f"{plan.protocol.name}-preview.png")
+    check_writable(path.parent)
+    with progress.phases() as show:
+        found = look(plan, device=device, on_progress=lambda one: show("preview", one.evaluation, one.max_evaluations))
+    with storage_errors(path):
+        Image.fromarray(found.picture).save(path, format="PNG")
+    display.show_preview(found, path)
+
+
 def collect(run: RunPath) -> None:
     """Make the tables and contact sheets of a run folder, such as one that was made in shards; exit 3 if cells pend.
 

@@ -8,5 +8,6 @@ session   what all runs have in common: lock, begin, tables, summary
 runner    all of a plan, or a shard, in this process
 worker    what a worker of a cluster does
 driver    gives jobs to workers of a Dask cluster
+preview   ratios at a reduced size, from all style to all content
 clusters  processes of this machine, a Dask cluster, jobs of SLURM
 """
