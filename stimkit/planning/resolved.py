@@ -154,16 +154,17 @@ def _without_rules(lock: Document) -> Document:
 
 
 def _without_journal(lock: Document) -> Document:
-    """Run folders with locks of schema 2 kept no journal, and rescaled filters or nothing."""
-    protocol = dict(lock["protocol"])
-    for section in ("model", "factors"):
-        if (given := protocol.get(section, {}).get("normalize")) is not None:
-            words = [_NORMALIZED.get(one, one) for one in given] if isinstance(given, list) else _NORMALIZED.get(given)
-            protocol[section] = {**protocol[section], "normalize": words or given}
-    return {**lock, "protocol": protocol, "journal": False}
+    """Run folders with locks of schema 2 kept no journal, and said whether filters were rescaled."""
+    return {**lock, "protocol": _in_words(lock["protocol"]), "journal": False}
 
 
-_NORMALIZED = {True: "filter", False: "none"}
+def _in_words(value: Any, key: str = "") -> Any:
+    """A part of a protocol with words for what `normalize` was, wherever it stands: true or false."""
+    if isinstance(value, dict):
+        return {name: _in_words(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_in_words(item, key) for item in value]
+    return ("filter" if value else "none") if key == "normalize" and isinstance(value, bool) else value
 
 
 RESOLVED = Schema("resolved protocol", 3, {1: _without_rules, 2: _without_journal})

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,12 +15,12 @@ import stimkit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError
-from stimkit.planning.resolved import RESOLVED, plan_from_resolved
+from stimkit.planning.resolved import RESOLVED, plan_from_resolved, resolve
 from stimkit.protocol.limits import Accept
 from stimkit.records import migrations
 from stimkit.records.schema import read_record
 from stimkit.runfolder.run import Run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, document
 
 FROZEN = ROOT / "tests" / "frozen"
 
@@ -145,3 +146,26 @@ def test_what_has_no_known_schema_is_refused(schema: object) -> None:
 def test_a_later_schema_is_refused_with_the_version_that_reads_it() -> None:
     with pytest.raises(RunFolderError, match=r"of schema 9, written by stimkit 3\.2\.1; this one reads"):
         migrations.RECORD.read({"schema": 9, "stimkit_version": "3.2.1"}, "that file")
+
+
+def test_a_lock_of_schema_2_said_whether_filters_were_rescaled() -> None:
+    """As a setting, a factor, in a table or in a condition."""
+    whole = {**document(factors={"normalize": ["filter", "none"]}), "exclude": [{"normalize": "none", "ratio": 1e-4}]}
+    plan = stimkit.plan(stimkit.Protocol.from_dict(whole))
+    now = json.loads(json.dumps(resolve(plan)))
+    assert {cell.settings.normalize for cell in plan.cells} == {"filter", "none"} and len(plan.cells) == 6
+    words = {"filter": True, "none": False}
+
+    def before(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: before(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [before(item, key) for item in value]
+        return words.get(value, True) if key == "normalize" and value is not None else value
+
+    old = {**now, "schema": 2, "protocol": before(now["protocol"])}
+    del old["journal"]
+    assert old["protocol"]["factors"]["normalize"] == [True, False]
+    assert old["protocol"]["exclude"][0]["normalize"] == [False]
+    read = plan_from_resolved(RESOLVED.read(old, "it"))
+    assert read.cells == plan.cells
