@@ -27,10 +27,12 @@ def with_units(table: pd.DataFrame, file: str, times: str | None = None) -> pd.D
     """
     found = table.copy()
     if UNIT_COLUMN not in table:  # else it was joined before
-        for column in map(str, table.columns):
+        numbers = [str(name) for name in table if pd.api.types.is_numeric_dtype(table[name])]
+        for column in numbers:
             if (match := _MILLISECONDS.fullmatch(column)) and match["name"] not in table:
                 found[match["name"]] = table[column] / UNITS["ms"]
-        measured = [name for name in table if _TIME.fullmatch(str(name)) and pd.api.types.is_numeric_dtype(table[name])]
+                found[UNIT_COLUMN] = "ms"
+        measured = [name for name in numbers if _TIME.fullmatch(name)]
         unit = times or _program_unit(table) or ""
         if measured and not unit:
             raise UsageError(

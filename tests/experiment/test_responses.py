@@ -317,6 +317,9 @@ def test_times_of_other_programs_need_their_unit(
     named = written(tmp_path / "b.csv", f"stimulus_id,rt_ms\n{ids[0]},640\n")
     joined = join_responses(small_run.path, [named])
     assert joined.responses[["rt", "rt_ms"]].values.tolist() == [[0.64, 640]]
+    assert [joined.dataset[name].attrs["units"] for name in ("rt", "rt_ms")] == ["s", "ms"]
+    spoken = written(tmp_path / "c.csv", f"stimulus_id,rt_ms\n{ids[0]},soon\n")
+    assert join_responses(small_run.path, [spoken]).responses["rt_ms"].tolist() == ["soon"]
 
 
 @pytest.mark.parametrize(
