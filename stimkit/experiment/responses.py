@@ -32,7 +32,7 @@ JOINED = (
 )  # fmt: skip
 """Columns of the manifest that are joined by default, beside factors and attributes."""
 _MARKS = ("participant", "kind")  # coordinates too: kind is main, practice or catch
-_TRIAL = ("participant", "session", "trial")  # what tells the trials of an experiment apart
+_PERSON = ("participant", "subject", "observer", "participant_id", "subject_id")  # what a column of people is called
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,11 @@ def _known(responses: pd.DataFrame, places: Sequence[str], ids: Any) -> Any:
 
 
 def _check_twice(responses: pd.DataFrame) -> None:
-    key = [name for name in _TRIAL if name in responses]
-    if not {"participant", "trial"} <= set(key):
+    person = next((name for name in _PERSON if name in responses), None)
+    if person is None or "trial" not in responses:
         return
-    known = responses.dropna(subset=["participant", "trial"])
+    key = [person, *(name for name in ("session", "trial") if name in responses)]
+    known = responses.dropna(subset=[person, "trial"])
     twice = known[known.duplicated(key, keep=False)]
     if len(twice):
         one = twice.iloc[0]

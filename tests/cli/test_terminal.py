@@ -15,7 +15,7 @@ import tomli_w
 
 from stimkit.cli.terminal import visible
 from stimkit.runfolder.run import Run
-from tests.conftest import ROOT, document
+from tests.conftest import ROOT, document, lacking
 
 Command = Callable[..., tuple[int, str, str]]
 HOSTILE = "\x1b]0;title\x07\x1b[2Jx\u202egnp.exe\u200b\x9b31m\r"
@@ -62,7 +62,6 @@ def test_run_folders_of_others(small_run: Run, tmp_path: Path, command: Command)
 # --- how a command ends ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["schema"], ["--version"], ["--help"]])
 def test_output_on_a_full_disk(arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:

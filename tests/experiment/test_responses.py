@@ -213,6 +213,9 @@ def test_participants_may_be_called_like_nothing_or_like_numbers(
     again = written(tmp_path / "b.csv", f"participant,trial,stimulus_id\nNA,1,{ids[0]}\nNA,1,{ids[0]}\n")
     with pytest.raises(UsageError, match="2 responses are to the same trial, as participant NA, trial 1"):
         join_responses(small_run.path, [again])
+    subject = written(tmp_path / "c.csv", again.read_text().replace("participant", "subject"))
+    with pytest.raises(UsageError, match="2 responses are to the same trial, as subject NA, trial 1"):
+        join_responses(small_run.path, [subject])
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
