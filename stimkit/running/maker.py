@@ -24,6 +24,9 @@ from stimkit.stimuli.titration import titrate
 from stimkit.synthesis.minimization import Progress
 from stimkit.version import __version__
 
+MOST_LOOKED_AT = (
+    20  # style losses that are looked at before a run, each in the time of an evaluation; audits look at all
+)
 OnNews = Callable[[News], None]
 
 
@@ -36,8 +39,11 @@ class Maker:
 
     def tell_dominance(self, tasks: Sequence[Task], on_news: OnNews) -> None:
         """Say which style losses are those of one layer or filter, before hours are spent on them."""
-        for cells in group_cells(task.cell for task in tasks).values():
-            for words in self._assembly.dominance(cells):
+        cells = [task.cell for task in tasks if task.cell.style and task.cell.beta > 0]
+        known = {(cell.style, cell.mask, cell.style_layers, cell.settings): cell for cell in cells}
+        found = (words for cell in list(known.values())[:MOST_LOOKED_AT] for words in self._assembly.dominance(cell))
+        with suppress(torch.OutOfMemoryError):  # which is told when the cells are made
+            for words in dict.fromkeys(found):
                 on_news(Told(f"note: {words}"))
 
     def make(self, tasks: Sequence[Task], on_news: OnNews, *, batch_size: int | None = None) -> None:

@@ -26,8 +26,6 @@ from stimkit.synthesis.light_penalty import LightPenalty
 from stimkit.synthesis.minimization import OnProgress
 from stimkit.synthesis.synthesis import synthesize_batch
 
-MOST_LOOKED_AT = 20  # style losses that are looked at before a run; audits look at all
-
 
 def build_objective(
     cells: Sequence[Cell], targets: TargetCache, inputs: InputSource, device: torch.device
@@ -90,18 +88,14 @@ class Assembly:
         stimuli = finish(results, batch, finishings)
         return [Made(*parts) for parts in zip(cells, results, stimuli, strict=True)]
 
-    def dominance(self, cells: Sequence[Cell]) -> list[str]:
-        """What dominates the style losses of cells of equal settings, in words; each style and layer set once."""
-        known = {(cell.style, cell.mask, cell.style_layers): cell for cell in cells if cell.style and cell.beta > 0}
-        words = []
-        for cell in list(known.values())[:MOST_LOOKED_AT]:
-            batch = self.batch([cell])
-            with torch.no_grad():
-                maps = batch.reference.features(batch.initial, [name for name, _ in cell.style_layers])
-            grams = {name: in_regions(batch.objective.gram(name, one)[0]) for name, one in maps.items()}
-            targets = {name: in_regions(target[0]) for name, target in batch.objective.style_targets.items()}
-            words += [f"style {cell.style}: {one}" for one in find_dominance(grams, targets, cell.style_layers)]
-        return list(dict.fromkeys(words))
+    def dominance(self, cell: Cell) -> list[str]:
+        """What dominates the style loss of a cell, in words."""
+        batch = self.batch([cell])
+        with torch.no_grad():
+            maps = batch.reference.features(batch.initial, [name for name, _ in cell.style_layers])
+        grams = {name: in_regions(batch.objective.gram(name, one)[0]) for name, one in maps.items()}
+        targets = {name: in_regions(target[0]) for name, target in batch.objective.style_targets.items()}
+        return [f"style {cell.style}: {one}" for one in find_dominance(grams, targets, cell.style_layers)]
 
     def batch(self, cells: Sequence[Cell]) -> Batch:
         """Assemble cells of equal settings, ready to be optimized."""
