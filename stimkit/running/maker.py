@@ -24,9 +24,7 @@ from stimkit.stimuli.titration import titrate
 from stimkit.synthesis.minimization import Progress
 from stimkit.version import __version__
 
-MOST_LOOKED_AT = (
-    20  # style losses that are looked at before a run, each in the time of an evaluation; audits look at all
-)
+MOST_LOOKED_AT = 20  # style losses that are looked at before a run, each in the time of an evaluation
 OnNews = Callable[[News], None]
 
 
