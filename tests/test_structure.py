@@ -44,7 +44,7 @@ ROOMS_WITH_TORCH = {"synthesis", "stimuli", "running", "auditing", "reporting"}
 MODULES_PER_ROOM = 12
 LINES_PER_MODULE, LONGER_MODULES = 300, {"protocol.settings": 340, "synthesis.optimizers": 320}
 LINES_PER_FUNCTION = 45  # without its docstring
-PARAMETERS, MORE_PARAMETERS = 8, {"auditing.regeneration.regenerate": 9, "planning.identity.of": 9}
+PARAMETERS, MORE_PARAMETERS = 8, {"auditing.regeneration.regenerate": 9}
 """Exceptions are what was there when the rule was made: one may shrink or go, none may be added without a reason."""
 
 

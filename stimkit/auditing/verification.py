@@ -27,7 +27,7 @@ from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, StageLosses
 from stimkit.records.tables import losses_csv, manifest_csv
-from stimkit.runfolder.journal import JOURNAL, Journal
+from stimkit.runfolder.journal import JOURNAL, Journal, file_digest
 from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET, TABLES
 from stimkit.runfolder.run import AnyRun, Run, read_records, read_run
 from stimkit.runfolder.store import environment_id
@@ -104,11 +104,11 @@ def check_protocol(run: Run) -> Iterator[Finding]:
     except RunFolderError as error:
         yield _finding("lock_altered", lock, str(error))
     try:
-        journal = run.store.journal()
+        journal = run.journal
     except RunFolderError as error:
         yield _finding("journal_damaged", JOURNAL, str(error))
     else:
-        if journal and (objection := journal.objection(lock, read_file(run.path / lock))):
+        if journal and (objection := journal.objection(lock, file_digest(read_file(run.path / lock)))):
             yield _finding("lock_altered", lock, objection)
     try:
         text = read_file(run.path / "protocol.toml")
@@ -226,7 +226,7 @@ def _check_inputs(run: Run) -> Iterator[Finding]:
     except RunFolderError:
         return
     with suppress(RunFolderError):  # a damaged journal, which is a finding of its own
-        journal = run.store.journal() or Journal()
+        journal = run.journal or Journal()
         for name in (name for name in journal.digests if name.startswith(f"{INPUTS}/") and journal.last(name)):
             if not (run.path / name).is_file():
                 yield _finding("input_missing", name, "no such file")

@@ -98,10 +98,9 @@ def preview(
 
     Example: stimkit preview protocols/quickstart.toml
     """
-    from PIL import Image
-
     from stimkit.cli import display, progress
-    from stimkit.files import check_writable, storage_errors
+    from stimkit.files import check_writable, storage_errors, write_atomically
+    from stimkit.images.png import encode_png
     from stimkit.planning.crossing import plan as make_plan
     from stimkit.protocol.protocol import Protocol
     from stimkit.running.preview import preview as look
@@ -114,7 +113,7 @@ def preview(
     with progress.phases() as show:
         found = look(plan, device=device, on_progress=lambda one: show("preview", one.evaluation, one.max_evaluations))
     with storage_errors(path):
-        Image.fromarray(found.picture).save(path, format="PNG")
+        write_atomically(path, encode_png(found.picture))
     display.show_preview(found, path)
 
 

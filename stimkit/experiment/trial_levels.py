@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 
 import pandas as pd
 
@@ -17,16 +18,10 @@ def with_trial_levels(joined: pd.DataFrame, places: Sequence[str], names: Sequen
     the one that differs from all others, which are alike. Columns that are there already stay.
     """
     found = joined.copy()
+    there = joined[[f"stimulus_id{place}" for place in places]].notna().to_numpy()
     for name in names:
-        columns = [f"{name}{place}" for place in places if f"{name}{place}" in joined]
-        shown = [
-            [value for value, there in zip(values, is_there, strict=True) if there]
-            for values, is_there in zip(
-                joined[columns].itertuples(index=False, name=None),
-                joined[[f"stimulus_id{place}" for place in places]].notna().itertuples(index=False, name=None),
-                strict=True,
-            )
-        ]
+        values = joined[[f"{name}{place}" for place in places]].itertuples(index=False, name=None)
+        shown = [list(compress(row, is_there)) for row, is_there in zip(values, there, strict=True)]
         if name not in found:
             found[name] = pd.Series([levels[0] if len(set(levels)) == 1 else None for levels in shown], found.index)
         odd = [_odd(levels) for levels in shown]

@@ -27,7 +27,7 @@ CONTENT_ONLY = ("style", "style_layers", "mask", "ratio", "alpha", "beta")
 
 
 # A control is not made from an image that would show through, and its ratio is known.
-_PLAIN = {"init": "noise"} | {
+PLAIN = {"init": "noise"} | {
     name: Settings.model_fields[name].default for name in Settings.model_fields if "titrate" in name
 }
 
@@ -84,14 +84,14 @@ def _of_cell(
 
 def _style_only(cell: Cell) -> dict[str, Any]:
     """What a cell without content has; where colours or light follow the content image, it stays, with weight 0."""
-    settings = cell.settings.model_copy(update=_PLAIN)
+    settings = cell.settings.model_copy(update=PLAIN)
     changes: dict[str, Any] = {"alpha": 0.0, "beta": 1.0, "settings": settings}
     needed = settings.colour in BY_CONTENT or "content" in settings.equalize_targets
     return changes if needed else {**changes, "content": None, "content_layers": ()}
 
 
 def _content_only(cell: Cell) -> dict[str, Any]:
-    settings = cell.settings.model_copy(update=_PLAIN)
+    settings = cell.settings.model_copy(update=PLAIN)
     changes: dict[str, Any] = {"alpha": 1.0, "beta": 0.0, "settings": settings}
     no_style = {"style": None, "style_layers": (), "mask": None}
     return changes if "style" in settings.equalize_targets else {**changes, **no_style}

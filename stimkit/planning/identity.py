@@ -12,7 +12,7 @@ from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.settings import Settings
 
-_SEED = '"*seed*"'
+_SEED = "*seed*"  # stands for a seed in a text
 ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
 
 
@@ -30,29 +30,18 @@ class Identities:
         self._canonical = lru_cache(maxsize=None)(self._of_settings)
         self._texts = lru_cache(maxsize=10_000)(self._text_of)  # the same for all replicates
 
-    def of(
-        self,
-        settings: Settings,
-        *,
-        content: str | None,
-        style: str | None,
-        mask: str | None,
-        content_layers: LayerWeights,
-        style_layers: LayerWeights,
-        alpha: float,
-        beta: float,
-        replicate: int,
-    ) -> tuple[str, int]:
-        """Id and seed of a cell."""
-        text, with_seed = self._texts(settings, content, style, mask, content_layers, style_layers, alpha, beta)
+    def of(self, settings: Settings, *, replicate: int, **parts: Any) -> tuple[str, int]:
+        """Id and seed of a cell; `parts` are the other arguments of `_text_of`."""
+        text, with_seed = self._texts(settings, **parts)
         cell = "null" if self._protocol.seeds == "shared" else text
         # 48 bits, which spreadsheets, R and MATLAB read without loss as a double.
         seed = int(_sha256(f'{{"cell":{cell},"replicate":{replicate},"seed":{self._protocol.seed}}}')[:12], 16)
-        return "s" + _sha256(with_seed.replace(_SEED, str(seed)))[:10], seed
+        return "s" + _sha256(with_seed.replace(_json(_SEED), str(seed)))[:10], seed
 
     def _text_of(
         self,
         settings: Settings,
+        *,
         content: str | None,
         style: str | None,
         mask: str | None,
@@ -73,7 +62,7 @@ class Identities:
         }
         if mask is not None:
             identity["mask"] = self._digests["mask", mask]
-        return _json(identity), _json({**identity, "seed": _SEED.strip('"')})
+        return _json(identity), _json({**identity, "seed": _SEED})
 
     def _of_settings(self, settings: Settings) -> dict[str, Any]:
         """Settings at their default are left out, so that a setting added in a later version changes no id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,10 +13,15 @@ from stimkit.planning.checks import EQUALIZE_KEYS
 from stimkit.planning.cost import estimate
 from stimkit.protocol.settings import BY_CONTENT, Settings
 
+TITRATION_KEYS = ("titrate", "titrate_value", "titrate_lowest", "titrate_highest")
+
 
 def summarize(plan: Plan, device: str | None = None, done: Container[str] = ()) -> dict[str, Any]:
     """Return a plan's summary as JSON values; what it costs is without the cells that are `done`."""
     pending = [cell for cell in plan.cells if cell.id not in done]
+    kinds = {cell.settings for cell in plan.cells}
+    of_design = {cell.settings for cell in plan.main_cells}
+    titrated = {settings for settings in of_design if settings.titrate != "none"}
     return {
         "name": plan.protocol.name,
         "cells": len(plan.cells),
@@ -24,11 +29,11 @@ def summarize(plan: Plan, device: str | None = None, done: Container[str] = ()) 
         "excluded": plan.excluded,
         "not_sampled": plan.not_sampled,
         "factors": {name: list(levels) for name, levels in plan.factors.items()},
-        "sizes": sorted({cell.settings.size for cell in plan.cells}),
-        "degrees": sorted({cell.settings.degrees for cell in plan.cells if cell.settings.degrees}),
-        "loss_convention": sorted({cell.settings.loss for cell in plan.cells}),
-        "output": _settings_used(plan, ("aperture", *EQUALIZE_KEYS, "colour", "transfer", "bits")),
-        "titration": _settings_used(plan, ("titrate", "titrate_value", "titrate_lowest", "titrate_highest")),
+        "sizes": sorted({settings.size for settings in kinds}),
+        "degrees": sorted({settings.degrees for settings in kinds if settings.degrees}),
+        "loss_convention": sorted({settings.loss for settings in kinds}),
+        "output": _unusual(_levels(of_design, ("aperture", *EQUALIZE_KEYS, "colour", "transfer", "bits"))),
+        "titration": _levels(titrated, TITRATION_KEYS) if titrated else {},
         "accept": plan.protocol.accept.model_dump(mode="json", exclude_defaults=True),
         "inputs": [
             {
@@ -49,18 +54,15 @@ def summarize(plan: Plan, device: str | None = None, done: Container[str] = ()) 
     }
 
 
-def _settings_used(plan: Plan, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Values of settings in the cells of the design, where any is not the default; titration's where there is any."""
-    kinds = {cell.settings for cell in plan.main_cells}
-    if names[0] == "titrate" and not any(settings.titrate != "none" for settings in kinds):
-        return {}
-    found = {name: list(dict.fromkeys(getattr(settings, name) for settings in kinds)) for name in names}
-    defaults = Settings()
-    return {
-        name: sorted(values, key=str)
-        for name, values in found.items()
-        if values != [getattr(defaults, name)] or names[0] == "titrate"
-    }
+def _levels(kinds: Iterable[Settings], names: Iterable[str]) -> dict[str, list[Any]]:
+    """The different values of settings."""
+    kinds = list(kinds)
+    return {name: sorted({getattr(settings, name) for settings in kinds}, key=str) for name in names}
+
+
+def _unusual(levels: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Settings that are not at their default everywhere."""
+    return {name: values for name, values in levels.items() if values != [Settings.model_fields[name].default]}
 
 
 def same_textures(plan: Plan) -> int:

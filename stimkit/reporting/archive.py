@@ -16,7 +16,7 @@ from stimkit.planning.inputs import input_files
 from stimkit.records.methods import archive_readme, methods_paragraph
 from stimkit.runfolder.journal import JOURNAL, file_digest, lengthen
 from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES
-from stimkit.runfolder.run import AnyRun, read_run
+from stimkit.runfolder.run import AnyRun, Run, read_run
 from stimkit.runfolder.store import RunStore
 
 COMPRESSED = {".png", ".npy", ".nc"}
@@ -68,21 +68,22 @@ def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) 
     ]
     methods = methods_paragraph(plan, list(run.records.values()), run.environments)
     readme = archive_readme(plan, methods, sorted(found), left_out)
-    members = [*_run_files(run.store), *_journal(run.store, found), *found.items(), ("README.md", readme.encode())]
+    members = [*_run_files(run.store), *_journal(run, found), *found.items(), ("README.md", readme.encode())]
     with storage_errors(path):
         write_atomically(path, _zip(members))
     return Archive(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
 
 
-def _journal(store: RunStore, inputs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+def _journal(run: Run, inputs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """The journal of a run, where it has one, with the inputs of the archive and without those that it lacks."""
-    journal = store.journal()
+    journal = run.journal
     if journal is None:
         return
     kept = [name for name in journal.digests if name.startswith(f"{INPUTS}/") and journal.last(name)]
     entries = [(name, "") for name in kept if name not in inputs]
-    entries += [(name, file_digest(data)) for name, data in inputs.items() if journal.objection(name, data)]
-    yield JOURNAL, lengthen(read_file(store.path / JOURNAL), entries)
+    digests = {name: file_digest(data) for name, data in inputs.items()}
+    entries += [(name, digest) for name, digest in digests.items() if journal.objection(name, digest)]
+    yield JOURNAL, lengthen(read_file(run.path / JOURNAL), entries)
 
 
 def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:

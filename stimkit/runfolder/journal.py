@@ -29,18 +29,17 @@ class Journal:
     damage: str = ""
     """Why the journal is not to be trusted; empty for a sound one."""
 
-    def objection(self, name: str, data: bytes) -> str:
-        """Why a file cannot be the one that was committed; empty where it is."""
+    def objection(self, name: str, digest: str) -> str:
+        """Why a file of a digest cannot be the one that was committed; empty where it is."""
         if name not in self.digests:
             return f"{JOURNAL} does not know it"
-        if self.is_older(name, data):
+        if self.is_older(name, digest):
             return "it is older than the one that was committed last: run the protocol again"
-        return "" if file_digest(data) == self.last(name) else "it is not the one that was committed"
+        return "" if digest == self.last(name) else "it is not the one that was committed"
 
-    def is_older(self, name: str, data: bytes) -> bool:
+    def is_older(self, name: str, digest: str) -> bool:
         """Whether a file was committed, but not last: writing it anew may have been interrupted."""
-        known = self.digests.get(name, [])
-        return file_digest(data) in known[:-1] and file_digest(data) != known[-1]
+        return digest in self.digests.get(name, []) and digest != self.last(name)
 
     def last(self, name: str) -> str:
         """The digest of a file as it was committed last; empty for one that was not, or was taken out."""

@@ -20,6 +20,7 @@ from stimkit.planning.inputs import FoundInputs
 from stimkit.planning.resolved import Resolved, plan_from_resolved
 from stimkit.records.dataset import to_dataset, to_grid
 from stimkit.records.schema import Record
+from stimkit.runfolder.journal import Journal, file_digest
 from stimkit.runfolder.locks import current_writers
 from stimkit.runfolder.store import RunStore
 
@@ -37,8 +38,8 @@ class Run:
     """Records of cells that the plan does not have."""
     damaged: Mapping[str, str] = field(repr=False)
     """Why records cannot be read, by stimulus id."""
-    altered: Mapping[str, str] = field(repr=False)
-    """Why records that can be read are not those that were committed, by stimulus id."""
+    file_digests: Mapping[str, str] = field(repr=False)
+    """The sha256 of the files of the records that can be read, by stimulus id."""
 
     @property
     def path(self) -> Path:
@@ -64,6 +65,26 @@ class Run:
         """The plan of the run. Raises `RunFolderError` where the resolved protocol does not describe its own cells."""
         origin = self.path / (self.resolved.get("origin") or ".")
         return plan_from_resolved(self.resolved, base=origin)
+
+    @cached_property
+    def journal(self) -> Journal | None:
+        """What was committed to the folder: see `RunStore.journal`. Raises `RunFolderError` where that is damaged."""
+        return self.store.journal()
+
+    @cached_property
+    def altered(self) -> dict[str, str]:
+        """Why records that can be read are not those that were committed, by stimulus id; none by a damaged journal."""
+        try:
+            journal = self.journal
+        except RunFolderError:
+            journal = None
+        if journal is None:
+            return {}
+        objections = {
+            stimulus_id: journal.objection(f"records/{stimulus_id}.json", digest)
+            for stimulus_id, digest in self.file_digests.items()
+        }
+        return {stimulus_id: objection for stimulus_id, objection in objections.items() if objection}
 
     @cached_property
     def environments(self) -> dict[str, Any]:
@@ -146,12 +167,8 @@ def _read_records(store: RunStore, resolved: Resolved) -> Run:
     complete = store.completed()
     read: dict[str, Record] = {}
     damaged: dict[str, str] = {}
-    altered: dict[str, str] = {}
+    file_digests: dict[str, str] = {}
     planned = dict.fromkeys(resolved["cells"])
-    try:
-        journal = store.journal()
-    except RunFolderError:
-        journal = None  # which verifications tell
     for stimulus_id in (
         *(stimulus_id for stimulus_id in planned if stimulus_id in complete),
         *sorted(complete - planned.keys()),
@@ -159,13 +176,12 @@ def _read_records(store: RunStore, resolved: Resolved) -> Run:
         try:
             data = store.record_bytes(stimulus_id)
             read[stimulus_id] = store.record_of(stimulus_id, data)
-            if journal and (objection := journal.objection(f"records/{stimulus_id}.json", data)):
-                altered[stimulus_id] = objection
+            file_digests[stimulus_id] = file_digest(data)
         except RunFolderError as error:
             damaged[stimulus_id] = str(error)
     records = {stimulus_id: record for stimulus_id, record in read.items() if stimulus_id in planned}
     strays = {stimulus_id: record for stimulus_id, record in read.items() if stimulus_id not in planned}
-    return Run(store, resolved, records, strays, damaged, altered)
+    return Run(store, resolved, records, strays, damaged, file_digests)
 
 
 def open_run(path: str | Path) -> Run:

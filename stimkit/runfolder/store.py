@@ -28,7 +28,7 @@ from stimkit.planning.resolved import Resolved, read_resolved, resolve
 from stimkit.records.schema import Record
 from stimkit.runfolder import locks
 from stimkit.runfolder.cell_files import CellFiles
-from stimkit.runfolder.journal import JOURNAL, Journal, begin_journal, extend_journal, read_journal
+from stimkit.runfolder.journal import JOURNAL, Journal, begin_journal, extend_journal, file_digest, read_journal
 from stimkit.runfolder.layout import BEGUN, FOLDERS, INPUTS
 
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
@@ -71,17 +71,17 @@ class RunStore(CellFiles):
             if not self.path.is_dir() or not all(BEGUN.fullmatch(path.name) for path in self.path.iterdir()):
                 raise RunFolderError(f"{self.path} exists and is not a run folder; give another --out, or an empty one")
             return
-        known = self.planned_ids()
+        lock = self.lock_contents()
+        known = set(lock["cells"])
         foreign = known - plan.by_id.keys()
         if foreign:
-            inputs = self.lock_contents()["inputs"]
-            before = {(image.get("kind"), image.get("name")): image.get("pixel_sha256") for image in inputs}
+            before = {(image.get("kind"), image.get("name")): image.get("pixel_sha256") for image in lock["inputs"]}
             changed = [
                 f"the {image.kind} image {image.name} is another image now"
                 for image in plan.inputs
                 if before.get((image.kind, image.name), image.pixel_sha256) != image.pixel_sha256
             ]
-            normalize = self.lock_contents()["protocol"].get("model", {}).get("normalize")
+            normalize = lock["protocol"].get("model", {}).get("normalize")
             if normalize != plan.protocol.model.normalize:
                 changed.append(f'normalize was "{normalize}" in [model], and is "{plan.protocol.model.normalize}"')
             raise RunFolderError(
@@ -104,7 +104,7 @@ class RunStore(CellFiles):
             if is_new or self.journal() is None:
                 records = sorted((self.path / "records").glob("s*.json"))
                 begin_journal(self.path, [(f"records/{path.name}", read_file(path)) for path in records])
-            if is_new or self.lock_file.read_bytes() != lock:
+            if is_new or read_file(self.lock_file) != lock:
                 extend_journal(self.path, self.lock_file.name, lock)
                 write_atomically(self.lock_file, lock)
 
@@ -162,7 +162,7 @@ class RunStore(CellFiles):
         kept = self.journal() or Journal()
         for name, data in files:
             with storage_errors(self.path), self.committing():
-                if kept.objection(path := f"{INPUTS}/{name}", data):
+                if kept.objection(path := f"{INPUTS}/{name}", file_digest(data)):
                     extend_journal(self.path, path, data)
                 write_atomically(self.path / path, data)
 
@@ -185,9 +185,6 @@ class RunStore(CellFiles):
     def lock_contents(self) -> Resolved:
         """Read the resolved protocol: settings, digests, cell ids. Raises `RunFolderError`."""
         return read_resolved(self.lock_file)
-
-    def planned_ids(self) -> set[str]:
-        return set(self.lock_contents()["cells"])
 
     def writing_part(self, part: str) -> AbstractContextManager[None]:
         """Be the only writer of a part of the cells, while others write theirs.

@@ -9,6 +9,7 @@ from stimkit.errors import RunFolderError
 from stimkit.planning.cells import Cell, Plan
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Attempt, Record, build_record
+from stimkit.runfolder.journal import file_digest
 from stimkit.runfolder.store import RunStore
 
 
@@ -53,8 +54,9 @@ def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_fa
             continue
         data = store.record_bytes(cell.id)
         name = f"records/{cell.id}.json"
-        is_older = journal is not None and journal.is_older(name, data)
-        if journal and not is_older and (objection := journal.objection(name, data)):
+        digest = file_digest(data)
+        is_older = journal is not None and journal.is_older(name, digest)
+        if journal and not is_older and (objection := journal.objection(name, digest)):
             raise RunFolderError(
                 f"{store.path / name}: {objection}; restore it from a copy of the folder, or"
                 " delete it to have its stimulus made again"

@@ -12,9 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stimkit.errors import UsageError
 from stimkit.images.pixels import Pixels
-from stimkit.network.layers import LAYERS, deepest
+from stimkit.images.png import to_picture
+from stimkit.network.layers import deepest
 from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.controls import PLAIN
 from stimkit.planning.inputs import PlanInputs
+from stimkit.planning.summary import paper_to_mean
 from stimkit.protocol.settings import Settings
 from stimkit.stimuli.assembly import Assembly
 from stimkit.stimuli.stimulus import Made
@@ -25,7 +28,7 @@ SIDE, EVALUATIONS, PAIRS = 80, 40, 2  # with embedded filters 43 s on two cores,
 STEPS = tuple(0.75 * step for step in range(-3, 4))  # decades around the ratio at which both terms weigh the same
 KEPT = 0.15  # part of content and of style that a suggested ratio keeps at least
 _GAP, _LINE, _MARGIN = 4, 18, 12
-_PLAIN = ("aperture", "aperture_diameter", "aperture_ramp", "aperture_sigma", "init")  # settings at their default
+_APERTURE = ("aperture", "aperture_diameter", "aperture_ramp", "aperture_sigma")  # in degrees of the full size
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ def preview(
     plan.check_complete()
     pairs = _pairs(plan, side, evaluations)
     assembly = Assembly(PlanInputs(plan), choose_device(device))
-    factor = _size_factor(pairs[0], plan)
+    full = replace(pairs[0], settings=plan.main_cells[0].settings)
+    # By how much a ratio is larger at the reduced size, for the same balance: means do not grow with positions.
+    factor = 1.0 if full.settings.loss == "mean" else paper_to_mean(full) / paper_to_mean(pairs[0])
     middle = _balance(assembly, pairs)
     ratios = [0.0, *(middle * 10**step for step in STEPS), math.inf]
     cells = [_at(pair, ratio) for pair in pairs for ratio in ratios]
@@ -96,22 +101,9 @@ def _pairs(plan: Plan, side: int, evaluations: int) -> list[Cell]:
     stride = deepest(name for cell in found.values() for name in cell.layers).stride
     scale = max(side, 2 * stride) / min(settings.size)
     size = (max(stride, round(scale * settings.height)), max(stride, round(scale * settings.width)))
-    plain = {name: Settings.model_fields[name].default for name in Settings.model_fields if "titrate" in name}
-    plain |= {name: Settings.model_fields[name].default for name in _PLAIN}
+    plain = PLAIN | {name: Settings.model_fields[name].default for name in _APERTURE}
     small = settings.model_copy(update={**plain, "size": size, "max_evaluations": evaluations, "rtol": 0.0})
     return [replace(cell, settings=small) for cell in reversed(found.values())][:PAIRS]
-
-
-def _size_factor(small: Cell, plan: Plan) -> float:
-    """By how much a ratio is larger at the reduced size, for the same balance."""
-    full = plan.main_cells[0].settings.size
-    if small.settings.loss == "mean":
-        return 1.0
-    counts = [
-        [weight * LAYERS[name].channels * LAYERS[name].positions(*size) for name, weight in small.content_layers]
-        for size in (full, small.settings.size)
-    ]
-    return sum(counts[0]) / sum(counts[1])
 
 
 def _balance(assembly: Assembly, pairs: Sequence[Cell]) -> float:
@@ -158,7 +150,7 @@ def _draw(rows: Sequence[Sequence[Made]], ratios: Sequence[float]) -> Pixels:
         x = _MARGIN + column * (width + _GAP)
         draw.text((x, _MARGIN), label, fill=(30, 30, 30), font=font)
         for number, row in enumerate(rows):
-            shown = row[column].stimulus.shown
-            pixels = shown if shown.dtype == np.uint8 else np.round(shown * 255).astype(np.uint8)
-            sheet.paste(Image.fromarray(pixels), (x, _MARGIN + _LINE + number * (height + _GAP)))
+            made = row[column]
+            picture = to_picture(made.stimulus.values, made.cell.settings.encoding)
+            sheet.paste(picture, (x, _MARGIN + _LINE + number * (height + _GAP)))
     return np.asarray(sheet)

@@ -66,7 +66,7 @@ def build_initial(cells: Sequence[Cell], inputs: InputSource, device: torch.devi
     return initial.to(device, image_dtype(cells[0].settings.precision))
 
 
-def in_regions(gram: Tensor) -> Tensor:
+def _in_regions(gram: Tensor) -> Tensor:
     """Gram matrices (regions, N, N) of a cell, also where the whole image is the only one: (N, N)."""
     return gram if gram.ndim == 3 else gram[None]
 
@@ -93,8 +93,8 @@ class Assembly:
         batch = self.batch([cell])
         with torch.no_grad():
             maps = batch.reference.features(batch.initial, [name for name, _ in cell.style_layers])
-        grams = {name: in_regions(batch.objective.gram(name, one)[0]) for name, one in maps.items()}
-        targets = {name: in_regions(target[0]) for name, target in batch.objective.style_targets.items()}
+        grams = {name: _in_regions(batch.objective.gram(name, one)[0]) for name, one in maps.items()}
+        targets = {name: _in_regions(target[0]) for name, target in batch.objective.style_targets.items()}
         return [f"style {cell.style}: {one}" for one in find_dominance(grams, targets, cell.style_layers)]
 
     def batch(self, cells: Sequence[Cell]) -> Batch:

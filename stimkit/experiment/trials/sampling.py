@@ -28,7 +28,6 @@ class Sampler:
         left = generator.permutation(np.asarray(among))
         rows = self._rows[left]
         levels = [codes[left] for codes in self._levels]
-        seen = [np.zeros(int(codes.max(initial=0)) + 1) for codes in self._levels]
         burden, taken = np.zeros(len(left)), np.zeros(len(left), bool)  # of levels, which grows with each choice
         chosen = []
         for _ in range(min(count, len(left))):
@@ -37,8 +36,7 @@ class Sampler:
             chosen.append(int(left[best]))
             taken[best] = True
             self._used[rows[best]] += 1
-            for counts, codes in zip(seen, levels, strict=True):
-                counts[codes[best]] += 1
+            for codes in levels:
                 burden += codes == codes[best]
         return chosen
 
