@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import PAIRS, ROOT, Section, Workshop, per_evaluation, plan_of, spread, table
+from harness import MODEL, PAIRS, ROOT, Section, Workshop, per_evaluation, plan_of, spread, table
 
 import stimkit
 from stimkit.errors import DeviceError
@@ -21,6 +21,7 @@ def quickstart(precision: str, device: torch.device, size: int | None = None) ->
     """The cells of the quickstart in another precision, and of another size if one is given."""
     document = tomllib.loads((ROOT / "protocols/quickstart.toml").read_text())
     document["synthesis"] |= {"precision": precision} | ({"size": size} if size else {})
+    document["model"] = document.get("model", {}) | MODEL
     return Workshop(make_plan(stimkit.Protocol.from_dict(document, base=ROOT / "protocols")), device)
 
 

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 
 import stimkit
+from stimkit.network.vgg import rescale
+from stimkit.network.weights import Weights
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.stimuli.assembly import Assembly
@@ -37,6 +40,9 @@ PROTOCOLS = [ROOT / "protocols" / f"{name}.toml" for name in DEMONSTRATIONS]
 PLOTS = HERE / "plots"
 STYLE_LAYERS = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 
+MODEL: dict[str, Any] = {}
+"""The table [model] of every plan that is measured: empty for the embedded filters."""
+
 # Contents and styles for everything that is measured on more than one pair.
 PAIRS = [
     ("skimage:chelsea", "styles/swirl.png"),
@@ -56,8 +62,10 @@ class Section:
     """Goal to what was measured."""
 
 
-def plan_of(pairs: Sequence[tuple[str, str]], ratios: Sequence[float], **synthesis: Any) -> Plan:
-    """A plan of every pair with every ratio."""
+def plan_of(
+    pairs: Sequence[tuple[str, str]], ratios: Sequence[float], *, crossed: bool = False, **synthesis: Any
+) -> Plan:
+    """A plan of every pair with every ratio, or of every content with every style."""
     cells = stimkit.plan(
         stimkit.Protocol.from_dict(
             {
@@ -69,10 +77,13 @@ def plan_of(pairs: Sequence[tuple[str, str]], ratios: Sequence[float], **synthes
                     "style": {f"s{index}": style for index, (_, style) in enumerate(pairs)},
                 },
                 "factors": {"content": "*", "style": "*", "ratio": list(ratios)},
+                "model": MODEL,
                 "synthesis": {"rtol": 0.0, **synthesis},
             }
         )
     )
+    if crossed:
+        return cells
     return Plan(
         cells.protocol,
         cells.inputs,
@@ -86,7 +97,14 @@ class Workshop:
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        self._assembly = Assembly(PlanInputs(plan), device)
+        self._inputs = PlanInputs(plan)
+        self._assembly = Assembly(self._inputs, device)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The weights of the first cell, rescaled as it wants them."""
+        settings = self.plan.cells[0].settings
+        return rescale(self._inputs.weights(settings), settings.pooling, settings.normalize)
 
     def batch(self, cells: Sequence[Cell]) -> TimedBatch:
         return TimedBatch(self._assembly.batch(cells))

@@ -16,7 +16,7 @@ from harness import PROTOCOLS, ROOT, Section, Workshop, table
 import stimkit
 from stimkit.network.layers import CONVOLUTIONS
 from stimkit.network.weights import Weights, save_weights, tensor_digest
-from stimkit.synthesis import optimizers as lbfgs
+from stimkit.synthesis import lbfgs
 from stimkit.synthesis import preconditioners as precondition
 
 EVALUATIONS, MARKS, CELLS, SIZE = 120, (40, 80, 120), 2, 64

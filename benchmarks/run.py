@@ -3,10 +3,10 @@
     pip install -e '.[bench]'
     python benchmarks/run.py [--device auto] [--only cost race …] [--peer PATH] [--quick]
 
-`--peer` is a checkout of neural-style-pt, which is run on the same images and weights. `--quick` shows
-that everything runs, and keeps nothing. Everything takes some hours on a CPU and, by its arithmetic, 20 minutes
-on an H200; `--only` does it in parts. Results of each kind of device are kept apart, so that a CPU and a GPU fill
-the same page one after the other.
+`--peer` is a checkout of neural-style-pt, which is run on the same images and weights. `--weights` measures with a
+file of filters instead of the embedded ones. `--quick` shows that everything runs, and keeps nothing. Everything
+takes some hours on a CPU and some minutes on an H200; `--only` does it in parts. Results of each kind of device are
+kept apart, so that a CPU and a GPU fill the same page one after the other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import optimizers
 import processes
 import race
 import scale
-from harness import HERE, Section, store
+from harness import HERE, MODEL, Section, store
 
 from stimkit.synthesis.devices import choose_device
 
@@ -85,15 +86,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--peer", type=Path)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(PARTS))
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
+    if arguments.weights:
+        MODEL["weights"] = str(arguments.weights.resolve())
     for name, measure in PARTS.items():
         if (arguments.only and name not in arguments.only) or (device.type != "cpu" and name in CPU_ONLY):
             continue
         extra = {"peer_path": arguments.peer} if name == "race" else {}
         section = measure(device, quick=arguments.quick, **extra)
+        if arguments.weights:
+            section = replace(section, title=f"{section.title}, {arguments.weights.stem}", goals={})
         print(f"\n## {section.title}\n\n{section.text}\n", flush=True)
         if not arguments.quick:
             store(device.type, device, section)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 import tomllib
 
+import numpy as np
 import torch
 from harness import HERE, PAIRS, PROTOCOLS, ROOT, Section, Workshop, plan_of, table
 
@@ -17,6 +19,8 @@ from stimkit.running.batching import choose_batch_size, group_cells
 from stimkit.synthesis.minimization import COMPACT_BELOW
 
 SET, SIZE, EVALUATIONS, MEASURED = 1280, 224, 500, 64
+SET_GOAL = "1,280 cells, 224 px, 500 evaluations (< 5 minutes on an H200)"
+RUN = ROOT / "runs" / "published-set"
 # Both are run in processes of their own.
 PLAN = """
 import json, sys, time, stimkit
@@ -42,12 +46,43 @@ def in_process(code: str, *arguments: str) -> list[str]:
     return run.stdout.split()
 
 
+def whole_set(device: torch.device, *, quick: bool) -> tuple[str, str]:
+    """The cue-conflict set on a GPU: made, audited and reported, as a user does it."""
+    cells, evaluations = (16, 20) if quick else (SET, EVALUATIONS)
+    ratios = np.logspace(-7, -4, cells // len(PAIRS) ** 2).tolist()
+    plan = plan_of(PAIRS, ratios, size=SIZE, max_evaluations=evaluations, precision="bfloat16", crossed=True)
+    size = choose_batch_size(plan.cells[0].settings, "conv5_1", device)
+    shutil.rmtree(RUN, ignore_errors=True)
+    spans = {}
+    for name, work in (
+        ("run", lambda: stimkit.run(plan, RUN, device=str(device))),
+        ("audit", lambda: stimkit.audit(RUN, device=str(device))),
+        ("report", lambda: stimkit.report(RUN, device=str(device))),
+    ):
+        began = time.perf_counter()
+        found = work()
+        spans[name] = time.perf_counter() - began
+        print("scale", name, f"{spans[name]:.1f} s", flush=True)
+        if name == "audit":
+            assert isinstance(found, stimkit.Audit) and not found.failed
+    opened = stimkit.open_run(RUN)
+    alone = sum(record.wall_time_s or 0 for record in opened.records.values())
+    weight = sum(path.stat().st_size for path in RUN.rglob("*") if path.is_file())
+    peak = torch.cuda.max_memory_allocated() / 1e9
+    what = f"{len(plan.cells):,} cells of {SIZE} px, {evaluations} evaluations each, bfloat16, batches of {size}"
+    text = (
+        f"{what}: **{spans['run'] / 60:.1f} minutes** (measured, from the first image that is read to the last table; "
+        f"{alone / 60:.1f} of them are the optimization). `stimkit audit` with all losses took {spans['audit']:.0f} s, "
+        f"`stimkit report` {spans['report']:.0f} s. The run folder has {weight / 1e6:.0f} MB, its report "
+        f"{(RUN / 'report.html').stat().st_size / 1e6:.1f} MB; at most {peak:.1f} GB of the GPU's memory were in use."
+    )
+    return text, f"{spans['run'] / 60:.1f} minutes (measured)"
+
+
 def published_set(device: torch.device, *, quick: bool) -> tuple[str, str]:
-    """The cue-conflict set: measured whole on a GPU, projected from a part on a CPU."""
-    whole = device.type == "cuda" and not quick
-    cells = SET if whole else 4 if quick else MEASURED
-    evaluations = EVALUATIONS if whole else 6
-    precision = "bfloat16" if device.type == "cuda" else "float32"
+    """The cue-conflict set, projected from a part of it."""
+    cells, evaluations = 4 if quick else MEASURED, 6
+    precision = "float32"
     ratios = [1e-5, 1e-6, 1e-7, 0]
     plan = plan_of(PAIRS, ratios, size=SIZE, max_evaluations=evaluations, precision=precision)
     workshop = Workshop(plan, device)
@@ -58,16 +93,31 @@ def published_set(device: torch.device, *, quick: bool) -> tuple[str, str]:
         results, _ = workshop.batch(chosen[start : start + size]).run()
         counted += sum(one.evaluations for one in results)
     taken = time.perf_counter() - began
-    total = taken if whole else taken / counted * SET * EVALUATIONS
-    how = (
-        "measured"
-        if whole
-        else f"PROJECTED from {len(chosen)} cells with {evaluations} evaluations each ({taken:.0f} s)"
-    )
+    total = taken / counted * SET * EVALUATIONS
+    how = f"PROJECTED from {len(chosen)} cells with {evaluations} evaluations each ({taken:.0f} s)"
     words = f"{total / 60:.1f} minutes" if total < 7200 else f"{total / 3600:.1f} hours"
     what = f"1,280 cells of {SIZE} px, {EVALUATIONS} evaluations each, {precision}, batches of {size}"
     text = f"{what}: **{words}** ({how})."
-    return text, f"{words} ({'measured' if whole else 'projected'})"
+    return text, f"{words} (projected)"
+
+
+def batch_memory(device: torch.device) -> str:
+    """Memory of batches on a GPU: what the model says, what tensors took, what torch kept."""
+    rows = []
+    for precision in ("float32", "bfloat16"):
+        for size, count in ((128, 64), (224, 16), (224, 64), (224, 128), (512, 24)):
+            plan = plan_of(PAIRS[:1], [0], size=size, max_evaluations=12, precision=precision)
+            batch = Workshop(plan, device).batch(plan.cells * count)
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            batch.run()
+            peak, kept = (one() - before for one in (torch.cuda.max_memory_allocated, torch.cuda.max_memory_reserved))
+            model = count * cost.cell_bytes("conv5_1", plan.cells[0].settings)
+            rows.append([precision, size, count, *(f"{value / 1e9:.2f}" for value in (model, peak, kept))])
+            print("memory", rows[-1], flush=True)
+    header = ["precision", "px", "batch", "memory model, GB", "peak of tensors, GB", "peak that torch held, GB"]
+    return "Memory of a batch, style layers conv1_1 … conv5_1:\n\n" + table(header, rows)
 
 
 def growth(device: torch.device) -> str:
@@ -135,8 +185,10 @@ def compacted(counts: list[int]) -> int:
 
 
 def measure(device: torch.device, *, quick: bool) -> Section:
-    text, goal = published_set(device, quick=quick)
+    text, goal = (whole_set if device.type == "cuda" else published_set)(device, quick=quick)
     print("scale", text, flush=True)
+    if device.type == "cuda":
+        return Section("Large sets", "\n\n".join([text, batch_memory(device)]), {SET_GOAL: goal})
     plans, seconds = planning()
     parts = [text, "Planning:", plans]
     if not quick:
@@ -150,7 +202,7 @@ def measure(device: torch.device, *, quick: bool) -> Section:
         "Large sets",
         "\n\n".join(parts),
         {
-            "1,280 cells, 224 px, 500 evaluations (< 5 minutes on an H200)": goal,
+            SET_GOAL: goal,
             "planning 100,000 cells takes seconds (any device)": seconds,
         },
     )

@@ -5,6 +5,7 @@ weights   weights: the type, reading, writing, digests
 sources   where weights come from: names, files, downloads
 vgg       a batch of images -> feature maps of layers
 winograd  faster convolutions on CPUs
+cudnn     convolutions and average pooling with few passes over memory, on NVIDIA GPUs
 losses    feature maps -> content, style and total losses
 fitting   filters fitted to photographs without training: the embedded ones
 """

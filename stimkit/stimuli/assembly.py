@@ -21,7 +21,7 @@ from stimkit.stimuli.preparation import prepare_initial
 from stimkit.stimuli.stimulus import Made, finish
 from stimkit.stimuli.targets import TargetCache, build_regions
 from stimkit.synthesis.batch import Batch
-from stimkit.synthesis.devices import image_dtype
+from stimkit.synthesis.devices import image_dtype, network_layout
 from stimkit.synthesis.light_penalty import LightPenalty
 from stimkit.synthesis.minimization import OnProgress
 from stimkit.synthesis.synthesis import synthesize_batch
@@ -32,6 +32,7 @@ def build_objective(
 ) -> Objective:
     """Targets and weights of a batch. Layers that a cell does not use have weight 0 and zero targets."""
     settings = cells[0].settings
+    layout = network_layout(settings.precision, device)
     dtype = image_dtype(settings.precision)
 
     def column(values: Iterable[object]) -> Tensor:
@@ -52,9 +53,7 @@ def build_objective(
         beta=column(cell.beta for cell in cells),
         content_weights=weights("content", content_layers),
         style_weights=weights("style", style_layers),
-        content_targets={
-            layer: _stack(content, layer).contiguous(memory_format=torch.channels_last) for layer in content_layers
-        },
+        content_targets={layer: _stack(content, layer).contiguous(memory_format=layout) for layer in content_layers},
         style_targets={layer: _stack(style, layer) for layer in style_layers},
         regions=build_regions(cells, style_layers, inputs, torch.empty(0, dtype=dtype, device=device)),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from stimkit.network.layers import Precision
 from stimkit.network.vgg import VGG19, rescale
 from stimkit.network.weights import Weights
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
-from stimkit.synthesis.devices import NETWORK_DTYPE, image_dtype
+from stimkit.synthesis.devices import NETWORK_DTYPE, network_layout
 
 
 class Networks:
@@ -21,21 +22,26 @@ class Networks:
 
     def network(self, settings: Settings) -> VGG19:
         """The network that a cell of these settings is optimized with."""
-        return self._get(settings, NETWORK_DTYPE[settings.precision], fast=True)
+        return self._get(settings, settings.precision, fast=True)
 
     def reference(self, settings: Settings) -> VGG19:
         """The network that losses are measured with: float32, or float64 for float64 cells."""
-        return self._get(settings, image_dtype(settings.precision), fast=False)
+        return self._get(settings, "float64" if settings.precision == "float64" else "float32", fast=False)
 
-    def _get(self, settings: Settings, dtype: torch.dtype, *, fast: bool) -> VGG19:
+    def _get(self, settings: Settings, precision: Precision, *, fast: bool) -> VGG19:
         source = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
         if source not in self._weights:
             weights = self._inputs.weights(settings)
             self._weights[source] = rescale(weights, settings.pooling, settings.normalize)
-        key = (*source, dtype, fast)
+        key = (*source, precision, fast)
         if key not in self._made:
-            weights = self._weights[source]
             self._made[key] = VGG19(
-                weights, pooling=settings.pooling, normalize="none", dtype=dtype, device=self._device, fast=fast
+                self._weights[source],
+                pooling=settings.pooling,
+                normalize="none",
+                dtype=NETWORK_DTYPE[precision],
+                device=self._device,
+                layout=network_layout(precision, self._device),
+                fast=fast,
             )
         return self._made[key]

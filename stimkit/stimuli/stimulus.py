@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,10 +66,8 @@ def finish(results: Sequence[Synthesis], batch: Batch, finishings: Sequence[Fini
         finishing.equalize(image) if finishing.equalizes else image
         for finishing, image in zip(finishings, images, strict=True)
     ]
-    files = [
-        encode_values(finishing.show(image), finishing.settings.encoding, finishing.text)
-        for finishing, image in zip(finishings, equalized, strict=True)
-    ]
+    with ThreadPoolExecutor() as pool:  # compressing a large batch would let a GPU wait
+        files = list(pool.map(_encode, finishings, equalized))
     values = [decode_values(file, "stimulus") for file in files]
     of_files = _measure(batch, [to_network_image(value, batch.settings.encoding) for value in values])
     changed = any(finishing.equalizes for finishing in finishings)
@@ -88,6 +87,10 @@ def finish(results: Sequence[Synthesis], batch: Batch, finishings: Sequence[Fini
         )
         for row, result in enumerate(results)
     ]
+
+
+def _encode(finishing: Finishing, image: FloatImage) -> bytes:
+    return encode_values(finishing.show(image), finishing.settings.encoding, finishing.text)
 
 
 def _measure(batch: Batch, images: Sequence[FloatImage]) -> list[Measured]:

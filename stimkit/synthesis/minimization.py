@@ -13,10 +13,12 @@ from torch import Tensor
 
 from stimkit.network.losses import Losses
 from stimkit.protocol.settings import GREY_COLOURS, Settings, StopReason
+from stimkit.synthesis.adam import Adam
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.cuda_graph import Repeated
 from stimkit.synthesis.devices import network_arithmetic
-from stimkit.synthesis.optimizers import LBFGS, Adam, BatchOptimizer
+from stimkit.synthesis.lbfgs import LBFGS
+from stimkit.synthesis.optimizers import BatchOptimizer
 from stimkit.synthesis.preconditioners import make_preconditioner
 
 LOOK_EVERY = {"cpu": 1, "cuda": 10, "mps": 10}  # evaluations between looks at the stop rules

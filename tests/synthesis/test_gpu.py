@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import stimkit
 from stimkit.auditing.audit import audit
+from stimkit.network.cudnn import direct_convolve_relu
 from stimkit.network.losses import gram_matrix
 from stimkit.planning.inputs import PlanInputs
 from stimkit.runfolder.run import Run
 from stimkit.running.batching import choose_batch_size
 from stimkit.stimuli.assembly import Assembly
-from stimkit.synthesis.devices import determinism
+from stimkit.synthesis.devices import determinism, network_arithmetic
 from stimkit.synthesis.synthesis import Synthesis, synthesize_batch
 from tests.conftest import small_plan
 
@@ -74,6 +76,21 @@ def test_gram_products_of_bfloat16_maps_are_summed_in_float32() -> None:
     product = gram_matrix(maps.cuda())
     assert product.dtype == torch.float32
     assert torch.allclose(product.cpu(), gram_matrix(maps.double()).float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_convolutions_with_bias_and_relu_are_the_direct_ones(layout: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias, grad = (
+        torch.randn(*shape, generator=generator).cuda() for shape in ((2, 8, 9, 7), (64, 8, 3, 3), (64,), (2, 64, 9, 7))
+    )
+    x, weight = (one.contiguous(memory_format=layout) for one in (x, weight))
+    x.requires_grad_()
+    with network_arithmetic("float32"):
+        mine, direct = direct_convolve_relu(x, weight, bias), F.relu(F.conv2d(x, weight, bias, padding=1))
+        first, second = (torch.autograd.grad(one, x, grad)[0] for one in (mine, direct))
+    assert torch.allclose(mine, direct, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(first, second, rtol=1e-4, atol=1e-4)
 
 
 def test_losses_are_found_again_on_a_gpu(small_run: Run) -> None:

@@ -13,8 +13,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stimkit.network.vgg import VGG19
+from stimkit.synthesis.adam import Adam
+from stimkit.synthesis.lbfgs import LBFGS
 from stimkit.synthesis.minimization import STOP_REASONS, Minimization
-from stimkit.synthesis.optimizers import LBFGS, MAX_REJECTIONS, Adam, OptimizerRows
+from stimkit.synthesis.optimizers import MAX_REJECTIONS, OptimizerRows
 from stimkit.synthesis.synthesis import measure, synthesize_batch
 from tests.bench import Bench
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stimkit.synthesis.optimizers import LBFGS, MAX_REJECTIONS, Adam, BatchOptimizer
+from stimkit.synthesis.adam import Adam
+from stimkit.synthesis.lbfgs import LBFGS
+from stimkit.synthesis.optimizers import MAX_REJECTIONS, BatchOptimizer
 
 N = 40
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -39,6 +41,12 @@ def minimize(optimizer: BatchOptimizer, evaluate: Evaluate, steps: int) -> Tenso
         losses.append(loss)
         optimizer.update(loss, grad)
     return torch.stack(losses)
+
+
+def test_inner_products_in_pieces_are_the_same() -> None:
+    evaluate = problems([0, 3])
+    whole, pieces = (minimize(LBFGS(start(2), pieces=count), evaluate, 30) for count in (1, 16))  # 40 in 10 pieces of 4
+    assert torch.allclose(whole, pieces, rtol=1e-9)
 
 
 def start(rows: int) -> Tensor:
