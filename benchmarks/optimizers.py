@@ -14,7 +14,7 @@ import torch
 from harness import PROTOCOLS, ROOT, Section, Workshop, table
 
 import stimkit
-from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.layers import convolutions
 from stimkit.network.weights import Weights, save_weights, tensor_digest
 from stimkit.synthesis import lbfgs
 from stimkit.synthesis import preconditioners as precondition
@@ -55,7 +55,7 @@ def untrained(path: Path) -> None:
     """Weights of another kind: He's random initialization, which no photograph has touched."""
     rng = np.random.default_rng(0)
     tensors = {}
-    for layer in CONVOLUTIONS:
+    for layer in convolutions("vgg19"):
         shape = (layer.channels, layer.in_channels, 3, 3)
         tensors[f"{layer.name}.weight"] = rng.normal(0, (2 / (9 * layer.in_channels)) ** 0.5, shape).astype(np.float32)
         tensors[f"{layer.name}.bias"] = np.zeros(layer.channels, np.float32)

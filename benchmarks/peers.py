@@ -16,7 +16,7 @@ from harness import PAIRS, Curve, Workshop, plan_of
 from stimkit.images.pixels import resize
 from stimkit.images.png import encode_png
 from stimkit.images.reading import read_source
-from stimkit.network.layers import CONVOLUTIONS
+from stimkit.network.layers import convolutions
 from stimkit.network.sources import load_weights
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)
@@ -70,6 +70,6 @@ def caffe_state() -> dict[str, torch.Tensor]:
     tensors["conv1_1.weight"] = kernel.flip(1)
     return {
         f"features.{layer.torchvision_index}.{part}": tensors[f"{layer.name}.{part}"].contiguous()
-        for layer in CONVOLUTIONS
+        for layer in convolutions("vgg19")
         for part in ("weight", "bias")
     }

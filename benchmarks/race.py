@@ -13,7 +13,7 @@ from peers import neural_style
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stimkit.network.layers import CONVOLUTIONS, LAYERS
+from stimkit.network.layers import LAYERS, convolutions
 from stimkit.network.vgg import preprocess
 from stimkit.planning.cells import Cell, Plan
 from stimkit.running.batching import choose_batch_size
@@ -39,7 +39,7 @@ def plain(
     device = workshop.device
     modules: list[nn.Module] = make_layers(cfgs["E"], batch_norm=False)[: LAYERS["conv5_1"].torchvision_index + 2]
     network = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in modules)).to(device)
-    for layer in CONVOLUTIONS:
+    for layer in convolutions("vgg19"):
         if layer.torchvision_index < len(network):
             tensors = {
                 kind: torch.from_numpy(workshop.weights.tensors[f"{layer.name}.{kind}"]) for kind in ("weight", "bias")

@@ -110,8 +110,8 @@ class RecordColumns(BaseModel):
     alpha_beta_ratio: Annotated[Number | Literal["inf"], Meaning("alpha / beta", "1")]
     content_sha256: Annotated[str, Meaning("digest of the content image's pixels as read")]
     style_sha256: Annotated[str, Meaning("digest of the style image's pixels as read")]
-    model: Annotated[str, Meaning("network")]
     weights_sha256: Annotated[str, Meaning("digest of the weights")]
+    weights_origin: Annotated[str, Meaning("who trained the weights on what", since=6)] = ""
     init_sha256: Annotated[str | None, Meaning("digest of the initial image's float32 values")]
     titrate_error: Annotated[
         Number | None, Meaning("difference of the stimulus from the value that was wanted", since=3)

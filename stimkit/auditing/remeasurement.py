@@ -247,7 +247,7 @@ class Remeasurement:
     @staticmethod
     def _key(settings: Settings) -> tuple[object, ...]:
         """What feature maps depend on, but for the image."""
-        model = (settings.weights, settings.preprocessing, settings.pooling, settings.normalize)
+        model = (*settings.source, settings.pooling, settings.normalize)
         image = (settings.size, settings.fit, settings.colour)
         regions = (settings.regions, settings.region_count, settings.region_scaling)
         return (*model, *image, *regions, settings.precision == "float64")

@@ -11,46 +11,69 @@ from stimkit.cli.terminal import err, say
 from stimkit.errors import UsageError, WeightsError
 from stimkit.files import json_text
 from stimkit.images.reading import image_files
-from stimkit.network.sources import IMAGENET, fetch_weights, find_remote, load_weights, locate_weights
+from stimkit.network.layers import NETWORKS, NetworkName
+from stimkit.network.published import files_called
+from stimkit.network.sources import (
+    NAMES,
+    RANDOM,
+    REMOTE_NAMES,
+    fetch_weights,
+    find_downloaded,
+    load_weights,
+    locate_weights,
+    other_files,
+)
 from stimkit.network.weights import Weights, save_weights
 
 weights_app = typer.Typer(
     help="List, fetch, import, fit and inspect network weights.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Source = Annotated[str, typer.Argument(metavar="WEIGHTS", help="pca, imagenet, or a file.", show_default=False)]
+Source = Annotated[
+    str, typer.Argument(metavar="WEIGHTS", help="pca, imagenet, oxford, random:SEED, or a file.", show_default=False)
+]
 Preprocesses = Annotated[str, typer.Option(help="What the network takes: auto, torchvision or caffe.")]
+Network = Annotated[str, typer.Option(help="vgg19 or vgg16, which some names stand for.")]
 Out = Annotated[Path, typer.Option(help="File to write (.safetensors).", show_default=False)]
 
 
 @weights_app.command("list")
 def list_weights() -> None:
-    """List the weights that have names, and whether they are on this machine."""
-    found = find_remote(IMAGENET)
-    size = IMAGENET.size / 1e6
-    where = str(found) if found else f"not here; `stimkit weights fetch imagenet` downloads it once ({size:.0f} MB)"
-    say(f"pca       embedded; {load_weights('pca').description}")
-    say(f"imagenet  {where}; {IMAGENET.description}")
+    """List the weights that have names, whether they are on this machine, and files of other libraries."""
+    say(f"{'pca':<16} embedded; {load_weights('pca').description}")
+    say(f"{'random:SEED':<16} an untrained network with random filters, the same for a seed everywhere")
+    for name in REMOTE_NAMES:
+        for network in NETWORKS:
+            first, *others = files_called(name, network)
+            found = next((path for path in map(find_downloaded, (first, *others)) if path), None)
+            option = "" if network == "vgg19" else f" --network {network}"
+            where = (
+                found or f"not here; `stimkit weights fetch {name}{option}` downloads it ({first.size / 1e6:.0f} MB)"
+            )
+            say(f"{name + ' ' + network:<16} {where}; {first.description}")
+    for path in other_files():
+        say(f"{'file':<16} {path}")
 
 
 @weights_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="imagenet")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="imagenet or oxford")],
+    network: Network = "vgg19",
 ) -> None:
     """Download weights once into the user's cache, with progress and digest check."""
-    if name != IMAGENET.name:
-        raise UsageError(f'"{name}" cannot be fetched; only imagenet can (pca is embedded)')
-    path = fetch_weights(IMAGENET, progress=DownloadBar())
+    if name not in REMOTE_NAMES:
+        raise UsageError(f'"{name}" cannot be fetched; only {" and ".join(REMOTE_NAMES)} can (pca is embedded)')
+    path = fetch_weights(files_called(name, _network(network))[0], progress=DownloadBar())
     say(f"{name} is at {path}")
 
 
 @weights_app.command("import")
 def import_weights(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .pt) or .safetensors.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .pt), .safetensors, .h5 or .mat.")],
     out: Out,
     preprocessing: Preprocesses = "auto",
 ) -> None:
-    """Convert a VGG19 state dict (torchvision's or Gatys' names) to safetensors."""
+    """Convert a VGG19 or VGG16 of torchvision, timm, Caffe, Keras or MatConvNet to safetensors."""
     weights = _load(str(source), preprocessing)
     save_weights(weights, _new_file(out))
     say(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
@@ -93,10 +116,17 @@ def fit(
     say(f"wrote {out}: fitted to {len(names)} images, sha256 {weights.digest}")
 
 
-def _load(source: str, preprocessing: str) -> Weights:
+def _network(name: str) -> NetworkName:
+    found = next((one for one in NETWORKS if one == name), None)
+    if found is None:
+        raise UsageError(f'--network is {" or ".join(NETWORKS)}, not "{name}"')
+    return found
+
+
+def _load(source: str, preprocessing: str, network: NetworkName | None = None) -> Weights:
     if preprocessing not in ("auto", "torchvision", "caffe"):
         raise UsageError(f'preprocessing must be auto, torchvision or caffe (got "{preprocessing}")')
-    return load_weights(source, preprocessing=preprocessing)
+    return load_weights(source, preprocessing=preprocessing, network=network)
 
 
 def _image_names(folder: Path) -> list[str]:
@@ -112,14 +142,17 @@ def _image_names(folder: Path) -> list[str]:
 def inspect(
     source: Source,
     preprocessing: Preprocesses = "auto",
+    network: Network = "vgg19",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what weights are: origin, preprocessing, digest, shapes."""
-    weights = _load(source, preprocessing)
+    kind = _network(network) if source in NAMES or source.startswith(RANDOM) else None
+    weights = _load(source, preprocessing, kind)
     facts: dict[str, Any] = {
         "name": weights.name,
-        "file": str(locate_weights(source)),
-        "description": weights.description,
+        "file": None if source.startswith(RANDOM) else str(locate_weights(source, network=kind or "vgg19")),
+        "network": weights.network,
+        "origin": weights.description or "not known",
         "preprocessing": weights.preprocessing,
         "unit_mean_pooling": weights.unit_mean_pooling,
         "sha256": weights.digest,

@@ -1,9 +1,12 @@
-"""The layers of VGG19, by name (Simonyan & Zisserman 2015, configuration E).
+"""The layers of VGG19 and VGG16, by name (Simonyan & Zisserman 2015, configurations E and D).
 
 `convX_Y` names the feature map *after* the ReLU. In the network of Gatys, Ecker & Bethge (2015) the
 ReLU overwrites the convolution's output, so their `conv4_2` is a rectified response, and so it is in
 every later implementation whatever it calls the layer. `poolX` is the output of the pooling after
 block X. Fully connected layers are not part of the network here.
+
+VGG16 lacks the last convolution of blocks 3 to 5. Its other layers have the names, channels and strides that VGG19's
+have, so that `LAYERS` says of any layer what it is.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from typing import Literal
 
 from stimkit.errors import did_you_mean
 
-BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, filters
+NetworkName = Literal["vgg19", "vgg16"]
+FILTERS = (64, 128, 256, 512, 512)  # of a convolution, by block
+CONVOLUTIONS_OF_BLOCKS: dict[NetworkName, tuple[int, ...]] = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,12 @@ class Layer:
         return (height // self.stride) * (width // self.stride)
 
 
-def _table() -> dict[str, Layer]:
+def _table(network: NetworkName) -> dict[str, Layer]:
     table: dict[str, Layer] = {}
     channels, index = 3, 0
-    for block, (convolutions, filters) in enumerate(BLOCKS, start=1):
+    for block, (convolutions, filters) in enumerate(
+        zip(CONVOLUTIONS_OF_BLOCKS[network], FILTERS, strict=True), start=1
+    ):
         for number in range(1, convolutions + 1):
             name = f"conv{block}_{number}"
             table[name] = Layer(name, len(table), filters, channels, 2 ** (block - 1), index)
@@ -50,15 +57,26 @@ def _table() -> dict[str, Layer]:
     return table
 
 
-LAYERS = _table()
-CONVOLUTIONS = tuple(layer for layer in LAYERS.values() if not layer.is_pool)
+NETWORKS: dict[NetworkName, dict[str, Layer]] = {name: _table(name) for name in CONVOLUTIONS_OF_BLOCKS}
+"""The layers of each network, in order."""
+LAYERS = NETWORKS["vgg19"]
+"""All layers that there are: VGG16's are among VGG19's, but for `position` and `torchvision_index`."""
 
 
-def explain_unknown(name: str) -> str:
-    """Say why `name` is not a layer and which one was probably meant."""
-    if name.replace("relu", "conv") in LAYERS:
+def convolutions(network: NetworkName) -> tuple[Layer, ...]:
+    """The convolutions of a network, in order."""
+    return tuple(layer for layer in NETWORKS[network].values() if not layer.is_pool)
+
+
+def explain_unknown(name: str, network: NetworkName = "vgg19") -> str:
+    """Say why `name` is not a layer of a network and which one was probably meant."""
+    layers = NETWORKS[network]
+    if name.replace("relu", "conv") in layers:
         return f'unknown layer "{name}": write "{name.replace("relu", "conv")}", which here means after the ReLU'
-    return f'unknown layer "{name}"{did_you_mean(name, LAYERS)}; layers are conv1_1 … conv5_4 and pool1 … pool5'
+    last = convolutions(network)[-1].name
+    if name in LAYERS:
+        return f'"{name}" is not a layer of {network.upper()}{did_you_mean(name, layers)}; its last one is {last}'
+    return f'unknown layer "{name}"{did_you_mean(name, layers)}; layers are conv1_1 … {last} and pool1 … pool5'
 
 
 def deepest(names: Iterable[str]) -> Layer:
@@ -66,9 +84,9 @@ def deepest(names: Iterable[str]) -> Layer:
     return max((LAYERS[name] for name in names), key=lambda layer: layer.position)
 
 
-def up_to(name: str) -> tuple[Layer, ...]:
-    """Return the layers from conv1_1 to the named one, in order."""
-    return tuple(layer for layer in LAYERS.values() if layer.position <= LAYERS[name].position)
+def up_to(name: str, network: NetworkName = "vgg19") -> tuple[Layer, ...]:
+    """Return the layers of a network from conv1_1 to the named one, in order."""
+    return tuple(layer for layer in NETWORKS[network].values() if LAYERS[layer.name].position <= LAYERS[name].position)
 
 
 Convention = Literal["paper", "mean"]

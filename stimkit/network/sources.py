@@ -1,100 +1,146 @@
-"""Where weights come from: `pca` (embedded), `imagenet` (downloaded once, kept in the user's cache), files."""
+"""Where weights come from: embedded, downloaded once, in the caches of other libraries, drawn at random, files."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from stimkit.errors import StorageError, WeightsError, did_you_mean
 from stimkit.files import cache_folder
-from stimkit.network.layers import Preprocessing
-from stimkit.network.weights import TORCHVISION_FILE, Weights, read_weights, save_weights
-
-
-@dataclass(frozen=True)
-class RemoteWeights:
-    """A file of weights on the web, with the digest that it must have."""
-
-    name: str
-    url: str
-    sha256: str
-    size: int
-    preprocessing: Preprocessing
-    description: str
-
-    @property
-    def filename(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
-
-IMAGENET = RemoteWeights(
-    name="imagenet",
-    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-    sha256=TORCHVISION_FILE,
-    size=574_673_361,
-    preprocessing="torchvision",
-    description="torchvision VGG19_Weights.IMAGENET1K_V1, trained on ImageNet-1k object recognition",
-)
-
+from stimkit.network.layers import NetworkName, Preprocessing, convolutions
+from stimkit.network.published import PUBLISHED, PublishedFile, digest_of_file, files_called
+from stimkit.network.weights import Tensors, Weights, read_weights, save_weights, tensor_digest
 
 EMBEDDED = Path(__file__).parent / "pca.safetensors"
+RANDOM = "random:"
+REMOTE_NAMES = tuple(dict.fromkeys(one.name for one in PUBLISHED if one.name))
+NAMES = ("pca", *REMOTE_NAMES)
 
 
-def known_names() -> tuple[str, ...]:
-    return ("pca", IMAGENET.name)
+def has_a_name(spec: str) -> bool:
+    """Whether weights are known by what a protocol calls them, so that nobody needs a file of them."""
+    return spec in NAMES or spec.startswith(RANDOM)
 
 
-def load_weights(spec: str, *, base: Path = Path(), preprocessing: str = "auto") -> Weights:
-    """Load weights by name (`pca`, `imagenet`) or from a file relative to `base`.
+def load_weights(
+    spec: str, *, base: Path = Path(), preprocessing: str = "auto", network: NetworkName | None = None
+) -> Weights:
+    """Load weights by name (`pca`, `imagenet`, `oxford`, `random:SEED`) or from a file relative to `base`.
 
     `preprocessing` overrides what the file says. Raises `WeightsError` where the file is missing, damaged, of other
-    names or shapes, of unknown preprocessing (see `read_weights`), or where `imagenet` has not been fetched.
+    names or shapes, of another network, of unknown preprocessing (see `read_weights`), or has not been fetched.
     """
-    path, name = locate_weights(spec, base), spec if spec in known_names() else Path(spec).stem
+    if spec.startswith(RANDOM):
+        return random_weights(spec, network or "vgg19", "torchvision" if preprocessing == "auto" else preprocessing)
+    path = locate_weights(spec, base, network or "vgg19")
     status = path.stat()
-    return _read_cached(path, status.st_mtime_ns, status.st_size, name, preprocessing)
+    name = spec if spec in NAMES else Path(spec).stem
+    wanted = None if spec in REMOTE_NAMES else network
+    return _read_cached(path, status.st_mtime_ns, status.st_size, name, preprocessing, wanted)
 
 
-def locate_weights(spec: str, base: Path = Path()) -> Path:
+def locate_weights(spec: str, base: Path = Path(), network: NetworkName = "vgg19") -> Path:
     """Return the file that `spec` stands for. Raises `WeightsError` where there is none."""
     if spec == "pca":
         return EMBEDDED
-    if spec == IMAGENET.name:
-        found = find_remote(IMAGENET)
+    if spec in REMOTE_NAMES:
+        first, *others = files_called(spec, network)
+        found = next((path for path in map(find_downloaded, (first, *others)) if path), None)
         if found is None:
             raise WeightsError(
-                f"the imagenet weights are not on this machine; `stimkit weights fetch imagenet` downloads them once"
-                f" ({IMAGENET.size / 1e6:.0f} MB), or put {IMAGENET.filename} into the cache of `stimkit doctor`"
+                f"the {spec} weights of {network} are not on this machine; `stimkit weights fetch {spec}"
+                f"{'' if network == 'vgg19' else ' --network ' + network}` downloads them once"
+                f" ({first.size / 1e6:.0f} MB), or put {first.filename} into the cache of `stimkit doctor`"
             )
         return found
     path = base / spec
     if "\0" in spec or not path.is_file():
-        raise WeightsError(f'weights "{spec}": no file {os.path.abspath(path)}{did_you_mean(spec, known_names())}')
+        raise WeightsError(f'weights "{spec}": no file {os.path.abspath(path)}{did_you_mean(spec, NAMES)}')
     return path
 
 
-def find_remote(remote: RemoteWeights) -> Path | None:
-    """Find downloaded weights: converted in the cache, or the original file there or in torch's hub cache."""
+def random_weights(spec: str, network: NetworkName, preprocessing: str) -> Weights:
+    """An untrained network: filters of He et al. (2015), uniform, without biases, the same to the bit everywhere.
+
+    A control observer: what it shares with trained ones is the architecture (Ustyuzhaninov et al. 2017).
+    Raises `WeightsError` where the seed is not a whole number from 0 to 2^53.
+    """
+    seed = spec.removeprefix(RANDOM)
+    if not (seed.isascii() and seed.isdecimal() and int(seed) <= 2**53):
+        raise WeightsError(f'weights "{spec}": write {RANDOM} and a whole number from 0 to 2^53, such as {RANDOM}1')
+    if preprocessing not in ("torchvision", "caffe"):
+        raise WeightsError(f'{spec}: unknown preprocessing "{preprocessing}"; it can be torchvision or caffe')
+    tensors: Tensors = {}
+    for number, layer in enumerate(convolutions(network)):
+        shape = (layer.channels, layer.in_channels, 3, 3)
+        words = np.random.Philox(key=[int(seed), number]).random_raw(int(np.prod(shape))) >> np.uint64(40)
+        bound = (6 / (9 * layer.in_channels)) ** 0.5
+        tensors[f"{layer.name}.weight"] = ((words * 2.0**-23 - 1) * bound).astype(np.float32).reshape(shape)
+        tensors[f"{layer.name}.bias"] = np.zeros(layer.channels, np.float32)
+    words_of_it = f"an untrained {network.upper()} with random filters, seed {int(seed)}"
+    kind = cast(Preprocessing, preprocessing)
+    return Weights(spec, tensors, kind, tensor_digest(tensors), description=words_of_it, network=network)
+
+
+def find_downloaded(published: PublishedFile) -> Path | None:
+    """Find published weights: converted in the cache, or the original there or where another library keeps it.
+
+    Raises `WeightsError` where the file that is there is not the published one.
+    """
     try:
         own = cache_folder()
     except StorageError:  # without a home folder nothing was downloaded
         return None
-    torch_home = Path(os.environ.get("TORCH_HOME") or os.path.expanduser("~/.cache/torch"))
-    converted = own / f"{remote.name}-{remote.sha256[:8]}.safetensors"
+    converted = own / f"{published.name}-{published.hexadecimal[:8]}.safetensors"
     if converted.is_file():
         return converted
-    for folder in (own, torch_home / "hub" / "checkpoints"):
-        original = folder / remote.filename
-        if original.is_file():
-            return _convert(remote, original, converted)
-    return None
+    original = next((path for path in places(published) if path.is_file()), None)
+    return None if original is None else _convert(published, original, converted)
 
 
-def fetch_weights(remote: RemoteWeights, progress: Any = False) -> Path:
+def places(published: PublishedFile) -> Iterator[Path]:
+    """Where a published file may be: stimkit's cache, and those of PyTorch, Keras and Hugging Face."""
+    yield cache_folder() / published.filename
+    suffix = Path(published.filename).suffix
+    if suffix == ".safetensors":
+        yield from sorted(_hugging_face().glob(f"models--timm--{published.network}.*/snapshots/*/{published.filename}"))
+    if suffix == ".pth":
+        yield _cache_of("TORCH_HOME", "torch") / "hub" / "checkpoints" / published.filename
+    if suffix == ".h5":
+        yield _keras() / published.filename
+
+
+def other_files() -> list[Path]:
+    """Files of VGG networks in the caches of PyTorch, Keras and Hugging Face, by their names."""
+    patterns = [
+        (_cache_of("TORCH_HOME", "torch") / "hub" / "checkpoints", "vgg1[69]-*.pth"),
+        (_keras(), "vgg1[69]_weights_tf_*.h5"),
+        (_hugging_face(), "models--timm--vgg1[69].*/snapshots/*/model.safetensors"),
+    ]
+    return sorted(path for folder, pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+def _keras() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path(os.path.expanduser("~/.keras"))) / "models"
+
+
+def _hugging_face() -> Path:
+    return Path(os.environ.get("HF_HUB_CACHE") or _cache_of("HF_HOME", "huggingface") / "hub")
+
+
+def _cache_of(variable: str, name: str) -> Path:
+    """The cache of another library: where its variable says, or in the user's caches."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return Path(os.environ.get(variable) or caches / name)
+
+
+def fetch_weights(published: PublishedFile, progress: Any = False) -> Path:
     """Download weights once into the cache, check their digest, and keep the convolutions as safetensors.
 
     `progress` is what `pooch.HTTPDownloader` takes. Raises `WeightsError` where the download fails or
@@ -102,41 +148,48 @@ def fetch_weights(remote: RemoteWeights, progress: Any = False) -> Path:
     """
     import pooch
 
-    found = find_remote(remote)
+    found = find_downloaded(published)
     if found is not None:
         return found
     folder = cache_folder()
     try:
         original = pooch.retrieve(
-            remote.url,
-            known_hash=f"sha256:{remote.sha256}",
-            fname=remote.filename,
+            published.url,
+            known_hash=published.digest,
+            fname=published.filename,
             path=folder,
             downloader=pooch.HTTPDownloader(progressbar=progress, timeout=60),
         )
     except ValueError as error:
-        raise WeightsError(f"{remote.url} was damaged on its way or has changed: {error}") from error
+        raise WeightsError(f"{published.url} was damaged on its way or has changed: {error}") from error
     except OSError as error:  # requests' errors are OSErrors, too
         raise WeightsError(
-            f"{remote.url} could not be downloaded ({error}); on another machine, download it and put it into {folder}"
+            f"{published.url} could not be downloaded ({error}); on another machine, download it and put it into"
+            f" {folder}"
         ) from error
-    converted = _convert(remote, Path(original), folder / f"{remote.name}-{remote.sha256[:8]}.safetensors")
+    converted = _convert(
+        published, Path(original), folder / f"{published.name}-{published.hexadecimal[:8]}.safetensors"
+    )
     Path(original).unlink()
     return converted
 
 
-def _convert(remote: RemoteWeights, original: Path, converted: Path) -> Path:
-    with original.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != remote.sha256:
+def _convert(published: PublishedFile, original: Path, converted: Path) -> Path:
+    actual = digest_of_file(original, published.algorithm)
+    if actual != published.hexadecimal:
         raise WeightsError(
-            f"{original} is not {remote.filename} (sha256 {actual[:12]}… instead of {remote.sha256[:12]}…); delete it"
+            f"{original} is not {published.filename} ({published.algorithm} {actual[:12]}… instead of"
+            f" {published.hexadecimal[:12]}…); delete it"
         )
-    weights = read_weights(original, name=remote.name, preprocessing=remote.preprocessing)
-    save_weights(replace(weights, description=remote.description), converted)
+    weights = read_weights(
+        original, name=published.name, preprocessing=published.preprocessing, network=published.network
+    )
+    save_weights(replace(weights, description=published.description), converted)
     return converted
 
 
 @lru_cache(maxsize=2)
-def _read_cached(path: Path, _mtime_ns: int, _size: int, name: str, preprocessing: str) -> Weights:
-    return read_weights(path, name=name, preprocessing=preprocessing)
+def _read_cached(
+    path: Path, _mtime_ns: int, _size: int, name: str, preprocessing: str, network: NetworkName | None
+) -> Weights:
+    return read_weights(path, name=name, preprocessing=preprocessing, network=network)

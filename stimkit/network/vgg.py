@@ -1,4 +1,4 @@
-"""VGG19: a batch of images to the feature maps of named layers."""
+"""VGG networks: a batch of images to the feature maps of named layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stimkit.errors import StimkitError, WeightsError
 from stimkit.images.pixels import resize, to_float
 from stimkit.images.reading import read_source
 from stimkit.network import cudnn, winograd
-from stimkit.network.layers import CONVOLUTIONS, deepest, up_to
+from stimkit.network.layers import Layer, convolutions, deepest, up_to
 from stimkit.network.weights import Weights
 
 CALIBRATION_IMAGES = ("astronaut", "chelsea", "coffee", "rocket", "gravel", "brick", "hubble_deep_field", "motorcycle")
@@ -29,8 +29,8 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red, for values 0 to 25
 Kernels = dict[str, tuple[Tensor, Tensor]]
 
 
-class VGG19:
-    """The convolutional part of VGG19, up to the deepest layer that is asked for.
+class VGG:
+    """The convolutional part of VGG19 or VGG16, up to the deepest layer that is asked for.
 
     Zero padding; ReLU after every convolution, so that `convX_Y` is the rectified response; pooling
     `"average"` (Gatys et al. 2015) or `"max"`. `normalize`: see `rescale`.
@@ -52,7 +52,7 @@ class VGG19:
         fast: bool = False,
     ) -> None:
         self.pooling, self.dtype, self.device, self.layout = pooling, dtype, torch.device(device), layout
-        self.digest = weights.digest
+        self.digest, self._network = weights.digest, weights.network
         self._preprocessing = weights.preprocessing
         self._winograd = fast and dtype == torch.float32 and self.device.type == "cpu"
         self._cudnn = fast and dtype != torch.float64 and cudnn.usable(self.device)
@@ -69,9 +69,9 @@ class VGG19:
 
         `images` has shape (batch, 3, height, width), RGB, 0 to 1 in sRGB encoding; float32 or float64.
         """
-        return _forward(
-            self._arranged(preprocess(images, self._preprocessing)), self._convolve_relu, self._pool, set(layers)
-        )
+        wanted = set(layers)
+        x = self._arranged(preprocess(images, self._preprocessing))
+        return _forward(x, self._convolve_relu, self._pool, up_to(deepest(wanted).name, self._network), wanted)
 
     def _arranged(self, values: Tensor) -> Tensor:
         """Images or kernels as the convolutions want them."""
@@ -114,7 +114,7 @@ def _kernels(weights: Weights) -> Kernels:
     tensors = weights.tensors
     return {
         layer.name: (torch.from_numpy(tensors[f"{layer.name}.weight"]), torch.from_numpy(tensors[f"{layer.name}.bias"]))
-        for layer in CONVOLUTIONS
+        for layer in convolutions(weights.network)
     }
 
 
@@ -129,10 +129,14 @@ _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _forward(
-    x: Tensor, convolve_relu: Callable[[Tensor, str], Tensor], pool: Callable[[Tensor], Tensor], wanted: set[str]
+    x: Tensor,
+    convolve_relu: Callable[[Tensor, str], Tensor],
+    pool: Callable[[Tensor], Tensor],
+    layers: Iterable[Layer],
+    wanted: set[str],
 ) -> dict[str, Tensor]:
     maps: dict[str, Tensor] = {}
-    for layer in up_to(deepest(wanted).name):
+    for layer in layers:
         if min(x.shape[-2:]) < (2 if layer.is_pool else 1):
             raise StimkitError(f"an image of this size has no positions left at {layer.name}")
         x = pool(x) if layer.is_pool else convolve_relu(x, layer.name)
@@ -158,12 +162,10 @@ def rescale(weights: Weights, pooling: str, by: str, images: Tensor | None = Non
     if by == "none" or weights.unit_mean_pooling == pooling:
         return weights
     kernels = _kernels(weights)
-    means = _mean_activations(
-        kernels, weights.preprocessing, pooling, calibration_images() if images is None else images
-    )
+    means = _mean_activations(kernels, weights, pooling, calibration_images() if images is None else images)
     scaled: dict[str, NDArray[np.float32]] = {}
     before = torch.ones(3)
-    for layer in CONVOLUTIONS:
+    for layer in convolutions(weights.network):
         weight, bias = kernels[layer.name]
         mean = means[layer.name]
         if not mean.mean() > 0:
@@ -178,11 +180,12 @@ def rescale(weights: Weights, pooling: str, by: str, images: Tensor | None = Non
 
 
 @torch.no_grad()
-def _mean_activations(kernels: Kernels, preprocessing: str, pooling: str, images: Tensor) -> Mapping[str, Tensor]:
-    sums = {layer.name: torch.zeros(layer.channels) for layer in CONVOLUTIONS}
+def _mean_activations(kernels: Kernels, weights: Weights, pooling: str, images: Tensor) -> Mapping[str, Tensor]:
+    sums = {layer.name: torch.zeros(layer.channels) for layer in convolutions(weights.network)}
+    layers = up_to(list(sums)[-1], weights.network)
     for image in images:
-        x = preprocess(image[None], preprocessing)
-        maps = _forward(x, lambda x, name: _convolve_relu(x, *kernels[name]), _POOLS[pooling], set(sums))
+        x = preprocess(image[None], weights.preprocessing)
+        maps = _forward(x, lambda x, name: _convolve_relu(x, *kernels[name]), _POOLS[pooling], layers, set(sums))
         for name, features in maps.items():
             sums[name] += features.mean((0, 2, 3)) / len(images)
     return sums

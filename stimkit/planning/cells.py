@@ -14,7 +14,7 @@ from stimkit.network.layers import LAYERS
 from stimkit.protocol.labels import label
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import DEFAULT_SET
-from stimkit.protocol.settings import Settings
+from stimkit.protocol.settings import Settings, Source
 
 LayerWeights = tuple[tuple[str, float], ...]
 
@@ -118,8 +118,8 @@ class Plan:
 
     protocol: Protocol
     inputs: tuple[Input, ...]
-    weights: Mapping[tuple[str, str], WeightsSource]
-    """By what the settings say: weights and preprocessing."""
+    weights: Mapping[Source, WeightsSource]
+    """By what the settings say: weights, preprocessing and network."""
     cells: tuple[Cell, ...] = field(repr=False)
     excluded: int = 0
     """Combinations of levels that the conditions of the design leave out."""
@@ -169,14 +169,15 @@ class Plan:
             for one in self.inputs
             if one.problem
         ]
+        used = {cell.settings.source for cell in self.cells}
         networks = [
             Problem(
                 "model.weights",
                 source.problem,
                 protocol.line("model", "weights") or protocol.line("factors", "weights"),
             )
-            for source in self.weights.values()
-            if source.problem
+            for key, source in self.weights.items()
+            if source.problem and (key in used or not self.cells)
         ]
         return (*images, *networks)
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from stimkit.errors import ImageError, WeightsError
 from stimkit.images.reading import read_source
-from stimkit.network.layers import LAYERS, Convention
+from stimkit.network.layers import LAYERS, Convention, NetworkName
 from stimkit.network.sources import load_weights
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan, WeightsSource
 from stimkit.planning.checks import check_cells, check_levels, check_new_cells
@@ -20,7 +21,7 @@ from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
 from stimkit.protocol.labels import label
 from stimkit.protocol.protocol import Protocol
-from stimkit.protocol.settings import SECTION_OF, Settings
+from stimkit.protocol.settings import SECTION_OF, Settings, Source
 
 
 def plan(protocol: Protocol | str | Path) -> Plan:
@@ -40,9 +41,8 @@ def plan(protocol: Protocol | str | Path) -> Plan:
     known: dict[tuple[str, str], Input] = {}  # several names may be of one file
     inputs = tuple(_identify(protocol, kind, name, known) for kind, name in names)
     sources = {
-        (spec, preprocessing): _identify_weights(protocol, spec, preprocessing)
-        for spec in protocol.levels("weights")
-        for preprocessing in protocol.levels("preprocessing")
+        source: _identify_weights(protocol, *source)
+        for source in product(*(protocol.levels(name) for name in ("weights", "preprocessing", "network")))
     }
     made = cross(protocol, inputs, sources)
     # What was made before these rules were known is still what it is, so that locks are not held to them.
@@ -50,7 +50,7 @@ def plan(protocol: Protocol | str | Path) -> Plan:
     return made
 
 
-def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[tuple[str, str], WeightsSource]) -> Plan:
+def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[Source, WeightsSource]) -> Plan:
     """Cross a protocol's factors into cells, with inputs and weights that are identified already."""
     check_levels(protocol)
     identities = Identities(protocol, inputs, sources)
@@ -85,9 +85,9 @@ def _read_input(protocol: Protocol, kind: Any, name: str, spec: str) -> Input:
     return Input(kind, name, spec, source.pixel_sha256, source.file_sha256, height, width, problem)
 
 
-def _identify_weights(protocol: Protocol, spec: str, preprocessing: str) -> WeightsSource:
+def _identify_weights(protocol: Protocol, spec: str, preprocessing: str, network: NetworkName) -> WeightsSource:
     try:
-        found = load_weights(spec, base=protocol.base, preprocessing=preprocessing)
+        found = load_weights(spec, base=protocol.base, preprocessing=preprocessing, network=network)
     except WeightsError as error:
         return WeightsSource(spec, f"missing:{spec}", preprocessing, "", str(error))
     return WeightsSource(spec, found.digest, found.preprocessing, found.description)

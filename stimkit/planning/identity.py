@@ -10,7 +10,7 @@ from typing import Any
 
 from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
 from stimkit.protocol.protocol import Protocol
-from stimkit.protocol.settings import Settings
+from stimkit.protocol.settings import Settings, Source
 
 _SEED = "*seed*"  # stands for a seed in a text
 ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
@@ -19,9 +19,7 @@ ALGORITHM = 1  # raised whenever the same parameters would give other pixels, ro
 class Identities:
     """Ids and seeds of the cells of a protocol with these inputs and weights."""
 
-    def __init__(
-        self, protocol: Protocol, inputs: Sequence[Input], sources: Mapping[tuple[str, str], WeightsSource]
-    ) -> None:
+    def __init__(self, protocol: Protocol, inputs: Sequence[Input], sources: Mapping[Source, WeightsSource]) -> None:
         self._protocol, self._inputs, self._sources = protocol, inputs, sources
         self._digests = {(image.kind, image.name): image.pixel_sha256 for image in inputs}
         self._digests |= {
@@ -66,8 +64,8 @@ class Identities:
 
     def _of_settings(self, settings: Settings) -> dict[str, Any]:
         """Settings at their default are left out, so that a setting added in a later version changes no id."""
-        source = self._sources[settings.weights, settings.preprocessing]
-        unimportant = {"weights", "preprocessing"} | ({"ppd"} if settings.aperture == "none" else set())
+        source = self._sources[settings.source]
+        unimportant = {"weights", "preprocessing", "network"} | ({"ppd"} if settings.aperture == "none" else set())
         canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
         canonical.pop("normalize", None)  # in ids, filters are the default, and no rescaling is false
         if settings.normalize != "filter":

@@ -11,8 +11,9 @@ from stimkit.errors import ImageError, StimkitError, WeightsError
 from stimkit.images.pixels import Pixels
 from stimkit.images.png import encode_png
 from stimkit.images.reading import SourceImage, image_files, read_source
-from stimkit.network.sources import known_names, load_weights
-from stimkit.network.weights import SUFFIXES, Weights, weights_bytes
+from stimkit.network.formats import READERS
+from stimkit.network.sources import has_a_name, load_weights
+from stimkit.network.weights import Weights, weights_bytes
 from stimkit.planning.cells import Plan
 from stimkit.protocol.settings import Settings
 
@@ -54,8 +55,10 @@ class PlanInputs:
 
 
 def _original_weights(plan: Plan, settings: Settings, preprocessing: str) -> Weights:
-    found = load_weights(settings.weights, base=plan.protocol.base, preprocessing=preprocessing)
-    if found.digest != plan.weights[settings.weights, settings.preprocessing].digest:
+    found = load_weights(
+        settings.weights, base=plan.protocol.base, preprocessing=preprocessing, network=settings.network
+    )
+    if found.digest != plan.weights[settings.source].digest:
         raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
     return found
 
@@ -85,12 +88,12 @@ class FoundInputs:
 
     def weights(self, settings: Settings) -> Weights:
         """Raises `WeightsError` where no file has the weights that the plan was made with."""
-        known = self._plan.weights[settings.weights, settings.preprocessing]
+        known = self._plan.weights[settings.source]
         try:  # as it was then: a file of today's plan may have to say more
             return _original_weights(self._plan, settings, known.preprocessing)
         except WeightsError as error:
             files = (path for folder in self._folders for path in sorted(folder.rglob("*")))
-            for path in (path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()):
+            for path in (path for path in files if path.suffix.lower() in READERS and path.is_file()):
                 try:
                     found = load_weights(str(path.resolve()), preprocessing=known.preprocessing)
                 except StimkitError:
@@ -127,6 +130,6 @@ def input_files(plan: Plan, inputs: InputSource, names: Container[str] | None = 
         if not one.spec.startswith("skimage:") and (names is None or one.name in names):
             yield f"{one.kind}-{one.name}.png", encode_png(inputs.image(one.kind, one.name))
     for settings in {cell.settings.weights: cell.settings for cell in plan.cells}.values():
-        if settings.weights not in known_names():
+        if not has_a_name(settings.weights):
             found = inputs.weights(settings)
             yield f"weights-{found.digest[:12]}.safetensors", weights_bytes(found)

@@ -59,8 +59,8 @@ def resolve(plan: Plan) -> Resolved:
         ],
         "weights": [
             {"spec": source.spec, "sha256": source.digest, "preprocessing": source.preprocessing,
-             "requested_preprocessing": requested}
-            for (_, requested), source in plan.weights.items()
+             "requested_preprocessing": requested, "network": network, "description": source.description}
+            for (_, requested, network), source in plan.weights.items()
         ],
         "cells": [cell.id for cell in plan.cells],
         "journal": True,
@@ -93,8 +93,8 @@ def plan_from_resolved(lock: Resolved, *, base: Path = Path()) -> Plan:
         protocol = Protocol.from_expanded(_document(lock), base=base)
         inputs = tuple(Input(**image) for image in lock["inputs"])
         weights = {
-            (source["spec"], source["requested_preprocessing"]): WeightsSource(
-                source["spec"], source["sha256"], source["preprocessing"], ""
+            (source["spec"], source["requested_preprocessing"], source.get("network", "vgg19")): WeightsSource(
+                source["spec"], source["sha256"], source["preprocessing"], source.get("description", "")
             )
             for source in lock["weights"]
         }

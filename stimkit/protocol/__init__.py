@@ -2,6 +2,7 @@
 
 labels        levels as they stand in tables and file names
 patterns      file names with placeholders
+values        what values of settings can be
 settings      the settings of a cell, each with its rule, default and meaning
 limits        rules of [accept], limits of [audit]
 rules         rules that relate keys

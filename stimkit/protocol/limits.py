@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from stimkit.documents.messages import EVERY
-from stimkit.protocol.settings import Frozen, StopReason
+from stimkit.protocol.settings import Frozen
+from stimkit.protocol.values import StopReason
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 from stimkit.columns import CONFOUNDS
 from stimkit.documents.messages import EVERY, BrokenRule, as_list, as_table, in_words
 from stimkit.errors import did_you_mean
-from stimkit.network.layers import LAYERS, explain_unknown
+from stimkit.network.layers import NETWORKS, NetworkName, explain_unknown
 
 LEVEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 IMAGE_FACTORS = ("content", "style")
@@ -43,7 +43,7 @@ def check_keys(document: dict[str, Any]) -> Iterator[BrokenRule]:
         yield from _check_names(("images", kind), as_table(document, "images", kind))
         yield from _check_references(document, kind)
     for kind in IMAGE_FACTORS:
-        yield from _check_layer_sets(kind, as_table(document, "layers").get(kind))
+        yield from _check_layer_sets(kind, document)
     named = [name for kind in IMAGE_KINDS for name in as_table(document, "images", kind)]
     for name in as_table(document, "images", "licence"):
         if name not in named:
@@ -65,7 +65,16 @@ def _check_names(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[Broke
             )
 
 
-def _check_layer_sets(kind: str, value: Any) -> Iterator[BrokenRule]:
+def _objection_to_layer(layer: Any, document: dict[str, Any]) -> str | None:
+    """Why a name is not a layer of the networks that a protocol names; None for layers, and for what is not a name."""
+    given = [as_table(document, "model").get("network"), *as_list(as_table(document, "factors").get("network"))]
+    networks: list[NetworkName] = [one for one in NETWORKS if one in given] or ["vgg19"]
+    lacking = [one for one in networks if isinstance(layer, str) and layer not in NETWORKS[one]]
+    return explain_unknown(layer, lacking[0]) if lacking else None
+
+
+def _check_layer_sets(kind: str, document: dict[str, Any]) -> Iterator[BrokenRule]:
+    value = as_table(document, "layers").get(kind)
     path: tuple[str, ...] = ("layers", kind)
     if value == {}:
         yield path, "must name at least one layer set"
@@ -78,8 +87,8 @@ def _check_layer_sets(kind: str, value: Any) -> Iterator[BrokenRule]:
         seen: set[str] = set()
         for index, layer in enumerate(layers if isinstance(layers, list | dict) else []):
             where = (*path, *name, layer if isinstance(layers, dict) else index)
-            if isinstance(layer, str) and layer not in LAYERS:
-                yield where, explain_unknown(layer)
+            if objection := _objection_to_layer(layer, document):
+                yield where, objection
             elif layer in seen:
                 yield where, f'layer "{layer}" is named twice'
             elif isinstance(layer, str):
@@ -147,8 +156,8 @@ def _check_controls(document: dict[str, Any]) -> Iterator[BrokenRule]:
         if name not in sets:
             yield ("controls", "subset", index), f'"{name}" is not in layers.style{did_you_mean(str(name), sets)}'
     for index, layer in enumerate(as_list(controls.get("reconstruction"))):
-        if isinstance(layer, str) and layer not in LAYERS:
-            yield ("controls", "reconstruction", index), explain_unknown(layer)
+        if objection := _objection_to_layer(layer, document):
+            yield ("controls", "reconstruction", index), objection
     needs = {"texture": "style", "subset": "style", "own_texture": "style"}
     needs |= {"own_texture": "content", "reconstruction": "content", "scrambled": "content", "untouched": "content"}
     for role, kind in needs.items():

@@ -6,68 +6,29 @@ Each setting may be written once, in `[model]` or `[synthesis]`, or be a factor 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from stimkit.columns import Meaning
 from stimkit.images.aperture import ApertureShape
 from stimkit.images.png import Encoding
 from stimkit.images.regions import RegionShape
-from stimkit.network.layers import Convention, Pooling, Precision
+from stimkit.network.layers import Convention, NetworkName, Pooling, Precision
+from stimkit.protocol.values import (
+    Colour,
+    Finite,
+    ImageTarget,
+    Normalization,
+    Optimizer,
+    Size,
+    Titrated,
+    number_or_images,
+)
 
-MAX_SIDE = 4096  # pixels; far above any display, far below what exhausts a machine by a typing error
-Optimizer = Literal["lbfgs", "adam"]
-StopReason = Literal["max_evaluations", "rtol", "target_style", "target_content", "zero_loss", "stalled", "non_finite"]
-
-
-def _size(value: Any) -> tuple[int, int]:
-    """Accept one side of a square, or [height, width]."""
-    sides = [value, value] if isinstance(value, int) else value
-    valid = isinstance(sides, list | tuple) and len(sides) == 2 and all(type(side) is int for side in sides)
-    if not valid or not all(1 <= side <= MAX_SIDE for side in sides):
-        raise PydanticCustomError(
-            "size", "must be a side in pixels, or [height, width], each 1 to {max}", {"max": MAX_SIDE}
-        )
-    return (sides[0], sides[1])
-
-
-Side = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
-Size = Annotated[
-    tuple[int, int],
-    BeforeValidator(_size),
-    WithJsonSchema({"anyOf": [Side, {"type": "array", "items": Side, "minItems": 2, "maxItems": 2}]}),
-]
-Finite = Field(allow_inf_nan=False)
-Colour = Literal["free", "grey", "luminance", "covariance", "histogram"]
 BY_CONTENT = ("luminance", "covariance", "histogram")  # colours follow the content image
 GREY_COLOURS = ("grey", "luminance")  # the optimization has one channel
 POOLS = {"contents": "content", "styles": "style"}  # targets that are means over all images of a kind
-Titrated = Literal[
-    "none", "ssim_content", "relative_content_loss", "relative_style_loss", "mean_luminance", "rms_contrast",
-    "colourfulness", "spectral_slope", "edge_density", "entropy",
-]  # fmt: skip
-ImageTarget = Literal["none", "content", "style", "contents", "styles"]
-
-
-def _number_or_images(limit: float) -> BeforeValidator:
-    """Accept a number between 0 and a limit, or what images a target is taken from."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < limit:
-            return float(value)
-        if value in get_args(ImageTarget):
-            return value
-        raise PydanticCustomError(
-            "target", 'must be a number between 0 and {limit}, "content", "style", "contents", "styles" or "none"',
-            {"limit": limit},
-        )  # fmt: skip
-
-    return BeforeValidator(check, json_schema_input_type=float | ImageTarget)
-
-
-Normalization = Literal["layer", "filter", "none"]
 
 
 class Frozen(BaseModel):
@@ -80,8 +41,13 @@ class ModelSettings(Frozen):
     """The network: `[model]` of a protocol."""
 
     weights: Annotated[
-        str, Field(min_length=1, description='"pca", "imagenet", or a file'), Meaning("name of the weights")
+        str,
+        Field(min_length=1, description='"pca", "imagenet", "oxford", "random:SEED", or a file'),
+        Meaning("name of the weights"),
     ] = "pca"
+    network: Annotated[
+        NetworkName, Field(description="vgg19, as in the paper, or vgg16, which many other trainings have")
+    ] = "vgg19"
     preprocessing: Annotated[
         Literal["auto", "torchvision", "caffe"],
         Field(description="what the network expects of its input; auto: as its weights file says"),
@@ -182,7 +148,7 @@ class OutputSettings(Frozen):
 
     equalize_luminance: Annotated[
         float | str,
-        _number_or_images(1),
+        number_or_images(1),
         Field(description="mean luminance: a number, or that of images"),
         Meaning("target of mean luminance, or the images that it is taken from"),
         Meaning("value that it was to have"),
@@ -193,7 +159,7 @@ class OutputSettings(Frozen):
     ] = "none"
     equalize_contrast: Annotated[
         float | str,
-        _number_or_images(10),
+        number_or_images(10),
         Field(description="standard deviation / mean of luminance: a number, or that of images"),
         Meaning("target of RMS contrast, or the images that it is taken from"),
     ] = "none"
@@ -275,8 +241,17 @@ class OutputSettings(Frozen):
         return tuple(kind for pool, kind in POOLS.items() if pool in self.equalize_targets)
 
 
+Source = tuple[str, str, NetworkName]
+"""What a protocol says of where a network comes from: weights, preprocessing, network."""
+
+
 class Settings(ModelSettings, SynthesisSettings, OutputSettings):
     """All settings of one cell."""
+
+    @property
+    def source(self) -> Source:
+        """Where the network comes from."""
+        return self.weights, self.preprocessing, self.network
 
     @property
     def height(self) -> int:

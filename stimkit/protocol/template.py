@@ -32,7 +32,7 @@ full = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 # weighted = {{ conv1_1 = 0.8, conv2_1 = 0.2 }}       # with layer weights w_l of your own
 
 [model]
-weights = "pca"                 # embedded, no download; work that means "VGG19" uses "imagenet"
+weights = "pca"                 # embedded, no download; the paper's network is "oxford", torchvision's "imagenet"
 # pooling = "average"           # or "max"
 
 [factors]                       # crossed; every combination is a cell, and every cell a stimulus

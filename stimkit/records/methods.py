@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from stimkit.planning.cells import Plan
+from stimkit.planning.cells import Plan, WeightsSource
 from stimkit.protocol.settings import Settings
 from stimkit.records.schema import Record
 
 IN_WORDS = {
-    "weights", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate", "history",
-    "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope", "precision", "colour",
-    "regions", "region_count", "region_scaling", "titrate", "titrate_value", "equalize_luminance", "equalize_contrast",
-    "equalize_histogram", "equalize_spectrum", "equalize_weight", "aperture", "aperture_diameter", "background",
+    "weights", "network", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate",
+    "history", "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope",
+    "precision", "colour", "regions", "region_count", "region_scaling", "titrate", "titrate_value",
+    "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum", "equalize_weight",
+    "aperture", "aperture_diameter", "background",
 }  # fmt: skip
 """Settings that the sentences of the paragraph name."""
 
@@ -40,7 +41,8 @@ def methods_paragraph(
     cells = [plan.by_id[record.stimulus_id] for record in records]
     settings = [cell.settings for cell in cells or plan.main_cells]
     sizes = _listed(f"{setting.height} × {setting.width} px" for setting in settings)
-    weights = _listed(f"{source.spec} (sha256 {source.digest[:12]})" for source in plan.weights.values())
+    networks = _listed(key[2].upper() for key in plan.weights)
+    weights = _listed(_weights(source) for source in plan.weights.values())
     torch = _listed(str(environment.get("packages", {}).get("torch")) for environment in environments.values())
     devices = _listed(str(environment.get("device_name")) for environment in environments.values())
     varied = {name: {cell.levels[name] for cell in cells or plan.main_cells} for name in plan.factors}
@@ -52,7 +54,7 @@ def methods_paragraph(
     sentences = [
         f"{len(accepted)} stimuli ({sizes}) were synthesized with stimkit {versions} (torch {torch}; {devices}) by the"
         f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
-        f"The network was VGG19 with {pooling} pooling and the weights {weights}{rescaled}.",
+        f"The network was {networks} with {pooling} pooling and the weights {weights}{rescaled}.",
         *_layer_sentences(records),
         "The total loss α · content + β · style"
         f" (convention of losses: {_listed(setting.loss for setting in settings)};"
@@ -67,6 +69,12 @@ def methods_paragraph(
         _controls(whole),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _weights(source: WeightsSource) -> str:
+    """Weights in words: their name, who trained them on what, their digest."""
+    origin = f"{source.description}; " if source.description else ""
+    return f"{source.spec} ({origin}sha256 {source.digest[:12]})"
 
 
 def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Sequence[str]) -> str:

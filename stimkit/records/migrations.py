@@ -24,4 +24,4 @@ def _with_words(record: Document) -> Document:
     return {**record, "normalize": "filter" if record["normalize"] else "none"}
 
 
-RECORD = Schema("record", 5, {1: _with_attempts, 3: _with_slope, 4: _with_words})
+RECORD = Schema("record", 6, {1: _with_attempts, 3: _with_slope, 4: _with_words})

@@ -98,6 +98,7 @@ def _record(
         "stimulus_id": cell.id,
         "attempt": cell.attempt,
         **requested_values(cell, plan),
+        "weights_origin": plan.weights[cell.settings.source].description,
         **asdict(execution),
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "status": "failed" if failure else "accepted",
@@ -145,7 +146,7 @@ def requested_values(cell: Cell, plan: Plan) -> dict[str, Any]:
     JSON values, by the names that they have in the file of a record.
     """
     settings = cell.settings
-    source = plan.weights[settings.weights, settings.preprocessing]
+    source = plan.weights[settings.source]
     values: dict[str, Any] = {
         "filename": cell.filename,
         "levels": dict(cell.levels),
@@ -157,10 +158,10 @@ def requested_values(cell: Cell, plan: Plan) -> dict[str, Any]:
         "alpha": cell.alpha,
         "beta": cell.beta,
         "alpha_beta_ratio": cell.ratio if math.isfinite(cell.ratio) else "inf",
-        "model": "vgg19",
         "weights_sha256": source.digest,
-        **settings.model_dump(mode="json", exclude={"size", "loss"}),
+        **settings.model_dump(mode="json", exclude={"size", "loss", "network"}),
         "loss_convention": settings.loss,
+        "model": settings.network,
         "preprocessing": source.preprocessing,
         "height_px": settings.height,
         "width_px": settings.width,

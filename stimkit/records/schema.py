@@ -37,9 +37,12 @@ STAGES = {
 }
 """Where losses are measured; `equalized` only where an image is changed between optimization and file."""
 TERMS = ("content", "style", "total")
-_RENAMED = {"loss_convention": "loss"}  # settings that have another name in tables
+_RENAMED = {"loss_convention": "loss", "model": "network"}  # settings that have another name in tables
 _IN_PARTS = ("size",)  # settings that tables hold as several columns
-_LOSS_CONVENTION = Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean")
+_OF_RENAMED = {
+    "loss_convention": Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean"),
+    "model": Column("model", "", "network"),
+}
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -183,7 +186,8 @@ _ORDER = (
     "stimulus_id", "filename", "status", "status_reason", "role", "control_of", "attempt", "content_id", "style_id",
     "mask_id", "mask_sha256", "regions", "region_count", "region_scaling", "replicate", "seed", "content_layers_used",
     "style_layers_used", "content_layer_weights", "style_layer_weights", "alpha", "beta", "alpha_beta_ratio",
-    "loss_convention", "content_sha256", "style_sha256", "model", "weights", "weights_sha256", "preprocessing",
+    "loss_convention", "content_sha256", "style_sha256", "model", "weights", "weights_sha256",
+    "weights_origin", "preprocessing",
     "pooling", "normalize", "fit", "style_scale", "init", "init_contrast", "init_slope", "init_sha256", "optimizer",
     "preconditioner", "history", "learning_rate", "precision", "max_evaluations", "rtol", "window", "target_style",
     "target_content", "colour", "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum",
@@ -210,7 +214,7 @@ def _columns() -> tuple[Column, ...]:
     }
     own = {name: describe_field(name, field) for name, field in RecordColumns.model_fields.items()}
     statistics = {measure.name: measure for measure in MEASURES if measure.name in BASIC}
-    known = {**own, **settings, "loss_convention": _LOSS_CONVENTION, **losses, **statistics}
+    known = {**own, **settings, **_OF_RENAMED, **losses, **statistics}
     last = _ORDER.index("titrate_runs") + 1
     further = [name for name in settings if name not in _ORDER]
     order = (*_ORDER[:last], *further, *_ORDER[last:])

@@ -11,7 +11,7 @@ from torch import Tensor
 from stimkit.images.light import LUMINANCE_WEIGHTS
 from stimkit.network.layers import LAYERS
 from stimkit.network.losses import Objective
-from stimkit.network.vgg import VGG19
+from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.dominance import find_dominance
@@ -76,7 +76,7 @@ class Assembly:
     def __init__(self, inputs: InputSource, device: torch.device) -> None:
         self.inputs, self._device = inputs, device
         self._networks = Networks(inputs, device)
-        self._targets: dict[VGG19, TargetCache] = {}
+        self._targets: dict[VGG, TargetCache] = {}
         self._finishings = Finishings(inputs)
 
     def make(self, cells: Sequence[Cell], on_progress: OnProgress | None = None) -> list[Made]:

@@ -74,7 +74,7 @@ class _Given:
         return ("image",) if kind in self._images else ()
 
     def weights(self, settings: Settings) -> Weights:
-        return load_weights(settings.weights, preprocessing=settings.preprocessing)
+        return load_weights(settings.weights, preprocessing=settings.preprocessing, network=settings.network)
 
 
 def _pixels(image: AnyImage) -> Pixels:

@@ -14,7 +14,7 @@ from stimkit.images.pixels import Pixels, to_float
 from stimkit.images.regions import bounding_box, region_maps, weights_of_positions
 from stimkit.network.layers import LAYERS
 from stimkit.network.losses import Regions, gram_matrix
-from stimkit.network.vgg import VGG19
+from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask
@@ -29,7 +29,7 @@ class TargetCache:
     The least recently used ones are dropped beyond `CACHE_BYTES`.
     """
 
-    def __init__(self, reference: VGG19, inputs: InputSource) -> None:
+    def __init__(self, reference: VGG, inputs: InputSource) -> None:
         self._network, self._inputs = reference, inputs
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self._bytes = 0

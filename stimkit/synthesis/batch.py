@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stimkit.network.losses import Objective
-from stimkit.network.vgg import VGG19
+from stimkit.network.vgg import VGG
 from stimkit.protocol.settings import Settings
 from stimkit.synthesis.light_penalty import LightPenalty
 
@@ -17,9 +17,9 @@ class Batch:
     """Cells of equal settings, ready to be optimized."""
 
     settings: Settings
-    network: VGG19
+    network: VGG
     """Evaluates in the precision of the settings."""
-    reference: VGG19
+    reference: VGG
     """Measures, in float32 (or float64)."""
     objective: Objective
     initial: Tensor

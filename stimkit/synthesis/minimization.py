@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stimkit.network.losses import Losses
-from stimkit.protocol.settings import GREY_COLOURS, Settings, StopReason
+from stimkit.protocol.settings import GREY_COLOURS, Settings
+from stimkit.protocol.values import StopReason
 from stimkit.synthesis.adam import Adam
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.cuda_graph import Repeated

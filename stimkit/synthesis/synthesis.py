@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stimkit.images.pixels import Pixels, quantize
 from stimkit.network.losses import Objective
-from stimkit.network.vgg import VGG19
+from stimkit.network.vgg import VGG
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.minimization import STOP_REASONS, Minimization, OnProgress, Trace
@@ -54,7 +54,7 @@ class Synthesis:
 
 
 @torch.no_grad()
-def measure(network: VGG19, objective: Objective, images: Tensor) -> list[Measured]:
+def measure(network: VGG, objective: Objective, images: Tensor) -> list[Measured]:
     """Evaluate the losses of images (batch, 3, height, width) by layer, without gradients."""
     with network_arithmetic("float32"):
         losses = objective.losses(network.features(images, objective.layers))

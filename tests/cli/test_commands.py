@@ -180,7 +180,7 @@ def test_version_and_help(command: Command) -> None:
 
 def test_weights_commands(command: Command, tmp_path: Path) -> None:
     code, out, _ = command("weights", "list")
-    assert (code, out.startswith("pca       embedded")) == (0, True)
+    assert (code, out.startswith("pca              embedded")) == (0, True)
     code, out, _ = command("weights", "inspect", "pca", "--json")
     assert json.loads(out)["parameters"] == 20_024_384
     code, out, _ = command(
@@ -196,7 +196,7 @@ def test_weights_commands(command: Command, tmp_path: Path) -> None:
     )
     assert (code, "exists already" in err) == (2, True)
     code, _, err = command("weights", "fetch", "resnet")
-    assert (code, "only imagenet can" in err) == (2, True)
+    assert (code, "only imagenet and oxford can" in err) == (2, True)
     code, _, err = command("weights", "fit", "--images", tmp_path, "--out", tmp_path / "f.safetensors")
     assert (code, "give at least 2" in err) == (2, True)
 

@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stimkit.network.layers import CONVOLUTIONS, LAYERS, deepest, explain_unknown, up_to
+from stimkit.network.layers import LAYERS, convolutions, deepest, explain_unknown, up_to
 
 
 def test_table_agrees_with_torchvision() -> None:
@@ -15,7 +15,7 @@ def test_table_agrees_with_torchvision() -> None:
         else:
             assert isinstance(module, nn.Conv2d)
             assert (module.in_channels, module.out_channels) == (layer.in_channels, layer.channels)
-    assert len(CONVOLUTIONS) == sum(isinstance(module, nn.Conv2d) for module in modules)
+    assert len(convolutions("vgg19")) == sum(isinstance(module, nn.Conv2d) for module in modules)
 
 
 def test_positions_follow_pooling() -> None:

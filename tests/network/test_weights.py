@@ -22,9 +22,10 @@ from safetensors.torch import save_file as save_torch_file
 from stimkit.cli.weights import DownloadBar
 from stimkit.errors import WeightsError
 from stimkit.network.fitting import fit_weights, read_images
-from stimkit.network.layers import CONVOLUTIONS
-from stimkit.network.sources import EMBEDDED, RemoteWeights, fetch_weights, find_remote, load_weights
-from stimkit.network.vgg import VGG19, calibration_images
+from stimkit.network.layers import convolutions
+from stimkit.network.published import PublishedFile
+from stimkit.network.sources import EMBEDDED, fetch_weights, find_downloaded, load_weights
+from stimkit.network.vgg import VGG, calibration_images
 from stimkit.network.weights import Tensors, Weights, read_weights, save_weights, tensor_digest
 from tests.conftest import small_plan
 
@@ -34,7 +35,7 @@ def tensors() -> Tensors:
     """Seeded tensors of the right shapes."""
     rng = np.random.default_rng(0)
     result: Tensors = {}
-    for layer in CONVOLUTIONS:
+    for layer in convolutions("vgg19"):
         shape = (layer.channels, layer.in_channels, 3, 3)
         result[f"{layer.name}.weight"] = rng.standard_normal(shape, dtype=np.float32) * 0.05
         result[f"{layer.name}.bias"] = rng.standard_normal(layer.channels, dtype=np.float32) * 0.05
@@ -43,7 +44,7 @@ def tensors() -> Tensors:
 
 def torchvision_state(tensors: Tensors) -> dict[str, torch.Tensor]:
     state = {"classifier.0.weight": torch.zeros(3, 2)}
-    for layer in CONVOLUTIONS:
+    for layer in convolutions("vgg19"):
         for part in ("weight", "bias"):
             state[f"features.{layer.torchvision_index}.{part}"] = torch.from_numpy(tensors[f"{layer.name}.{part}"])
     return state
@@ -129,7 +130,7 @@ def broken(tensors: Tensors, tmp_path: Path, **changes: np.ndarray | None) -> Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"conv3_1.bias": None}, "does not hold a VGG19: conv3_1.bias is missing"),
+        ({"conv3_1.bias": None}, "does not hold a VGG19 or VGG16: conv3_1.bias is missing"),
         ({"conv1_1.weight": np.zeros((64, 3, 5, 5), np.float32)}, r"conv1_1.weight has shape \(64, 3, 5, 5\), not"),
         ({"conv5_4.bias": np.full(512, np.nan, np.float32)}, "conv5_4.bias has values that are not finite"),
     ],
@@ -186,7 +187,7 @@ def test_names_and_missing_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def remote(torchvision_file: Path) -> Iterator[RemoteWeights]:
+def remote(torchvision_file: Path) -> Iterator[PublishedFile]:
     """The small torchvision file on a loopback server."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -198,13 +199,16 @@ def remote(torchvision_file: Path) -> Iterator[RemoteWeights]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         data = torchvision_file.read_bytes()
-        yield RemoteWeights(
+        yield PublishedFile(
             name="imagenet-small",
-            url=f"http://127.0.0.1:{server.server_port}/{torchvision_file.name}",
-            sha256=hashlib.sha256(data).hexdigest(),
+            network="vgg19",
+            filename=torchvision_file.name,
+            digest="sha256:" + hashlib.sha256(data).hexdigest(),
             size=len(data),
             preprocessing="torchvision",
-            description="a test",
+            origin="a test",
+            licence="CC0-1.0",
+            url=f"http://127.0.0.1:{server.server_port}/{torchvision_file.name}",
         )
         server.shutdown()
 
@@ -212,12 +216,14 @@ def remote(torchvision_file: Path) -> Iterator[RemoteWeights]:
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STIMKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for variable in ("TORCH_HOME", "KERAS_HOME", "HF_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.removesuffix("_HOME").lower()))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     return tmp_path / "cache"
 
 
-def test_download_is_checked_converted_and_kept(remote: RemoteWeights, tensors: Tensors, empty_cache: Path) -> None:
-    assert find_remote(remote) is None
+def test_download_is_checked_converted_and_kept(remote: PublishedFile, tensors: Tensors, empty_cache: Path) -> None:
+    assert find_downloaded(remote) is None
     path = fetch_weights(remote)
     assert read_weights(path).digest == tensor_digest(tensors)
     assert [one.name for one in empty_cache.iterdir()] == [path.name]
@@ -225,37 +231,37 @@ def test_download_is_checked_converted_and_kept(remote: RemoteWeights, tensors: 
     assert fetch_weights(offline) == path
 
 
-def test_download_shows_its_progress(remote: RemoteWeights, empty_cache: Path) -> None:
+def test_download_shows_its_progress(remote: PublishedFile, empty_cache: Path) -> None:
     bar = DownloadBar()
     fetch_weights(remote, progress=bar)
     assert bar.total == remote.size
     assert bar.done == remote.size
 
 
-def test_wrong_digest_keeps_nothing(remote: RemoteWeights, empty_cache: Path) -> None:
+def test_wrong_digest_keeps_nothing(remote: PublishedFile, empty_cache: Path) -> None:
     with pytest.raises(WeightsError, match="was damaged on its way or has changed"):
-        fetch_weights(replace(remote, sha256="0" * 64))
+        fetch_weights(replace(remote, digest="sha256:" + "0" * 64))
     assert list(empty_cache.iterdir()) == []
 
 
-def test_no_network_says_what_to_do(remote: RemoteWeights, empty_cache: Path) -> None:
+def test_no_network_says_what_to_do(remote: PublishedFile, empty_cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"could not be downloaded .* put it into"):
         fetch_weights(replace(remote, url="http://127.0.0.1:9/" + remote.filename))
 
 
 @pytest.mark.parametrize("place", ["cache", "torch/hub/checkpoints"])
 def test_a_file_put_there_by_hand_is_found(
-    place: str, remote: RemoteWeights, torchvision_file: Path, empty_cache: Path
+    place: str, remote: PublishedFile, torchvision_file: Path, empty_cache: Path
 ) -> None:
     folder = empty_cache.parent / place
     folder.mkdir(parents=True)
     (folder / remote.filename).write_bytes(torchvision_file.read_bytes())
-    found = find_remote(remote)
+    found = find_downloaded(remote)
     assert found is not None and found.suffix == ".safetensors"
     (folder / remote.filename).write_bytes(b"something else")
     found.unlink()
     with pytest.raises(WeightsError, match=r"is not vgg19-small\.pth"):
-        find_remote(remote)
+        find_downloaded(remote)
 
 
 # --- fitting -------------------------------------------------------------------------------------------------
@@ -280,7 +286,7 @@ def test_fitted_weights_survive_their_file(fitted: list[tuple[Weights, dict[str,
 
 
 def test_fitted_filters_have_unit_mean_activation(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
-    network = VGG19(fitted[0][0], normalize="none")
+    network = VGG(fitted[0][0], normalize="none")
     maps = network.features(calibration_images(), ["conv1_1", "conv2_2", "conv4_1"])
     for features in maps.values():
         assert torch.allclose(features.mean((0, 2, 3)), torch.ones(features.shape[1]), atol=1e-3)
@@ -328,7 +334,7 @@ def test_weights_are_rescaled_over_images_of_a_lab(
     made = read_weights(out)
     assert made.unit_mean_pooling == "average" and made.digest == tensor_digest(made.tensors) != tensor_digest(tensors)
     images = read_images([f"{number}.png" for number in range(2)], tmp_path)
-    maps = VGG19(made, normalize="none").features(images, ["conv1_1", "conv2_1"])
+    maps = VGG(made, normalize="none").features(images, ["conv1_1", "conv2_1"])
     for features in maps.values():
         means = features.mean((0, 2, 3))
         assert float(means.mean()) == pytest.approx(1, rel=1e-3)

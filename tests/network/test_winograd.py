@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from stimkit.network import winograd
 from stimkit.network.sources import load_weights
-from stimkit.network.vgg import VGG19
+from stimkit.network.vgg import VGG
 
 CASES = [(1, 128, 128, 16, 16), (3, 128, 256, 17, 22), (2, 256, 128, 40, 13), (5, 128, 128, 4, 64)]
 
@@ -47,10 +47,10 @@ def test_the_fast_network_agrees_with_the_direct_one_and_is_used_where_it_pays()
     source = load_weights("pca")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     layers = ["conv2_2", "conv3_4"]
-    exact = VGG19(source, dtype=torch.float64).features(image.double(), layers)
-    fast, direct = (VGG19(source, fast=choice).features(image, layers) for choice in (True, False))
+    exact = VGG(source, dtype=torch.float64).features(image.double(), layers)
+    fast, direct = (VGG(source, fast=choice).features(image, layers) for choice in (True, False))
     for name in layers:
         assert not torch.equal(fast[name], direct[name]), "computed the same way"
         assert (fast[name] - exact[name]).abs().max() < 1e-4 * exact[name].abs().max(), name
-    shallow = [VGG19(source, fast=choice).features(image, ["conv2_1"])["conv2_1"] for choice in (True, False)]
+    shallow = [VGG(source, fast=choice).features(image, ["conv2_1"])["conv2_1"] for choice in (True, False)]
     assert torch.equal(*shallow)

@@ -78,7 +78,7 @@ def test_shared_seeds_are_equal_within_a_replicate_only() -> None:
 def test_weights_and_their_preprocessing_may_be_factors() -> None:
     plan = small_plan(factors={"preprocessing": ["torchvision", "caffe"], "style_layers": ["one"], "ratio": [1e-5]})
     assert len(plan.by_id) == 2
-    assert [plan.weights[cell.settings.weights, cell.settings.preprocessing].preprocessing for cell in plan.cells] == [
+    assert [plan.weights[cell.settings.source].preprocessing for cell in plan.cells] == [
         "torchvision",
         "caffe",
     ]

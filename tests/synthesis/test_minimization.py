@@ -12,7 +12,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stimkit.network.vgg import VGG19
+from stimkit.network.vgg import VGG
 from stimkit.synthesis.adam import Adam
 from stimkit.synthesis.lbfgs import LBFGS
 from stimkit.synthesis.minimization import STOP_REASONS, Minimization
@@ -123,7 +123,7 @@ class Troubled:
 def test_what_stopped_a_cell_that_found_no_step(trouble: Callable[[int], float], reason: str, rollbacks: int) -> None:
     """A single evaluation that was not finite, long ago, is not why no step lowers the loss."""
     batch = Bench(synthesis={"max_evaluations": 60, "rtol": 0.0}).batch()
-    result = synthesize_batch(replace(batch, network=cast(VGG19, Troubled(batch.network, trouble))))[0]
+    result = synthesize_batch(replace(batch, network=cast(VGG, Troubled(batch.network, trouble))))[0]
     assert (result.stop_reason, result.rollbacks) == (reason, rollbacks)
     assert result.optimized.total < 0.5 * result.initial.total
 
