@@ -38,7 +38,7 @@ FINDINGS = {
     "unreadable": "an image cannot be read",
     "pending": "a cell has no complete stimulus",
     "losses_not_checked": "losses could not be computed again",
-    "dominated": "a single filter carries most of a layer's style loss, or a single layer most of the whole one",
+    "dominated": "a filter carries most of a layer's content or style loss, or a layer most of the whole one",
     "not_converged": "the total loss was still falling when the optimization ended",
     "stalled": "no step lowered the loss any more",
     "rolled_back": "evaluations were taken back because they were not finite",

@@ -78,15 +78,20 @@ class LossCheck:
             yield cell.id, _row(cell, file, again), list(wrong)
 
     def _look_for_dominance(self, cells: Sequence[Cell], starts: Sequence[FloatImage]) -> None:
-        """Look once at each style loss of a set: of a style, some layers, and settings."""
+        """Look once at each loss of a set: of an image, some layers, and settings."""
         for cell, start in zip(cells, starts, strict=True):
-            key = (cell.style, cell.mask, cell.style_layers, cell.settings)
-            if cell.style is None or cell.beta == 0 or key in self._looked_at:
-                continue
-            self._looked_at.add(key)
-            for one in self._remeasurement.dominance(cell, start):
-                detail = f"style {cell.style}: {one}"
-                self.problems.append(Finding("dominated", "warning", cell.id, detail, one.share, one.limit))
+            terms = {
+                "content": (cell.content, "", cell.content_layers, cell.alpha),
+                "style": (cell.style, cell.mask, cell.style_layers, cell.beta),
+            }
+            for term, (name, mask, layers, weight) in terms.items():
+                key = (term, name, mask, layers, cell.settings)
+                if name is None or weight == 0 or key in self._looked_at:
+                    continue
+                self._looked_at.add(key)
+                for one in self._remeasurement.dominance(term, cell, start):
+                    detail = f"{term} {name}: {one}"
+                    self.problems.append(Finding("dominated", "warning", cell.id, detail, one.share, one.limit))
 
     def _inputs_of(self, cell: Cell) -> set[InputKey]:
         """The images that the losses of a stimulus need."""

@@ -21,7 +21,7 @@ from stimkit.network.layers import LAYERS, Convention
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.settings import Settings
-from stimkit.stimuli.dominance import Dominance, find_dominance
+from stimkit.stimuli.dominance import Dominance, find_dominance, split_content_loss, split_style_loss
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask, to_grey_if_asked
 from stimkit.synthesis.devices import network_arithmetic
@@ -128,11 +128,19 @@ class Remeasurement:
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
         return Measured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
 
-    def dominance(self, cell: Cell, initial: NDArray[np.float32]) -> list[Dominance]:
-        """What dominates the style loss of a cell's initial image, (3, height, width)."""
-        maps = self._features(cell.settings, initial[None], [name for name, _ in cell.style_layers])
-        found = {name: grams(one[0], self._regions(cell, name)) for name, one in maps.items()}
-        return list(find_dominance(found, self._target("style", cell), cell.style_layers))
+    def dominance(self, term: str, cell: Cell, initial: NDArray[np.float32]) -> list[Dominance]:
+        """What dominates the content or style loss of a cell's initial image, (3, height, width)."""
+        layers = cell.content_layers if term == "content" else cell.style_layers
+        maps = self._features(cell.settings, initial[None], [name for name, _ in layers])
+        target = self._target(term, cell)
+        if term == "content":
+            parts = {name: split_content_loss(one[0], target[name], cell.settings.loss) for name, one in maps.items()}
+        else:
+            parts = {
+                name: split_style_loss(grams(one[0], self._regions(cell, name)), target[name])
+                for name, one in maps.items()
+            }
+        return list(find_dominance(term, parts, layers))
 
     def scale(self, cell: Cell) -> Measured:
         """Losses of an image without any response: the size of the targets, to which rounding is relative."""

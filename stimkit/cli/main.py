@@ -14,7 +14,7 @@ from stimkit.cli import audit as cli_audit
 from stimkit.cli import experiments as cli_experiments
 from stimkit.cli import run as cli_run
 from stimkit.cli import runs as cli_runs
-from stimkit.cli.run import ProtocolPath
+from stimkit.cli.run import ProtocolPath, Variant
 from stimkit.cli.runs import AsJson
 from stimkit.cli.terminal import say
 from stimkit.cli.weights import weights_app
@@ -52,6 +52,7 @@ def _root(
 @app.command()
 def plan(
     protocol: ProtocolPath,
+    variant: Variant = None,
     cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
     check: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Say what a run folder has done; exit 3 if cells are pending.")
@@ -68,7 +69,7 @@ def plan(
 
     if device is not None and device not in cost.TYPICAL_RATE:
         raise UsageError(f'no estimate for device "{device}"; give one of {", ".join(cost.TYPICAL_RATE)}')
-    made = make_plan(Protocol.load(protocol))
+    made = make_plan(Protocol.load(protocol, variant))
     state = _progress_of(check, made.by_id.keys()) if check else None
     found = state or _progress_in(Path("runs") / made.protocol.name, made.by_id.keys())
     done = {cell for name in ("done", "rejected", "failed") for cell in found[name]} if found else set()

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML).", show_default=False)]
 
+Variant = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With the values of one of the protocol's [variants].")
+]
+
 
 def run(
     protocol: ProtocolPath,
+    variant: Variant = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells optimized together; default by memory.")] = None,
@@ -71,7 +76,7 @@ def run(
         raise UsageError(f"--device {device} contradicts {what}")
     if (tls_ca or tls_cert or tls_key) and not scheduler:
         raise UsageError("--tls-ca, --tls-cert and --tls-key are for --scheduler")
-    plan = make_plan(Protocol.load(protocol))
+    plan = make_plan(Protocol.load(protocol, variant))
     plan.check_complete()
     folder = out or Path("runs") / plan.protocol.name
     options = RunOptions(device, batch_size, retry_failed, deterministic, keep_inputs)
@@ -91,6 +96,7 @@ def run(
 
 def preview(
     protocol: ProtocolPath,
+    variant: Variant = None,
     out: Annotated[Path | None, typer.Option(help="PNG to write; default NAME-preview.png.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
@@ -105,7 +111,7 @@ def preview(
     from stimkit.protocol.protocol import Protocol
     from stimkit.running.preview import preview as look
 
-    plan = make_plan(Protocol.load(protocol))
+    plan = make_plan(Protocol.load(protocol, variant))
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already; give another name")
     path = out or Path(f"{plan.protocol.name}-preview.png")

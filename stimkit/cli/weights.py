@@ -18,7 +18,7 @@ from stimkit.network.sources import (
     RANDOM,
     REMOTE_NAMES,
     fetch_weights,
-    find_downloaded,
+    find_copy,
     load_weights,
     locate_weights,
     other_files,
@@ -45,7 +45,7 @@ def list_weights() -> None:
     for name in REMOTE_NAMES:
         for network in NETWORKS:
             first, *others = files_called(name, network)
-            found = next((path for path in map(find_downloaded, (first, *others)) if path), None)
+            found = next((path for path in map(find_copy, (first, *others)) if path), None)
             option = "" if network == "vgg19" else f" --network {network}"
             where = (
                 found or f"not here; `stimkit weights fetch {name}{option}` downloads it ({first.size / 1e6:.0f} MB)"

@@ -40,5 +40,6 @@ def quantize(image: FloatImage) -> Pixels:
 
 
 def clipped_fractions(image: FloatImage) -> tuple[float, float]:
-    """Fraction of channel values below 0 and above 1, which `quantize` clips."""
-    return float((image < 0).mean()), float((image > 1).mean())
+    """Fractions of channel values below 0 and above 1 by more than rounding to 8 bits: what `quantize` clips."""
+    half = 0.5 / 255
+    return float((image < -half).mean()), float((image > 1 + half).mean())

@@ -93,15 +93,20 @@ def find_downloaded(published: PublishedFile) -> Path | None:
 
     Raises `WeightsError` where the file that is there is not the published one.
     """
+    found = find_copy(published)
+    return found if found is None or found == _converted(published) else _convert(published, found)
+
+
+def find_copy(published: PublishedFile) -> Path | None:
+    """Where published weights are on this machine, converted or not; their digest is not looked at."""
     try:
-        own = cache_folder()
+        return next((path for path in (_converted(published), *places(published)) if path.is_file()), None)
     except StorageError:  # without a home folder nothing was downloaded
         return None
-    converted = own / f"{published.name}-{published.hexadecimal[:8]}.safetensors"
-    if converted.is_file():
-        return converted
-    original = next((path for path in places(published) if path.is_file()), None)
-    return None if original is None else _convert(published, original, converted)
+
+
+def _converted(published: PublishedFile) -> Path:
+    return cache_folder() / f"{published.name}-{published.hexadecimal[:8]}.safetensors"
 
 
 def places(published: PublishedFile) -> Iterator[Path]:
@@ -167,14 +172,12 @@ def fetch_weights(published: PublishedFile, progress: Any = False) -> Path:
             f"{published.url} could not be downloaded ({error}); on another machine, download it and put it into"
             f" {folder}"
         ) from error
-    converted = _convert(
-        published, Path(original), folder / f"{published.name}-{published.hexadecimal[:8]}.safetensors"
-    )
+    converted = _convert(published, Path(original))
     Path(original).unlink()
     return converted
 
 
-def _convert(published: PublishedFile, original: Path, converted: Path) -> Path:
+def _convert(published: PublishedFile, original: Path) -> Path:
     actual = digest_of_file(original, published.algorithm)
     if actual != published.hexadecimal:
         raise WeightsError(
@@ -184,8 +187,8 @@ def _convert(published: PublishedFile, original: Path, converted: Path) -> Path:
     weights = read_weights(
         original, name=published.name, preprocessing=published.preprocessing, network=published.network
     )
-    save_weights(replace(weights, description=published.description), converted)
-    return converted
+    save_weights(replace(weights, description=published.description), _converted(published))
+    return _converted(published)
 
 
 @lru_cache(maxsize=2)

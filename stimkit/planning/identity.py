@@ -67,9 +67,12 @@ class Identities:
         source = self._sources[settings.source]
         unimportant = {"weights", "preprocessing", "network"} | ({"ppd"} if settings.aperture == "none" else set())
         canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
+        canonical.pop("image_range", None)
         canonical.pop("normalize", None)  # in ids, filters are the default, and no rescaling is false
         if settings.normalize != "filter":
             canonical["normalize"] = False if settings.normalize == "none" else settings.normalize
+        if settings.image_range != "free":  # which is the default there
+            canonical["image_range"] = settings.image_range
         for kind in settings.pools:
             canonical[f"{kind}_pool"] = sorted(image.pixel_sha256 for image in self._inputs if image.kind == kind)
         network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}

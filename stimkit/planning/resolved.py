@@ -167,4 +167,10 @@ def _in_words(value: Any, key: str = "") -> Any:
     return ("filter" if value else "none") if key == "normalize" and isinstance(value, bool) else value
 
 
-RESOLVED = Schema("resolved protocol", 3, {1: _without_rules, 2: _without_journal})
+def _with_free_range(lock: Document) -> Document:
+    """Protocols of locks of schema 3 knew no other range of values than the free one."""
+    protocol = lock["protocol"]
+    return {**lock, "protocol": {**protocol, "synthesis": {**protocol.get("synthesis", {}), "image_range": "free"}}}
+
+
+RESOLVED = Schema("resolved protocol", 4, {1: _without_rules, 2: _without_journal, 3: _with_free_range})

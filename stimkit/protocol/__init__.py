@@ -7,6 +7,7 @@ settings      the settings of a cell, each with its rule, default and meaning
 limits        rules of [accept], limits of [audit]
 rules         rules that relate keys
 design_rules  rules that relate factors, attributes, conditions, samples
+variants      other values of some keys, in the same file
 shorthand     what a file says in short, written out
 sections      the tables of a protocol, but for settings and limits
 protocol      TOML text -> Protocol

@@ -19,6 +19,7 @@ from stimkit.protocol.rules import check_keys
 from stimkit.protocol.sections import Controls, Design, Display, Factors, Images, Layers, LevelCondition, Sample
 from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
 from stimkit.protocol.shorthand import expand
+from stimkit.protocol.variants import choose_variant
 
 
 class Protocol(Frozen):
@@ -57,6 +58,10 @@ class Protocol(Frozen):
     exclude: Annotated[tuple[LevelCondition, ...], Field(description="combinations that meet one of these do not")] = ()
     sample: Sample | None = None
     controls: Controls = Controls()
+    variants: Annotated[
+        dict[str, dict[str, Any]],
+        Field(exclude=True, description="other values of some keys by name, chosen with --variant"),
+    ] = Field(default_factory=dict)
 
     _text: str = PrivateAttr("")
     _file: str = PrivateAttr("")
@@ -65,19 +70,21 @@ class Protocol(Frozen):
     _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def load(cls, path: str | Path) -> Protocol:
-        """Read and validate a protocol file.
+    def load(cls, path: str | Path, variant: str | None = None) -> Protocol:
+        """Read and validate a protocol file; with the values of a `variant`, if one of its `[variants]` is named.
 
         Raises `ProtocolError` with every broken rule, each with its line, key, rule and value.
         """
         path = Path(path)
         text = read_text(path, "`stimkit init NAME` writes one to start from")
-        return cls.from_toml(text, base=path.parent, name=path.name)
+        return cls.from_toml(text, base=path.parent, name=path.name, variant=variant)
 
     @classmethod
-    def from_toml(cls, text: str, *, base: str | Path = ".", name: str = "protocol") -> Protocol:
+    def from_toml(
+        cls, text: str, *, base: str | Path = ".", name: str = "protocol", variant: str | None = None
+    ) -> Protocol:
         """Validate TOML text; files are looked for relative to the folder `base`."""
-        return cls._validated(text, Path(base), name)
+        return cls._validated(text, Path(base), name, variant=variant)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], *, base: str | Path = ".") -> Protocol:
@@ -90,9 +97,12 @@ class Protocol(Frozen):
         return cls._validated(_as_toml(document), Path(base), "protocol", written_out=True)
 
     @classmethod
-    def _validated(cls, text: str, base: Path, name: str, *, written_out: bool = False) -> Protocol:
-        document, found = expand(parse_toml(text, name), base, files=not written_out)
-        found += [*check_keys(document), *check_design(document)]
+    def _validated(
+        cls, text: str, base: Path, name: str, *, variant: str | None = None, written_out: bool = False
+    ) -> Protocol:
+        chosen, wrong = choose_variant(parse_toml(text, name), variant)
+        document, found = expand(chosen, base, files=not written_out)
+        found += [*wrong, *check_keys(document), *check_design(document)]
         protocol = validate(cls, document, text, name, found)
         protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
         protocol._order = tuple(document["factors"])

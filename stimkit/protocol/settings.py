@@ -77,6 +77,11 @@ class SynthesisSettings(Frozen):
     loss: Annotated[Convention, Field(description="paper: the formulas of 2015; mean: those of most later code")] = (
         "paper"
     )
+    image_range: Annotated[
+        Literal["bounded", "free"],
+        Field(description="bounded: values stay displayable; free: they are clipped at the end, as in the literature"),
+        Meaning("whether values were displayable throughout the optimization"),
+    ] = "bounded"
     init: Annotated[
         Literal["noise", "content", "style", "scrambled"],
         Field(description="the initial image; scrambled: the content image with random phases"),

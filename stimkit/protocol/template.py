@@ -34,6 +34,7 @@ full = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 [model]
 weights = "pca"                 # embedded, no download; the paper's network is "oxford", torchvision's "imagenet"
 # pooling = "average"           # or "max"
+# network = "vgg16"             # for weights of a VGG16
 
 [factors]                       # crossed; every combination is a cell, and every cell a stimulus
 content = "*"                   # all content images

@@ -24,4 +24,9 @@ def _with_words(record: Document) -> Document:
     return {**record, "normalize": "filter" if record["normalize"] else "none"}
 
 
-RECORD = Schema("record", 6, {1: _with_attempts, 3: _with_slope, 4: _with_words})
+def _with_free_range(record: Document) -> Document:
+    """Stimuli of schema 5 were optimized over any values."""
+    return {**record, "image_range": "free"}
+
+
+RECORD = Schema("record", 6, {1: _with_attempts, 3: _with_slope, 4: _with_words, 5: _with_free_range})

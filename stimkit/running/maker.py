@@ -24,7 +24,7 @@ from stimkit.stimuli.titration import titrate
 from stimkit.synthesis.minimization import Progress
 from stimkit.version import __version__
 
-MOST_LOOKED_AT = 20  # style losses that are looked at before a run, each in the time of an evaluation
+MOST_LOOKED_AT = 20  # cells whose losses are looked at before a run, each in the time of an evaluation
 OnNews = Callable[[News], None]
 
 
@@ -36,10 +36,12 @@ class Maker:
         self._assembly = Assembly(inputs, device)
 
     def tell_dominance(self, tasks: Sequence[Task], on_news: OnNews) -> None:
-        """Say which style losses are those of one layer or filter, before hours are spent on them."""
-        cells = [task.cell for task in tasks if task.cell.style and task.cell.beta > 0]
-        known = {(cell.style, cell.mask, cell.style_layers, cell.settings): cell for cell in cells}
-        found = (words for cell in list(known.values())[:MOST_LOOKED_AT] for words in self._assembly.dominance(cell))
+        """Say which losses are those of one layer or filter, before hours are spent on them."""
+        cells = [task.cell for task in tasks]
+        styles = {(cell.style, cell.mask, cell.style_layers, cell.settings): cell for cell in cells}
+        contents = {(cell.content, cell.content_layers, cell.settings): cell for cell in cells}
+        chosen = {cell.id: cell for cell in (*styles.values(), *contents.values())}
+        found = (words for cell in list(chosen.values())[:MOST_LOOKED_AT] for words in self._assembly.dominance(cell))
         with suppress(torch.OutOfMemoryError):  # which is told when the cells are made
             for words in dict.fromkeys(found):
                 on_news(Told(f"note: {words}"))

@@ -3,7 +3,7 @@
 preparation  input images as a cell uses them, initial images
 networks     the networks that cells are optimized and measured with
 targets      feature maps and Gram matrices that stimuli are to match
-dominance    whether a style loss is that of one layer or filter
+dominance    whether a loss is that of one layer or filter
 finishing    from an optimized image to pixels: colours, equalization, aperture, rounding
 stimulus     the file of a stimulus, and its losses
 assembly     cells -> batch -> stimuli

@@ -14,7 +14,7 @@ from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
-from stimkit.stimuli.dominance import find_dominance
+from stimkit.stimuli.dominance import find_dominance, split_content_loss, split_style_loss
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import prepare_initial
@@ -88,13 +88,23 @@ class Assembly:
         return [Made(*parts) for parts in zip(cells, results, stimuli, strict=True)]
 
     def dominance(self, cell: Cell) -> list[str]:
-        """What dominates the style loss of a cell, in words."""
+        """What dominates the losses of a cell, in words."""
         batch = self.batch([cell])
+        objective = batch.objective
         with torch.no_grad():
-            maps = batch.reference.features(batch.initial, [name for name, _ in cell.style_layers])
-        grams = {name: _in_regions(batch.objective.gram(name, one)[0]) for name, one in maps.items()}
-        targets = {name: _in_regions(target[0]) for name, target in batch.objective.style_targets.items()}
-        return [f"style {cell.style}: {one}" for one in find_dominance(grams, targets, cell.style_layers)]
+            maps = batch.reference.features(batch.initial, cell.layers)
+            style = {
+                name: split_style_loss(_in_regions(objective.gram(name, maps[name])[0]), _in_regions(target[0]))
+                for name, target in objective.style_targets.items()
+            }
+            content = {
+                name: split_content_loss(maps[name][0], target[0], objective.convention)
+                for name, target in objective.content_targets.items()
+            }
+        found = [f"style {cell.style}: {one}" for one in find_dominance("style", style, cell.style_layers)]
+        return found + [
+            f"content {cell.content}: {one}" for one in find_dominance("content", content, cell.content_layers)
+        ]
 
     def batch(self, cells: Sequence[Cell]) -> Batch:
         """Assemble cells of equal settings, ready to be optimized."""

@@ -49,7 +49,10 @@ def prepare_initial(cell: Cell, inputs: InputSource) -> FloatImage:
     kind, name = ("style", cell.style) if settings.init == "style" else ("content", cell.content)
     assert name is not None
     image = to_float(to_grey_if_asked(resize(inputs.image(kind, name), settings.size, settings.fit), settings))
-    return scramble_phases(image, cell.seed) if settings.init == "scrambled" else image
+    if settings.init != "scrambled":
+        return image
+    scrambled = scramble_phases(image, cell.seed)
+    return scrambled.clip(0, 1) if settings.image_range == "bounded" and settings.max_evaluations else scrambled
 
 
 def preparation_key(cell: Cell, kind: str) -> tuple[object, ...]:

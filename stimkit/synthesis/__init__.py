@@ -3,6 +3,7 @@
 devices          devices, precisions, determinism
 environment      what this machine is
 cuda_graph       a step of many GPU operations with one launch
+image_range      what values an image can have
 preconditioners  linear changes of variables
 optimizers       what optimizers of independent rows have in common
 lbfgs            L-BFGS

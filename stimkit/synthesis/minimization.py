@@ -18,6 +18,7 @@ from stimkit.synthesis.adam import Adam
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.cuda_graph import Repeated
 from stimkit.synthesis.devices import network_arithmetic
+from stimkit.synthesis.image_range import make_image_range
 from stimkit.synthesis.lbfgs import LBFGS
 from stimkit.synthesis.optimizers import BatchOptimizer
 from stimkit.synthesis.preconditioners import make_preconditioner
@@ -67,8 +68,8 @@ class Minimization:
         initial, settings = batch.initial, batch.settings
         self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
         self._transform = make_preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
-        self._light = batch.light
-        self._optimizer = _optimizer(self._transform.inverse(initial).flatten(1), settings)
+        self._light, self._range = batch.light, make_image_range(settings.image_range)
+        self._optimizer = _optimizer(self._transform.inverse(self._range.inverse(initial)).flatten(1), settings)
         self._shape, self._device = initial.shape[1:], initial.device
         self._look_every = look_every or LOOK_EVERY[initial.device.type]
         # The problem is solved for total loss / initial total loss, so that no tolerance, step, penalty or
@@ -121,13 +122,14 @@ class Minimization:
     def evaluate(self) -> None:
         """Evaluate and step once: everything that is repeated, on the device alone."""
         optimizer, objective = self._optimizer, self._objective
-        images = self._transform.forward(optimizer.point.view(-1, *self._shape)).detach().requires_grad_()
+        values = self._transform.forward(optimizer.point.view(-1, *self._shape)).detach().requires_grad_()
         with network_arithmetic(self._settings.precision):
+            images = self._range.forward(values)
             losses = objective.losses(self._network.features(images, objective.layers))
             total = self._scale * objective.total(losses)
             if self._light is not None:
                 total = total + self._light(images)
-            (grad,) = torch.autograd.grad(total.sum(), images)
+            (grad,) = torch.autograd.grad(total.sum(), values)
         with torch.no_grad(), network_arithmetic("float32"):
             running = self._state == _RUNNING
             optimizer.update(total.detach(), self._transform.adjoint(grad).flatten(1), running)
@@ -180,7 +182,7 @@ class Minimization:
         done = (~running).nonzero()[:, 0]
         rows = self._rows[done]
         changed = self.counts[done] > 0
-        final = self._transform.forward(self._optimizer.accepted[done].view(-1, *self._shape))
+        final = self._range.forward(self._transform.forward(self._optimizer.accepted[done].view(-1, *self._shape)))
         self.images[rows] = torch.where(changed[:, None, None, None], final, self.images[rows])
         self.reasons[rows], self.evaluations[rows] = self._state[done], self.counts[done]
         self.rollbacks[rows] = self._optimizer.rollbacks[done]

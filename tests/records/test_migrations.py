@@ -127,6 +127,7 @@ def test_an_old_run_is_made_again_and_continued(
     assert all(one.loss_again == pytest.approx(one.loss_recorded, rel=0.01) for one in made)
     protocol = tmp_path / "more.toml"
     more = (old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]")
+    more = more.replace("max_evaluations = 6", 'max_evaluations = 6\nimage_range = "free"')
     was, other = ("filter", "layer") if raw_record(old_run)["schema"] in (1, 2, 3, 4) else ("layer", "filter")
     protocol.write_text(more + f'[model]\nnormalize = "{other}"\n')
     code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")
@@ -151,7 +152,8 @@ def test_a_later_schema_is_refused_with_the_version_that_reads_it() -> None:
 
 def test_a_lock_of_schema_2_said_whether_filters_were_rescaled() -> None:
     """As a setting, a factor, in a table or in a condition."""
-    whole = {**document(factors={"normalize": ["filter", "none"]}), "exclude": [{"normalize": "none", "ratio": 1e-4}]}
+    changes: dict[str, Any] = {"factors": {"normalize": ["filter", "none"]}, "synthesis": {"image_range": "free"}}
+    whole = {**document(**changes), "exclude": [{"normalize": "none", "ratio": 1e-4}]}
     plan = stimkit.plan(stimkit.Protocol.from_dict(whole))
     now = json.loads(json.dumps(resolve(plan)))
     assert {cell.settings.normalize for cell in plan.cells} == {"filter", "none"} and len(plan.cells) == 6

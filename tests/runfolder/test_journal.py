@@ -15,6 +15,7 @@ import pytest
 import stimkit
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError, StimkitError
+from stimkit.planning.resolved import RESOLVED
 from stimkit.reporting.archive import archive
 from stimkit.runfolder.journal import HEADER, JOURNAL, extend_journal, lengthen, read_journal
 from stimkit.runfolder.run import Run, read_run
@@ -281,7 +282,7 @@ def test_what_an_interrupted_commit_left_is_pending_and_not_foreign(run: Path) -
 
 def test_a_folder_without_a_journal_gets_one(tmp_path: Path) -> None:
     """As stimkit made them before: their records are entered as they are when the run goes on."""
-    run, before = tmp_path / "run", small_plan(model={"normalize": "filter"})
+    run, before = tmp_path / "run", small_plan(model={"normalize": "filter"}, synthesis={"image_range": "free"})
     stimkit.run(before, run, device="cpu")
     (run / JOURNAL).unlink()
     path = run / "protocol.lock.json"
@@ -292,7 +293,7 @@ def test_a_folder_without_a_journal_gets_one(tmp_path: Path) -> None:
     assert RunStore.open(run).journal() is None
     assert ("journal_damaged", JOURNAL) not in found(run)
     assert stimkit.run(before, run, device="cpu").made == 0
-    assert json.loads(path.read_bytes())["schema"] == 3 and len(read_journal(run).digests) == 5
+    assert json.loads(path.read_bytes())["schema"] == RESOLVED.current and len(read_journal(run).digests) == 5
     assert found(run) == set()
 
 
@@ -307,7 +308,7 @@ def test_a_record_written_anew_is_entered_again(run: Path) -> None:
 def test_a_record_that_was_entered_and_not_written_is_written_by_the_next_run(run: Path) -> None:
     path = first_record(run)
     whole = path.read_bytes()
-    extend_journal(run, f"records/{path.name}", whole.replace(b"1e-05", b"1e-04"))
+    extend_journal(run, f"records/{path.name}", whole.replace(b'"replicate": 1', b'"replicate": 2'))
     (finding,) = verify(run).findings
     assert finding.name == "record_altered" and "run the protocol again" in finding.detail
     assert stimkit.run(small_plan(), run, device="cpu").made == 0

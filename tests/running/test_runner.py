@@ -110,11 +110,11 @@ def test_trying_a_failed_cell_again_repeats_its_last_attempt(tmp_path: Path) -> 
 @pytest.mark.parametrize("folder", ["stimuli", "traces"])
 def test_a_complete_cell_whose_file_is_gone_is_made_again(tmp_path: Path, folder: str) -> None:
     plan = small_plan(factors={"ratio": [1e-5]})
-    stimkit.run(plan, tmp_path / "run", device="cpu")
+    stimkit.run(plan, tmp_path / "run", device="cpu", batch_size=1)
     pixels = {one: record.pixel_sha256 for one, record in stimkit.open_run(tmp_path / "run").records.items()}
     lost = next((tmp_path / "run" / folder).iterdir())
     lost.unlink()
-    assert stimkit.run(plan, tmp_path / "run", device="cpu").made == 1
+    assert stimkit.run(plan, tmp_path / "run", device="cpu", batch_size=1).made == 1
     assert lost.is_file() and verify(tmp_path / "run").findings == ()
     again = {one: record.pixel_sha256 for one, record in stimkit.open_run(tmp_path / "run").records.items()}
     assert again == pixels

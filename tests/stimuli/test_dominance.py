@@ -10,27 +10,38 @@ import torch
 from safetensors.numpy import save_file
 
 import stimkit
+from stimkit.network.losses import content_loss
 from stimkit.network.sources import load_weights
 from stimkit.running.events import Event
-from stimkit.stimuli.dominance import find_dominance
+from stimkit.stimuli.dominance import find_dominance, split_content_loss, split_style_loss
 from tests.conftest import small_plan
 
 
 def test_shares_of_filters_and_layers() -> None:
-    target = {"conv1_1": torch.zeros(1, 3, 3), "conv2_1": torch.zeros(1, 2, 2)}
-    gram = {"conv1_1": torch.tensor([[[4.0, 1, 0], [1, 0, 0], [0, 0, 1]]]), "conv2_1": torch.ones(1, 2, 2)}
-    found = list(find_dominance(gram, target, (("conv1_1", 1.0), ("conv2_1", 1.0))))
+    first = split_style_loss(torch.tensor([[[4.0, 1, 0], [1, 0, 0], [0, 0, 1]]]), torch.zeros(1, 3, 3))
+    parts = {"conv1_1": first, "conv2_1": split_style_loss(torch.ones(1, 2, 2), torch.zeros(1, 2, 2))}
+    found = list(find_dominance("style", parts, (("conv1_1", 1.0), ("conv2_1", 1.0))))
     assert [(one.layer, one.filter, one.limit) for one in found] == [("conv1_1", 0, 0.6)]
     assert found[0].share == pytest.approx(17 / 19)
-    found = list(find_dominance(gram, target, (("conv1_1", 1.0), ("conv2_1", 0.01))))
+    found = list(find_dominance("style", parts, (("conv1_1", 1.0), ("conv2_1", 0.01))))
     assert (found[1].layer, found[1].filter, found[1].limit) == ("conv1_1", None, 0.99)
     assert found[1].share == pytest.approx((19 / 9) / (19 / 9 + 0.01))
-    assert list(find_dominance(target, target, (("conv1_1", 1.0),))) == [], "there is nothing to share"
+    nothing = {"conv1_1": torch.zeros(3)}
+    assert list(find_dominance("style", nothing, (("conv1_1", 1.0),))) == [], "there is nothing to share"
 
 
 def test_regions_are_taken_together() -> None:
-    gram = {"conv1_1": torch.stack([torch.diag(torch.tensor([3.0, 0])), torch.diag(torch.tensor([0.0, 3]))])}
-    assert list(find_dominance(gram, {"conv1_1": torch.zeros(2, 2, 2)}, (("conv1_1", 1.0),))) == []
+    gram = torch.stack([torch.diag(torch.tensor([3.0, 0])), torch.diag(torch.tensor([0.0, 3]))])
+    parts = {"conv1_1": split_style_loss(gram, torch.zeros(2, 2, 2))}
+    assert list(find_dominance("style", parts, (("conv1_1", 1.0),))) == []
+
+
+def test_parts_of_a_content_loss_add_up_to_it() -> None:
+    maps, target = torch.rand(2, 4, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for convention in ("paper", "mean"):
+        parts = split_content_loss(maps, target, convention)
+        assert parts.shape == (4,)
+        assert float(parts.sum()) == pytest.approx(float(content_loss(maps[None], target[None], convention)))
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +57,18 @@ def loud(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("regions", [{}, {"regions": "grid", "region_count": 2}])
 def test_a_loud_filter_is_told(loud: Path, tmp_path: Path, regions: dict[str, object]) -> None:
-    plan = small_plan(model={"weights": str(loud)}, synthesis=regions, factors={"ratio": [1e-5]})
+    plan = small_plan(
+        model={"weights": str(loud)}, synthesis=regions, factors={"ratio": [1e-5]}, layers={"content": ["conv1_1"]}
+    )
     told: list[Event] = []
     stimkit.run(plan, tmp_path / "run", device="cpu", on_event=told.append)
     notes = [event.note for event in told if event.note]
-    (note,) = (note for note in notes if "filter 5" in note)
+    (note,) = (note for note in notes if "style cup: filter 5" in note)
     assert note.startswith("note: style cup: filter 5 of conv1_1 carries 100% of") and 'normalize = "layer"' in note
+    assert any(note.startswith("note: content cat: filter 5 of conv1_1 carries") for note in notes)
     found = [one for one in stimkit.audit(tmp_path / "run", device="cpu").findings if one.name == "dominated"]
-    assert any("filter 5 of conv1_1" in one.detail for one in found)
+    for image in ("style cup", "content cat"):
+        assert any(one.detail.startswith(f"{image}: filter 5 of conv1_1") for one in found)
     assert {one.severity for one in found} == {"warning"}
     assert all(one.value is not None and one.limit is not None and one.value > one.limit for one in found)
 
