@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from stimkit.errors import StorageError
 from stimkit.files import cache_folder, parse_json, read_file, write_atomically
 from stimkit.images.regions import count_regions
-from stimkit.network.layers import LAYERS, TRANSFORMED_CHANNELS, deepest, up_to
+from stimkit.network.layers import LAYERS, TRANSFORMED_CHANNELS, NetworkName, deepest, up_to
 from stimkit.planning import cost
 from stimkit.planning.cells import Cell
 from stimkit.protocol.settings import Settings
@@ -30,13 +30,15 @@ TYPICAL_RATE = {"cpu": 60 * GIGA, "mps": 2_000 * GIGA, "cuda": 10_000 * GIGA}  #
 RUNTIME_BYTES = {"cpu": 900e6, "mps": 900e6, "cuda": 2_000e6}
 
 
-def evaluation_flops(layers: Iterable[str], style_layers: Iterable[str], size: tuple[int, int]) -> float:
+def evaluation_flops(
+    layers: Iterable[str], style_layers: Iterable[str], size: tuple[int, int], network: NetworkName = "vgg19"
+) -> float:
     """Floating-point operations of one evaluation: the network and the Gram matrices, forward and backward."""
     height, width = size
     deepest = max(layers, key=lambda name: LAYERS[name].position)
     convolutions = sum(
         2 * 9 * layer.in_channels * layer.channels * layer.positions(height, width)
-        for layer in up_to(deepest)
+        for layer in up_to(deepest, network)
         if not layer.is_pool
     )
     grams = sum(2 * LAYERS[name].channels ** 2 * LAYERS[name].positions(height, width) for name in style_layers)
@@ -45,7 +47,7 @@ def evaluation_flops(layers: Iterable[str], style_layers: Iterable[str], size: t
 
 def cell_bytes(deepest: str, settings: Settings) -> float:
     """Working memory of one cell in a batch: feature maps kept for the backward pass, and the optimizer."""
-    kept = sum(layer.channels * layer.positions(*settings.size) for layer in up_to(deepest))
+    kept = sum(layer.channels * layer.positions(*settings.size) for layer in up_to(deepest, settings.network))
     largest = 64 * settings.height * settings.width
     pairs = 2 * settings.history + 1 if settings.optimizer == "lbfgs" else 2
     regions = (count_regions(settings.region_shape) - 1) * LAYERS[deepest].channels ** 2
@@ -152,7 +154,7 @@ def estimate(cells: Iterable[Cell], device: str | None = None, *, retries: int =
         runs = count * settings.runs * (1 + retries if is_judged else 1)
         names = [name for name, _ in (*content_layers, *style_layers)]
         last = deepest(names).name
-        flops = cost.evaluation_flops(names, [name for name, _ in style_layers], settings.size)
+        flops = cost.evaluation_flops(names, [name for name, _ in style_layers], settings.size, settings.network)
         rate, known = cost.rate(device, settings.precision, settings.size)
         measured = measured and known
         seconds += runs * settings.max_evaluations * flops / rate

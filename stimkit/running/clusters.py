@@ -18,6 +18,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Status
 
 from stimkit.errors import DeviceError, StimkitError, UsageError, did_you_mean
 from stimkit.files import read_file
+from stimkit.synthesis.devices import choose_device
 
 CONNECT_WITHIN = 30.0  # seconds
 REVIVE_EVERY = 5.0
@@ -40,9 +41,12 @@ def local_workers(devices: Sequence[str], *, threads: int | None = None) -> Iter
     """One worker process on this machine for each device, `cuda:N` or `cpu`; yields a client, and the device's kind.
 
     A process sees its own device only; workers on the CPU share its cores, or have `threads` threads each. Raises
-    `DeviceError` for other devices, devices of several kinds, and devices that the environment hides.
+    `DeviceError` for other devices, devices of several kinds, and devices that are not there or that the environment
+    hides.
     """
     kind = _kind(devices)
+    for device in dict.fromkeys(devices):
+        choose_device(device)  # which raises where it is not there, before any worker is started
     seen = [{"CUDA_VISIBLE_DEVICES": visible_device(device)} if kind == "cuda" else {} for device in devices]
     threads = threads or max(1, _cores() // len(devices))
     # In place of Dask's own, which say one thread.

@@ -128,7 +128,9 @@ class Maker:
         settings = batch[0].cell.settings
         flops = sum(
             made.synthesis.evaluations
-            * cost.evaluation_flops(made.cell.layers, [name for name, _ in made.cell.style_layers], settings.size)
+            * cost.evaluation_flops(
+                made.cell.layers, [name for name, _ in made.cell.style_layers], settings.size, settings.network
+            )
             for made in batch
         )
         seconds = sum(made.synthesis.seconds for made in batch)

@@ -384,6 +384,7 @@ def test_devices_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch
         (["cuda"], "give devices as"),
         (["cuda:0", "cuda:0"], "named twice"),
         (["tpu:1"], "give devices as"),
+        (["cuda:97"], "no CUDA device can be used|there are [0-9]+ CUDA devices"),
     ):
         with pytest.raises(DeviceError, match=message), local_workers(devices):
             pass
