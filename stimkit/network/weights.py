@@ -102,8 +102,7 @@ def _network_of(raw: Mapping[str, NDArray[Any]], path: Path) -> NetworkName:
     """Which network a file holds, by the convolutions that only VGG19 has."""
     if "features.0.weight" in raw and "conv1_1.weight" in raw:
         raise WeightsError(f"{path} has names of two kinds, features.N and convX_Y: it is not clear which are meant")
-    deepest = convolutions("vgg19")[-1]
-    last = {f"{deepest.name}.weight", f"features.{deepest.torchvision_index}.weight"}
+    last = {f"features.{convolutions('vgg19')[-1].torchvision_index}.weight"}
     more = {f"{name}.weight" for name in NETWORKS["vgg19"].keys() - NETWORKS["vgg16"].keys()}
     return "vgg19" if (last | more) & raw.keys() else "vgg16"
 

@@ -38,8 +38,16 @@ class Maker:
     def tell_dominance(self, tasks: Sequence[Task], on_news: OnNews) -> None:
         """Say which losses are those of one layer or filter, before hours are spent on them."""
         cells = [task.cell for task in tasks]
-        styles = {(cell.style, cell.mask, cell.style_layers, cell.settings): cell for cell in cells}
-        contents = {(cell.content, cell.content_layers, cell.settings): cell for cell in cells}
+        styles = {
+            (cell.style, cell.mask, cell.style_layers, cell.settings): cell
+            for cell in cells
+            if cell.style and cell.beta > 0
+        }
+        contents = {
+            (cell.content, cell.content_layers, cell.settings): cell
+            for cell in cells
+            if cell.content and cell.alpha > 0
+        }
         chosen = {cell.id: cell for cell in (*styles.values(), *contents.values())}
         found = (words for cell in list(chosen.values())[:MOST_LOOKED_AT] for words in self._assembly.dominance(cell))
         with suppress(torch.OutOfMemoryError):  # which is told when the cells are made

@@ -88,7 +88,7 @@ class Assembly:
         return [Made(*parts) for parts in zip(cells, results, stimuli, strict=True)]
 
     def dominance(self, cell: Cell) -> list[str]:
-        """What dominates the losses of a cell, in words."""
+        """What dominates the losses of a cell that have a weight in its total loss, in words."""
         batch = self.batch([cell])
         objective = batch.objective
         with torch.no_grad():
@@ -101,9 +101,15 @@ class Assembly:
                 name: split_content_loss(maps[name][0], target[0], objective.convention)
                 for name, target in objective.content_targets.items()
             }
-        found = [f"style {cell.style}: {one}" for one in find_dominance("style", style, cell.style_layers)]
-        return found + [
-            f"content {cell.content}: {one}" for one in find_dominance("content", content, cell.content_layers)
+        terms = {
+            "style": (cell.style, style, cell.style_layers, cell.beta),
+            "content": (cell.content, content, cell.content_layers, cell.alpha),
+        }
+        return [
+            f"{term} {name}: {one}"
+            for term, (name, parts, layers, weight) in terms.items()
+            if weight > 0
+            for one in find_dominance(term, parts, layers)
         ]
 
     def batch(self, cells: Sequence[Cell]) -> Batch:

@@ -73,6 +73,21 @@ def test_a_loud_filter_is_told(loud: Path, tmp_path: Path, regions: dict[str, ob
     assert all(one.value is not None and one.limit is not None and one.value > one.limit for one in found)
 
 
+@pytest.mark.parametrize(("ratio", "term", "other"), [(0.0, "style", "content"), (float("inf"), "content", "style")])
+def test_only_losses_that_weigh_something_are_told(
+    loud: Path, tmp_path: Path, ratio: float, term: str, other: str
+) -> None:
+    plan = small_plan(
+        model={"weights": str(loud)}, layers={"content": ["conv1_1"]}, factors={"ratio": [ratio]},
+        synthesis={"max_evaluations": 1},
+    )  # fmt: skip
+    told: list[Event] = []
+    stimkit.run(plan, tmp_path / "run", device="cpu", on_event=told.append)
+    notes = [event.note for event in told if event.note and "carries" in event.note]
+    assert any(note.startswith(f"note: {term} ") for note in notes)
+    assert not any(note.startswith(f"note: {other} ") for note in notes)
+
+
 def test_the_embedded_filters_are_not_dominated(tmp_path: Path) -> None:
     told: list[Event] = []
     stimkit.run(small_plan(), tmp_path / "run", device="cpu", on_event=told.append)
