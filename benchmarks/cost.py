@@ -12,6 +12,7 @@ from stimkit.planning import cost
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.minimization import Minimization
+from stimkit.synthesis.synthesis import loss_units
 from stimkit.synthesis.synthesis import measure as measure_losses
 
 ROUNDS = 5
@@ -88,8 +89,8 @@ def launches(device: torch.device) -> str:
     """What the profiler counts in one evaluation that is not replayed as a graph."""
     plan = plan_of(PAIRS[:1], [1e-6], size=224, max_evaluations=30, precision="bfloat16")
     batch = Workshop(plan, device).batch(plan.cells * 8).batch
-    totals = [one.total for one in measure_losses(batch.reference, batch.objective, batch.initial)]
-    search = Minimization(batch, totals, graph=False)
+    units = loss_units(measure_losses(batch.reference, batch.objective, batch.initial))
+    search = Minimization(batch, units, graph=False)
     for _ in range(3):
         search.evaluate()
     torch.cuda.synchronize()

@@ -116,7 +116,12 @@ class RecordColumns(BaseModel):
     titrate_error: Annotated[
         Number | None, Meaning("difference of the stimulus from the value that was wanted", since=3)
     ] = None
-    evaluations: Annotated[Natural, Meaning("evaluations of loss and gradient")]
+    evaluations: Annotated[Natural, Meaning("evaluations of loss and gradient at the size of the stimulus")]
+    coarse_evaluations: Annotated[
+        str,
+        Field(pattern=r"^(\d{1,9}(;\d{1,9})*)?$"),
+        Meaning("evaluations at smaller sizes before, from the smallest on; each half of the next", since=7),
+    ] = ""
     rollbacks: Annotated[Natural, Meaning("evaluations taken back because they were not finite")]
     stop_reason: Annotated[str, Meaning("rule that ended the optimization")]
     height_px: Annotated[Natural, Meaning("height of the stimulus", "pixel")]

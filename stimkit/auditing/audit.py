@@ -275,7 +275,8 @@ def _table(records: Sequence[Record], seen: _Pass) -> pd.DataFrame:
 
 def _falling(record: Record, trace: NDArray[Any]) -> float:
     """Relative decrease of the lowest total loss over the last `window` evaluations."""
-    totals = trace[np.isfinite(trace[:, 2]), 2]
+    totals = record.own_trace(trace)[:, 2]
+    totals = totals[np.isfinite(totals)]
     if len(totals) < 2:
         return float("nan")
     lowest = np.minimum.accumulate(totals)

@@ -148,7 +148,7 @@ def _mismatches(
             detail = f"{stage}: the {first} loss is {found[first]:.6g}, recorded is {recorded[first]:.6g}{others}"
             yield Finding("loss_mismatch", "error", record.stimulus_id, detail, max(wrong.values()), tolerance)
     if record.settings.precision in ("float32", "float64") and len(trace):
-        totals = {"initial": trace[0, 2]}
+        totals = {} if record.coarse_evaluations else {"initial": trace[0, 2]}
         light = (record.settings.equalize_luminance, record.settings.equalize_contrast)
         if light == ("none", "none"):  # held light makes another result the best than that of the lowest total loss
             totals["optimized"] = _result(record, trace)
@@ -171,7 +171,8 @@ def _equal(one: float, other: float, scale: float, tolerance: float, rounding: f
 
 def _result(record: Record, trace: NDArray[Any]) -> float:
     """The total loss in a trace that belongs to the optimized image: the lowest, or Adam's last."""
-    totals = trace[np.isfinite(trace[:, 2]), 2]
+    totals = record.own_trace(trace)[:, 2]
+    totals = totals[np.isfinite(totals)]
     if not len(totals):
         return math.nan
     return float(totals[-1] if record.settings.optimizer == "adam" else totals.min())
@@ -210,8 +211,9 @@ def check_sums(record: Record, cell: Cell, trace: NDArray[Any]) -> Iterator[Find
             loss = losses.sum(term)
             if loss is not None and not math.isclose(loss, sums[term], rel_tol=1e-4, abs_tol=1e-12):
                 problems.append(f"{stage}: the {term} loss is {loss:.6g}, its parts give {sums[term]:.6g}")
-    if len(trace) != record.evaluations:
-        problems.append(f"the trace has {len(trace)} evaluations, the record {record.evaluations}")
+    if len(record.own_trace(trace)) != record.evaluations:
+        expected = record.evaluations + sum(record.coarse_evaluations_listed)
+        problems.append(f"the trace has {len(trace)} evaluations, the record {expected}")
     if problems:
         others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         yield Finding("loss_inconsistent", "error", record.stimulus_id, problems[0] + others)

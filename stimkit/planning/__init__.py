@@ -8,6 +8,7 @@ checks        what cannot be planned
 crossing      Protocol -> Plan
 inputs        where images and weights of a plan are found
 resolved      the resolved protocol of a run folder, and the plan that it describes
+scales        coarse to fine: sizes of a cell, and evaluations at each
 cost          arithmetic, memory, disk and time of cells
 summary       what a plan amounts to
 """

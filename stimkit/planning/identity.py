@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
+from stimkit.planning.scales import scale_sizes
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.settings import Settings, Source
 
@@ -49,8 +50,10 @@ class Identities:
         beta: float,
     ) -> tuple[str, str]:
         """What an id is a digest of as JSON with sorted keys: without its seed, and with a place for it."""
+        sizes = len(scale_sizes(settings, style_layers, beta))
         identity = {
             **self._canonical(settings),
+            **({"scales": sizes} if sizes > 1 else {}),
             "content": self._digests.get(("content", content or "")),
             "style": self._digests.get(("style", style or "")),
             "content_layers": content_layers,
@@ -66,13 +69,17 @@ class Identities:
         """Settings at their default are left out, so that a setting added in a later version changes no id."""
         source = self._sources[settings.source]
         unimportant = {"weights", "preprocessing", "network"} | ({"ppd"} if settings.aperture == "none" else set())
-        canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant)
-        canonical.pop("image_range", None)
-        canonical.pop("normalize", None)  # in ids, filters are the default, and no rescaling is false
-        if settings.normalize != "filter":
-            canonical["normalize"] = False if settings.normalize == "none" else settings.normalize
-        if settings.image_range != "free":  # which is the default there
-            canonical["image_range"] = settings.image_range
+        canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant | {"scales"})
+        # What ids leave out is what was the default when the setting came, or before it did.
+        rescaled = False if settings.normalize == "none" else settings.normalize
+        for name, value, unsaid in (
+            ("normalize", rescaled, "filter"),
+            ("image_range", settings.image_range, "free"),
+            ("history", settings.history, 10),
+        ):
+            canonical.pop(name, None)
+            if value != unsaid:
+                canonical[name] = value
         for kind in settings.pools:
             canonical[f"{kind}_pool"] = sorted(image.pixel_sha256 for image in self._inputs if image.kind == kind)
         network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}

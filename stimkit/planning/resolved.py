@@ -169,8 +169,19 @@ def _in_words(value: Any, key: str = "") -> Any:
 
 def _with_free_range(lock: Document) -> Document:
     """Protocols of locks of schema 3 knew no other range of values than the free one."""
+    return _with_synthesis(lock, {"image_range": "free"})
+
+
+def _with_one_scale(lock: Document) -> Document:
+    """Protocols of locks of schema 4 knew one size of a stimulus, and kept 10 pairs by default."""
+    return _with_synthesis(lock, {"scales": 1, "history": 10, **lock["protocol"].get("synthesis", {})})
+
+
+def _with_synthesis(lock: Document, settings: Document) -> Document:
     protocol = lock["protocol"]
-    return {**lock, "protocol": {**protocol, "synthesis": {**protocol.get("synthesis", {}), "image_range": "free"}}}
+    return {**lock, "protocol": {**protocol, "synthesis": {**protocol.get("synthesis", {}), **settings}}}
 
 
-RESOLVED = Schema("resolved protocol", 4, {1: _without_rules, 2: _without_journal, 3: _with_free_range})
+RESOLVED = Schema(
+    "resolved protocol", 5, {1: _without_rules, 2: _without_journal, 3: _with_free_range, 4: _with_one_scale}
+)

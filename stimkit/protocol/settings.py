@@ -95,7 +95,9 @@ class SynthesisSettings(Frozen):
         Field(ge=0, le=2, description="amplitudes of the noise fall as 1/f^slope, of the same variance; 0: white"),
     ] = 0.0
     optimizer: Annotated[Optimizer, Field(description="method that minimizes the total loss")] = "lbfgs"
-    max_evaluations: Annotated[int, Field(ge=0, le=1_000_000, description="largest number of evaluations")] = 300
+    max_evaluations: Annotated[
+        int, Field(ge=0, le=1_000_000, description="largest number of evaluations, in those of the full size")
+    ] = 300
     rtol: Annotated[
         float, Field(ge=0, lt=1, description="stop when the total loss fell by less than this part; 0: never")
     ] = 1e-4
@@ -106,12 +108,17 @@ class SynthesisSettings(Frozen):
     target_content: Annotated[
         float, Field(ge=0, lt=1, description="stop when content loss / initial content loss is below; 0: never")
     ] = 0.0
+    scales: Annotated[
+        int,
+        Field(ge=1, le=8, description="sizes at most, each half of the next, coarse to fine; 1: that of the stimulus"),
+        Meaning("largest number of sizes at which the image was optimized"),
+    ] = 8
     preconditioner: Annotated[
         Literal["fourier", "none"],
         Field(description="fourier: 1/f^0.5 and decorrelated colour"),
         Meaning("preconditioner of the optimizer"),
     ] = "fourier"
-    history: Annotated[int, Field(ge=1, le=100, description="pairs that L-BFGS keeps")] = 10
+    history: Annotated[int, Field(ge=1, le=100, description="pairs that L-BFGS keeps")] = 20
     learning_rate: Annotated[float, Field(gt=0, description="Adam only"), Finite, Meaning("learning rate of Adam")] = (
         0.05
     )

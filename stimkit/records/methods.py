@@ -15,7 +15,7 @@ from stimkit.records.schema import Record
 
 IN_WORDS = {
     "weights", "network", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate",
-    "history", "preconditioner", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope",
+    "history", "preconditioner", "scales", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope",
     "precision", "colour", "regions", "region_count", "region_scaling", "titrate", "titrate_value",
     "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum", "equalize_weight",
     "aperture", "aperture_diameter", "background",
@@ -58,7 +58,7 @@ def methods_paragraph(
         *_layer_sentences(records),
         "The total loss α · content + β · style"
         f" (convention of losses: {_listed(setting.loss for setting in settings)};"
-        f" α/β {_listed(_ratio(record) for record in records)}) was minimized by"
+        f" α/β {_listed(_ratio(record) for record in records)}) was minimized{_coarse_to_fine(records)} by"
         f" {_listed(_optimizer(record) for record in records)} for at most"
         f" {_listed(str(setting.max_evaluations) for setting in settings)} evaluations{_stop(settings)}, from"
         f" {_listed(_start(record) for record in records)}, in {_listed(setting.precision for setting in settings)}.",
@@ -132,6 +132,14 @@ def _layer_sentences(records: Sequence[Record]) -> list[str]:
         if named:
             sentences.append(f"{term.capitalize()} layers: {named}.")
     return sentences
+
+
+def _coarse_to_fine(records: Sequence[Record]) -> str:
+    """At how many sizes the stimuli were optimized, where there were smaller ones."""
+    counts = sorted({1 + len(record.coarse_evaluations_listed) for record in records})
+    if counts in ([], [1]):
+        return ""
+    return f" coarse to fine, at {' or '.join(map(str, counts))} sizes that are each half of the next,"
 
 
 def _stop(settings: Sequence[Settings]) -> str:

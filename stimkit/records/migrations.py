@@ -29,4 +29,11 @@ def _with_free_range(record: Document) -> Document:
     return {**record, "image_range": "free"}
 
 
-RECORD = Schema("record", 6, {1: _with_attempts, 3: _with_slope, 4: _with_words, 5: _with_free_range})
+def _with_one_scale(record: Document) -> Document:
+    """Stimuli of schema 6 were optimized at their own size alone."""
+    return {**record, "scales": 1}
+
+
+RECORD = Schema(
+    "record", 7, {1: _with_attempts, 3: _with_slope, 4: _with_words, 5: _with_free_range, 6: _with_one_scale}
+)

@@ -54,6 +54,7 @@ def make_record(made: Made, plan: Plan, execution: Execution, earlier: Sequence[
     values = {
         "init_sha256": synthesis.initial_sha256,
         "evaluations": synthesis.evaluations,
+        "coarse_evaluations": ";".join(map(str, synthesis.coarse_evaluations)),
         "rollbacks": synthesis.rollbacks,
         "stop_reason": synthesis.stop_reason,
         "titrate_error": made.titrate_error,
@@ -80,6 +81,7 @@ def lost_record(
     values = {
         **dict.fromkeys((*RecordColumns.model_fields, *BASIC)),
         "evaluations": 0,
+        "coarse_evaluations": "",
         "rollbacks": 0,
         "stop_reason": PROCESS_DIED,
         "losses": {stage: nothing for stage in STAGES if stage != "equalized"},

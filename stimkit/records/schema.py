@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -143,6 +144,15 @@ class Record(RecordColumns):
         values = {**self.flat(), **losses}
         return {column.name: values.get(column.name) for column in COLUMNS}
 
+    @property
+    def coarse_evaluations_listed(self) -> list[int]:
+        """Evaluations at smaller sizes, from the smallest on."""
+        return [int(part) for part in _listed(self.coarse_evaluations)]
+
+    def own_trace(self, trace: NDArray[Any]) -> NDArray[Any]:
+        """The part of a trace, (evaluations, 3), that is of the size of the stimulus: without that of smaller sizes."""
+        return trace[sum(self.coarse_evaluations_listed) :]
+
     def layer_weights(self, term: str) -> dict[str, float]:
         """Weights of the layers of a term, by layer."""
         names = self.content_layers_used if term == "content" else self.style_layers_used
@@ -193,7 +203,7 @@ _ORDER = (
     "target_content", "colour", "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum",
     "equalize_weight", "gamut", "aperture", "aperture_diameter", "aperture_ramp", "aperture_sigma", "background", "ppd",
     "transfer", "gamma", "bits", "rounding", "titrate", "titrate_value", "titrate_tolerance", "titrate_lowest",
-    "titrate_highest", "titrate_runs", "titrate_error", "evaluations", "rollbacks", "stop_reason",
+    "titrate_highest", "titrate_runs", "titrate_error", "evaluations", "coarse_evaluations", "rollbacks", "stop_reason",
     *(f"loss_{term}_{stage}" for stage in STAGES for term in TERMS), "height_px", "width_px", "height_deg", "width_deg",
     *BASIC,
 )  # fmt: skip

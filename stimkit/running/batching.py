@@ -9,6 +9,7 @@ import torch
 from stimkit.network.layers import deepest
 from stimkit.planning import cost
 from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.scales import scale_sizes
 from stimkit.protocol.settings import Settings
 
 # On two cores (RESULTS.md, One evaluation) four cells of 128 px in a batch take 0.79 of the time of single ones, four
@@ -20,14 +21,18 @@ MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
 MAX_ELEMENTS = 2**31 - 1  # of a feature map: convolutions on GPUs count them in 32 bits
 MEMORY_SHARE = 0.6  # of the free memory; the rest is for fragments and workspaces
 SHARD_UNIT = 16  # cells of a group that stay together in a shard, where there are enough of them
-Kind = tuple[Settings, str, bool]
+Kind = tuple[Settings, str, bool, int]
 
 
 def group_cells(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
-    """Cells that can share a batch (same settings, same deepest layer, all with or all without a mask), in order."""
+    """Cells that can share a batch, in order.
+
+    They have the same settings, deepest layer and number of sizes, and all or none of them have a mask.
+    """
     found: dict[Kind, list[Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.settings, deepest(cell.layers).name, cell.mask is not None), []).append(cell)
+        sizes = len(scale_sizes(cell.settings, cell.style_layers, cell.beta))
+        found.setdefault((cell.settings, deepest(cell.layers).name, cell.mask is not None, sizes), []).append(cell)
     return found
 
 

@@ -61,7 +61,7 @@ class Maker:
         """
         task_of = {task.cell.id: task for task in tasks}
         try:
-            for (settings, last, _), cells in group_cells(task.cell for task in tasks).items():
+            for (settings, last, *_), cells in group_cells(task.cell for task in tasks).items():
                 size = batch_size or choose_batch_size(settings, last, self._device)
                 self._make_group([task_of[cell.id] for cell in cells], size, on_news)
         except torch.AcceleratorError as error:
@@ -135,7 +135,7 @@ class Maker:
     def _remember_rate(self, batch: Sequence[Made]) -> None:
         settings = batch[0].cell.settings
         flops = sum(
-            made.synthesis.evaluations
+            made.synthesis.work
             * cost.evaluation_flops(
                 made.cell.layers, [name for name, _ in made.cell.style_layers], settings.size, settings.network
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
+from stimkit.planning.scales import at_size, scale_limits, scale_sizes
 from stimkit.stimuli.dominance import find_dominance, split_content_loss, split_style_loss
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import prepare_initial
 from stimkit.stimuli.stimulus import Made, finish
-from stimkit.stimuli.targets import TargetCache, build_regions
+from stimkit.stimuli.targets import TargetCache, build_regions, check_masks
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import image_dtype, network_layout
 from stimkit.synthesis.light_penalty import LightPenalty
@@ -89,7 +91,7 @@ class Assembly:
 
     def dominance(self, cell: Cell) -> list[str]:
         """What dominates the losses of a cell that have a weight in its total loss, in words."""
-        batch = self.batch([cell])
+        batch = self._problem([cell], [self._finishings.of(cell)], 0)
         objective = batch.objective
         with torch.no_grad():
             maps = batch.reference.features(batch.initial, cell.layers)
@@ -117,13 +119,26 @@ class Assembly:
         return self._batch(cells, [self._finishings.of(cell) for cell in cells])
 
     def _batch(self, cells: Sequence[Cell], finishings: Sequence[Finishing]) -> Batch:
+        check_masks(cells, self.inputs)
+        settings = cells[0].settings
+        sizes = scale_sizes(settings, cells[0].style_layers, cells[0].beta)
+        *limits, limit = scale_limits(settings, sizes)
+        coarser = []
+        for size, limit_there in zip(sizes[:-1], limits, strict=True):
+            there = [at_size(cell, size) for cell in cells]
+            held = [self._finishings.of(cell) for cell in there] if settings.holds_light else finishings
+            coarser.append(self._problem(there, held, limit_there))
+        return replace(self._problem(cells, finishings, limit), coarser=tuple(coarser))
+
+    def _problem(self, cells: Sequence[Cell], finishings: Sequence[Finishing], limit: int) -> Batch:
+        """Cells at one size."""
         settings = cells[0].settings
         reference = self._networks.reference(settings)
         targets = self._targets.setdefault(reference, TargetCache(reference, self.inputs))
         objective = build_objective(cells, targets, self.inputs, self._device)
         initial = build_initial(cells, self.inputs, self._device)
         light = build_light_penalty(finishings, initial)
-        return Batch(settings, self._networks.network(settings), reference, objective, initial, light)
+        return Batch(settings, self._networks.network(settings), reference, objective, initial, limit, light)
 
 
 def _union(cells: Sequence[Cell], term: str) -> list[str]:
@@ -143,6 +158,8 @@ def build_light_penalty(finishings: Sequence[Finishing], like: Tensor) -> LightP
         return None
     targets = [finishing.target for finishing in finishings]
     pixels = like.new_ones(like.shape[-2:]) if first.aperture is None else torch.from_numpy(first.aperture).to(like)
+    if not pixels.any():  # at a size where the aperture lets no pixel through
+        return None
     return LightPenalty(
         weight=first.settings.equalize_weight,
         mean=None if first.target.luminance is None else like.new_tensor([target.luminance for target in targets]),

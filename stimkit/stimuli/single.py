@@ -40,9 +40,9 @@ def synthesize(
 ) -> Synthesis:
     """Recombine the content of one image with the style of another (Gatys, Ecker & Bethge 2015).
 
-    >>> result = stimkit.synthesize("skimage:chelsea", "skimage:coffee", ratio=1e-4, size=64, max_evaluations=10)
+    >>> result = stimkit.synthesize("skimage:chelsea", "skimage:coffee", ratio=1e-4, size=48, max_evaluations=10)
     >>> result.pixels.shape, result.evaluations
-    ((64, 64, 3), 10)
+    ((48, 48, 3), 10)
 
     Images are paths, `"skimage:chelsea"`, Pillow images (which are converted as their files would be) or uint8 arrays
     (height, width, 3); `content` may be None with `ratio=0`, `style` with `ratio=inf`. `ratio` is alpha / beta.

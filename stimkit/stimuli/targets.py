@@ -79,6 +79,15 @@ class TargetCache:
             self._bytes -= dropped.nbytes
 
 
+def check_masks(cells: Sequence[Cell], inputs: InputSource) -> None:
+    """Raise `ImageError` where a mask leaves no place for the style of its cell."""
+    for cell in cells:
+        if cell.mask:
+            stride = max((LAYERS[name].stride for name, _ in cell.style_layers), default=1)
+            if not weights_of_positions(prepare_mask(cell, inputs)[None], stride).any():
+                raise ImageError(f'mask "{cell.mask}" is black in what is left of it after cropping to the stimulus')
+
+
 def build_regions(
     cells: Sequence[Cell], layers: Sequence[str], inputs: InputSource, like: Tensor
 ) -> dict[str, Regions]:
@@ -86,10 +95,6 @@ def build_regions(
     settings = cells[0].settings
     if cells[0].mask:
         maps = np.stack([prepare_mask(cell, inputs) for cell in cells])
-        stride = max((LAYERS[layer].stride for layer in layers), default=1)
-        for cell, weights in zip(cells, weights_of_positions(maps, stride), strict=True):
-            if not weights.any():
-                raise ImageError(f'mask "{cell.mask}" is black in what is left of it after cropping to the stimulus')
     elif (found := region_maps(settings.region_shape)) is not None:
         maps = found
     else:

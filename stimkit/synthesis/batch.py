@@ -24,5 +24,14 @@ class Batch:
     objective: Objective
     initial: Tensor
     """(batch, 3, height, width)"""
+    limit: int
+    """Largest number of evaluations at this size."""
     light: LightPenalty | None = None
     """What holds luminance and contrast during the optimization."""
+    coarser: tuple[Batch, ...] = ()
+    """The same problems at smaller sizes, from the smallest on, which are optimized first."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image."""
+        return self.initial[0, 0].numel()

@@ -50,7 +50,9 @@ OnProgress = Callable[[Progress], None]
 
 
 class Minimization:
-    """One optimization of a batch, whose initial images have the total losses `totals`.
+    """One optimization of a batch, for which the losses `unit` count as 1: content, style and total, (batch, 3).
+
+    They are those of the initial images. A cell whose total is 0 has nothing to do.
 
     After `run`, the attributes hold one row a cell. What changes from evaluation to evaluation is in
     tensors that are changed in place and not looked at in between, so that an evaluation can be replayed
@@ -64,7 +66,7 @@ class Minimization:
     evaluation: Tensor  # (1,): number of the next evaluation, from 0
     counts: Tensor  # (running,): evaluations of the rows still at work
 
-    def __init__(self, batch: Batch, totals: list[float], *, graph: bool = True, look_every: int | None = None) -> None:
+    def __init__(self, batch: Batch, unit: Tensor, *, graph: bool = True, look_every: int | None = None) -> None:
         initial, settings = batch.initial, batch.settings
         self._network, self._objective, self._settings, self._graph = batch.network, batch.objective, settings, graph
         self._transform = make_preconditioner(settings.preconditioner, initial, grey=settings.colour in GREY_COLOURS)
@@ -74,14 +76,15 @@ class Minimization:
         self._look_every = look_every or LOOK_EVERY[initial.device.type]
         # The problem is solved for total loss / initial total loss, so that no tolerance, step, penalty or
         # rounding depends on the scale of alpha and beta.
-        start = initial.new_tensor(totals)
+        start = unit[:, 2].to(initial)
         self._scale = torch.where(start.isfinite() & (start > 0), 1 / start, 1)
         self._rows = torch.arange(len(initial), device=initial.device)  # rows of the batch still at work
         self._state = torch.full_like(self._rows, _RUNNING)
         self._state[start == 0] = _CODE["zero_loss"]
         self._state[~start.isfinite()] = _CODE["non_finite"]
         self.counts = torch.zeros_like(self._rows)
-        self._first = initial.new_zeros(len(initial), 2)  # content and style loss at the first evaluation
+        self._unit = unit[:, :2].to(initial)
+        self._limit = batch.limit
         self._recent = initial.new_full((settings.window, len(initial)), torch.inf)  # lowest losses, a ring
         self._log = initial.new_zeros(self._look_every, len(initial), 3)  # losses since the host last looked
         self.evaluation = torch.zeros((1,), dtype=torch.int64, device=initial.device)
@@ -94,8 +97,7 @@ class Minimization:
 
     def run(self, on_progress: OnProgress | None = None) -> None:
         """Evaluate until every row has stopped."""
-        limit = self._settings.max_evaluations
-        evaluate = self._repeated()
+        limit, evaluate = self._limit, self._repeated()
         seen = 0
         for evaluation in range(1, limit + 1):
             evaluate()
@@ -142,7 +144,6 @@ class Minimization:
         terms = [term(losses) for term in (self._objective.content, self._objective.style, self._objective.total)]
         values = torch.stack(terms, dim=1)
         self._log.index_copy_(0, self.evaluation % self._look_every, values[None])
-        torch.where(self.evaluation == 0, values[:, :2], self._first, out=self._first)
 
     def _apply_stop_rules(self, losses: Losses, running: Tensor) -> None:
         settings, optimizer = self._settings, self._optimizer
@@ -152,8 +153,8 @@ class Minimization:
         newest = torch.minimum(self._recent[(slot - 1) % settings.window][0], optimizer.loss)
         self._recent.index_copy_(0, slot, newest[None])
         rules = {
-            "target_style": optimizer.took & (style < settings.target_style * self._first[:, 1]),
-            "target_content": optimizer.took & (content < settings.target_content * self._first[:, 0]),
+            "target_style": optimizer.took & (style < settings.target_style * self._unit[:, 1]),
+            "target_content": optimizer.took & (content < settings.target_content * self._unit[:, 0]),
             "rtol": oldest.isfinite() & (oldest - newest < settings.rtol * oldest),
             "stalled": optimizer.stuck & optimizer.finite,
             "non_finite": optimizer.stuck & ~optimizer.finite,
@@ -172,7 +173,7 @@ class Minimization:
     def _progress(self, evaluation: int) -> Progress:
         left = self._optimizer.loss[self._state == _RUNNING]
         mean = float(left.mean()) if len(left) else float("nan")
-        return Progress(evaluation, self._settings.max_evaluations, len(left), len(self.images), mean)
+        return Progress(evaluation, self._limit, len(left), len(self.images), mean)
 
     def _retire(self) -> bool:
         """Once enough rows have stopped, store them and drop them from the batch."""
@@ -194,7 +195,7 @@ class Minimization:
         self._objective = self._objective.select(index)
         self._light = self._light and self._light.select(index)
         self._rows, self._state, self.counts = self._rows[index], self._state[index], self.counts[index]
-        self._scale, self._first = self._scale[index], self._first[index]
+        self._scale, self._unit = self._scale[index], self._unit[index]
         self._recent, self._log = self._recent[:, index], self._log[:, index]
 
 

@@ -25,7 +25,7 @@ from tests.conftest import ROOT, document
 FROZEN = ROOT / "tests" / "frozen"
 
 
-OLDER = [1, 2, 3, 4, 5]  # schemas of records
+OLDER = [1, 2, 3, 4, 5, 6]  # schemas of records
 
 
 @pytest.fixture(params=OLDER)
@@ -127,8 +127,10 @@ def test_an_old_run_is_made_again_and_continued(
     assert all(one.loss_again == pytest.approx(one.loss_recorded, rel=0.01) for one in made)
     protocol = tmp_path / "more.toml"
     more = (old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]")
-    more = more.replace("max_evaluations = 6", 'max_evaluations = 6\nimage_range = "free"')
-    was, other = ("filter", "layer") if raw_record(old_run)["schema"] in (1, 2, 3, 4) else ("layer", "filter")
+    schema = raw_record(old_run)["schema"]
+    earlier = "max_evaluations = 6\nscales = 1\nhistory = 10" + ('\nimage_range = "free"' if schema != 6 else "")
+    more = more.replace("max_evaluations = 6", earlier)
+    was, other = ("filter", "layer") if schema in (1, 2, 3, 4) else ("layer", "filter")
     protocol.write_text(more + f'[model]\nnormalize = "{other}"\n')
     code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")
     assert code == 2 and f'normalize was "{was}" in [model], and is "{other}"' in err
@@ -152,7 +154,10 @@ def test_a_later_schema_is_refused_with_the_version_that_reads_it() -> None:
 
 def test_a_lock_of_schema_2_said_whether_filters_were_rescaled() -> None:
     """As a setting, a factor, in a table or in a condition."""
-    changes: dict[str, Any] = {"factors": {"normalize": ["filter", "none"]}, "synthesis": {"image_range": "free"}}
+    changes: dict[str, Any] = {
+        "factors": {"normalize": ["filter", "none"]},
+        "synthesis": {"image_range": "free", "scales": 1},
+    }
     whole = {**document(**changes), "exclude": [{"normalize": "none", "ratio": 1e-4}]}
     plan = stimkit.plan(stimkit.Protocol.from_dict(whole))
     now = json.loads(json.dumps(resolve(plan)))

@@ -368,7 +368,7 @@ def test_ids_and_seeds_follow_from_the_page(case: tuple[str, Path]) -> None:
     given |= {"size": given.get("size", [32, 32]), "max_evaluations": 6}
     by = given.pop("normalize", "layer")
     given |= {"filter": {}, "none": {"normalize": False}}.get(by, {"normalize": by})
-    given["image_range"] = "bounded"
+    given |= {"image_range": "bounded", "history": 20}
     given |= {key: float(value) for key, value in sections.get("display", {}).items()}
     given["size"] = given["size"] if isinstance(given["size"], list) else [given["size"]] * 2
     for _, row in table.iterrows():

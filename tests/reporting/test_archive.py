@@ -82,7 +82,7 @@ def test_the_readme_says_how_the_stimuli_were_made(small_run: Run, tmp_path: Pat
         "4 stimuli (32 × 32 px)", "style_layers (2), ratio (2)", "weights pca (principal components of photographs",
         "average pooling",
         "Content layers: conv2_1.", "Style layers: conv1_1; conv1_1, conv2_1.", "α/β 1e-05, 0.0001",
-        "preconditioned L-BFGS (history 10) for at most 6 evaluations", "white noise of contrast 0.1",
+        "preconditioned L-BFGS (history 20) for at most 6 evaluations", "white noise of contrast 0.1",
     ):  # fmt: skip
         assert words in text, words
 

@@ -17,7 +17,7 @@ from stimkit.synthesis.adam import Adam
 from stimkit.synthesis.lbfgs import LBFGS
 from stimkit.synthesis.minimization import STOP_REASONS, Minimization
 from stimkit.synthesis.optimizers import MAX_REJECTIONS, OptimizerRows
-from stimkit.synthesis.synthesis import measure, synthesize_batch
+from stimkit.synthesis.synthesis import loss_units, measure, synthesize_batch
 from tests.bench import Bench
 
 SETTINGS: list[dict[str, Any]] = [
@@ -50,8 +50,8 @@ def minimization(
     *, output: dict[str, Any] | None = None, look_every: int | None = None, **synthesis: Any
 ) -> Minimization:
     batch = Bench(synthesis={"max_evaluations": LIMIT, **synthesis}, output=output or {}).batch()
-    totals = [one.total for one in measure(batch.reference, batch.objective, batch.initial)]
-    return Minimization(batch, totals, look_every=look_every)
+    units = loss_units(measure(batch.reference, batch.objective, batch.initial))
+    return Minimization(batch, units, look_every=look_every)
 
 
 def tensors(found: object) -> dict[str, torch.Tensor]:
