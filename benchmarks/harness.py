@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -63,9 +63,14 @@ class Section:
 
 
 def plan_of(
-    pairs: Sequence[tuple[str, str]], ratios: Sequence[float], *, crossed: bool = False, **synthesis: Any
+    pairs: Sequence[tuple[str, str]],
+    ratios: Sequence[float],
+    *,
+    crossed: bool = False,
+    model: Mapping[str, Any] | None = None,
+    **synthesis: Any,
 ) -> Plan:
-    """A plan of every pair with every ratio, or of every content with every style."""
+    """A plan of every pair with every ratio, or of every content with every style; `model` adds to its [model]."""
     cells = stimkit.plan(
         stimkit.Protocol.from_dict(
             {
@@ -77,7 +82,7 @@ def plan_of(
                     "style": {f"s{index}": style for index, (_, style) in enumerate(pairs)},
                 },
                 "factors": {"content": "*", "style": "*", "ratio": list(ratios)},
-                "model": MODEL,
+                "model": {**MODEL, **(model or {})},
                 "synthesis": {"rtol": 0.0, **synthesis},
             }
         )

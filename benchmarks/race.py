@@ -1,15 +1,17 @@
-"""Time to the same loss: stimkit beside torch.optim.LBFGS as the literature uses it, and beside another program."""
+"""Time to a file that is as good: stimkit beside torch.optim.LBFGS as the literature uses it, and another program."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from harness import PAIRS, PLOTS, Curve, Section, Workshop, plan_of, spread, table, wait
-from peers import neural_style
+from harness import PAIRS, Curve, Section, Workshop, plan_of, table, wait
+from peers import neural_style, same_problem
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -17,15 +19,41 @@ from stimkit.network.layers import LAYERS, convolutions
 from stimkit.network.vgg import preprocess
 from stimkit.planning.cells import Cell, Plan
 from stimkit.running.batching import choose_batch_size
+from stimkit.stimuli.stimulus import Made
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.synthesis import measure as measure_losses
 
-RATIOS = (0, 1e-6, 1e-5)
-FILE_RATIOS = (1e-6, 1e-5)
-COUNTS = {"bfloat16": (25, 50, 75, 100, 150, 200), "tf32": (25, 50, 100, 150), "float32": (50, 100)}
-FILE_HEADER = ["precision", "plain's evaluations", "cells that reach it", "× sooner, all of them", "single cells"]
-GOAL = "to the plain method's loss after 100 / 200 / 300 evaluations (≥ 5 × sooner on a CPU, ≥ 15 × on an H200)"
-MARKS = (100, 200, 300)  # evaluations of the plain method whose losses are to be reached
+RATIOS = (1e-7, 1e-6, 1e-5)
+MARKS = (100, 200)  # evaluations of the plain method whose losses are to be reached
+PEER_MARKS = (200, 500)
+COUNTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)  # evaluations of stimkit's optimizations that are tried
+PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32")}
+ON_A_GPU = 64  # cells of a batch
+GOAL = (
+    "to the plain method's loss / file after 200 evaluations (≥ 4 × / ≥ 10 × sooner on a CPU, ≥ 15 × to its file on an"
+    " H200)"
+)
+PEER_GOAL = "to a peer's file after 200 / 500 evaluations (≥ 5 × sooner on a CPU)"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Another program after some evaluations."""
+
+    seconds: float
+    optimized: float
+    """Its total loss; infinite where it is not known."""
+    file: float
+    """That of its 8-bit image."""
+
+
+@dataclass(frozen=True)
+class File:
+    """What an optimization of stimkit gave: seconds of a cell, and the loss of its file."""
+
+    evaluations: int
+    seconds: float
+    loss: float
 
 
 def plain(
@@ -100,61 +128,95 @@ def plain(
     return Curve(np.array(times), np.fmin.accumulate(np.array(losses)))
 
 
-def ours(workshop: Workshop, cells: list[Cell]) -> list[Curve]:
-    """The same cells by stimkit, in batches; a cell's seconds are its share of the batch's."""
-    size = choose_batch_size(cells[0].settings, "conv5_1", workshop.device)
-    curves = []
-    for start in range(0, len(cells), size):
-        batch = workshop.batch(cells[start : start + size])
-        results, clock = batch.run()
-        at = np.interp(np.arange(1, len(results[0].trace) + 1), *np.array(clock).T)
-        for result in results:
-            curves.append(Curve(at[: len(result.trace)] / len(results), np.fmin.accumulate(result.trace[:, 2])))
-    return curves
+def plain_marks(workshop: Workshop, cell: Cell, marks: Sequence[int]) -> list[Mark]:
+    """The plain method at its marks, by losses that are measured as stimkit's are."""
+    images: dict[int, torch.Tensor] = {}
 
+    def keep(number: int, image: torch.Tensor) -> None:
+        if number in marks:
+            images[number] = image.clone()
 
-def compare(device: torch.device, size: int, evaluations: int, pairs: list[tuple[str, str]]) -> tuple[str, str]:
-    """Race over pairs and ratios at one size: the text, and the gains of the whole set at the marks in words."""
-    marks = marks_within(evaluations)
-    plan = plan_of(pairs, RATIOS, size=size, max_evaluations=evaluations)
-    workshop = Workshop(plan, device)
-    mine = ours(workshop, list(plan.cells))
-    rows: list[list[str]] = []
-    speedups: dict[int, list[tuple[float, float]]] = {mark: [] for mark in marks}
-    curves = []
-    for cell, curve in zip(plan.cells, mine, strict=True):
-        theirs = plain(workshop, cell, evaluations)
-        curves.append((cell, theirs, curve))
-        entries = []
-        for mark in marks:
-            goal = float(theirs.loss[mark - 1])
-            gain = theirs.time_to(goal) / curve.time_to(goal)
-            speedups[mark].append((theirs.time_to(goal), curve.time_to(goal)))
-            entries.append(f"{gain:.1f}" if gain else "not reached")
-        end = min(len(theirs.loss), len(curve.loss))
-        rows.append([label(plan, cell), f"{theirs.loss[end - 1]:.4g}", f"{curve.loss[end - 1]:.4g}", *entries])
-        print("race", size, rows[-1], flush=True)
-    plot(plan, curves, size, device)
-    gains = {}
-    summary = []
-    for mark in marks:
-        both = np.array(speedups[mark])
-        reached = both[np.isfinite(both[:, 1])]
-        gains[mark] = reached[:, 0].sum() / reached[:, 1].sum()
-        summary.append(
-            f"to its loss after {mark} evaluations {gains[mark]:.1f} × sooner (all {len(reached)} of {len(both)} cells "
-            f"that reach it; median of all {np.median(both[:, 0] / both[:, 1]):.1f} ×)"
+    seconds = plain(workshop, cell, max(marks), keep).seconds
+    return [
+        Mark(
+            float(seconds[mark - 1]), loss_of(workshop, cell, images[mark]), loss_of_file(workshop, cell, images[mark])
         )
-    header = ["cell", f"plain, {evaluations} evaluations", f"stimkit, {evaluations}"]
-    header += [f"× sooner to plain's loss at {mark}" for mark in marks]
-    text = (
-        f"**{size} px**: {'; '.join(summary)}.\n\n{table(header, rows)}\n\n![curves](plots/{plot_name(size, device)})"
-    )
-    return text, " / ".join(f"{gain:.1f}" for gain in gains.values()) + f" × at {size} px"
+        for mark in marks
+    ]
 
 
-def marks_within(evaluations: int) -> list[int]:
-    return [mark for mark in MARKS if mark <= evaluations]
+def loss_of(workshop: Workshop, cell: Cell, image: torch.Tensor) -> float:
+    """Total loss of an image (1, 3, height, width)."""
+    batch = workshop.batch([cell]).batch
+    return measure_losses(batch.reference, batch.objective, image)[0].total
+
+
+def loss_of_file(workshop: Workshop, cell: Cell, image: torch.Tensor) -> float:
+    """Total loss of an image as a file of 8 bits holds it."""
+    return loss_of(workshop, cell, (image.clamp(0, 1) * 255).round() / 255)
+
+
+def ours(device: torch.device, goals: list[float], make: Callable[..., Plan]) -> list[list[File]]:
+    """Optimizations of each cell of a plan, with more and more evaluations until its file is as good as its goal.
+
+    `make` gives the plan for a largest number of evaluations.
+    """
+    found: list[list[File]] = [[] for _ in goals]
+    for count in COUNTS:
+        left = [at for at, files in enumerate(found) if not files or files[-1].loss > goals[at]]
+        if not left:
+            break
+        plan = make(max_evaluations=count)
+        workshop = Workshop(plan, device)
+        workshop.make(plan.cells[:1])  # loads and chooses what is loaded and chosen once in a process
+        for at, one in zip(left, in_batches(workshop, [plan.cells[at] for at in left]), strict=True):
+            found[at].append(File(count, one.synthesis.seconds, one.stimulus.measured.total))
+        print(
+            "race",
+            count,
+            [f"{files[-1].loss / goal:.2f}" for files, goal in zip(found, goals, strict=True)],
+            flush=True,
+        )
+    return found
+
+
+def in_batches(workshop: Workshop, cells: list[Cell]) -> list[Made]:
+    """Make cells in batches that suit the device: on a GPU all of them, again and again, as one large one."""
+    if workshop.device.type == "cuda":
+        return workshop.make(cells * (ON_A_GPU // len(cells)))[: len(cells)]
+    size = choose_batch_size(cells[0].settings, "conv5_1", workshop.device)
+    return [one for start in range(0, len(cells), size) for one in workshop.make(cells[start : start + size])]
+
+
+def gain(seconds: float, files: list[File], loss: float) -> float:
+    """How many times sooner a file is as good; 0 where none is."""
+    return next((seconds / file.seconds for file in files if file.loss <= loss), 0.0)
+
+
+def compare(device: torch.device, size: int, pairs: list[tuple[str, str]], marks: Sequence[int]) -> tuple[str, str]:
+    """Race over pairs and ratios at one size: the text, and the medians at the last mark in words."""
+    plan = plan_of(pairs, RATIOS, size=size, max_evaluations=max(marks))
+    workshop = Workshop(plan, device)
+    theirs = [plain_marks(workshop, cell, marks) for cell in plan.cells]
+    texts, words = [f"**{size} px**"], []
+    for precision in PRECISIONS[device.type]:
+        goals = [one[-1].optimized for one in theirs]
+        files = ours(device, goals, partial(plan_of, pairs, RATIOS, size=size, precision=precision))
+        rows, gains = [], []
+        for cell, other, mine in zip(plan.cells, theirs, files, strict=True):
+            both = [(gain(one.seconds, mine, one.optimized), gain(one.seconds, mine, one.file)) for one in other]
+            gains.append(both)
+            losses = [f"{other[-1].optimized:.4g}", f"{other[-1].file:.4g}", f"{mine[-1].loss:.4g}"]
+            shown = [f"{value:.1f}" if value else "not reached" for pair in both for value in pair]
+            rows.append([label(plan, cell), *losses, mine[-1].evaluations, *shown])
+            print("race", size, precision, rows[-1], flush=True)
+        medians = np.median(np.array(gains), axis=0)
+        header = ["cell", f"plain after {max(marks)}", "its file", "stimkit's file", "evaluations"]
+        header += [f"× to plain's {what} at {mark}" for mark in marks for what in ("loss", "file")]
+        shown = ["median", "", "", "", "", *(f"{value:.1f}" for value in medians.flatten())]
+        texts.append(f"In {precision}:\n\n{table(header, [*rows, shown])}")
+        words.append(f"{medians[-1][0]:.1f} / {medians[-1][1]:.1f} × at {size} px, {precision}")
+    return "\n\n".join(texts), "; ".join(words)
 
 
 def label(plan: Plan, cell: Cell) -> str:
@@ -163,128 +225,55 @@ def label(plan: Plan, cell: Cell) -> str:
     return f"{names[0]}, {names[1]}, {cell.ratio:g}"
 
 
-def plot_name(size: int, device: torch.device) -> str:
-    return f"race-{device.type}-{size}.png"
-
-
-def plot(plan: Plan, curves: list[tuple[Cell, Curve, Curve]], size: int, device: torch.device) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    columns = len(RATIOS)
-    figure, axes = pyplot.subplots(
-        len(curves) // columns, columns, figsize=(10, 2.2 * len(curves) // columns), squeeze=False
+def beside(
+    path: Path, device: torch.device, size: int, pairs: list[tuple[str, str]], marks: Sequence[int]
+) -> tuple[str, str]:
+    """stimkit beside neural-style-pt, with both of its optimizers, by its own files."""
+    rows, gains = [], []
+    for pair in pairs:
+        for optimizer in ("lbfgs", "adam"):
+            workshop, reached = neural_style(path, device, pair, size, marks, optimizer)
+            (cell,) = workshop.plan.cells
+            theirs = [
+                Mark(seconds, np.inf, loss_of_file(workshop, cell, image.to(device)))
+                for seconds, image in reached.values()
+            ]
+            (mine,) = ours(device, [theirs[-1].file], partial(same_problem, pair, size))
+            gains.append([gain(one.seconds, mine, one.file) for one in theirs])
+            shown = [f"{value:.1f}" if value else "not reached" for value in gains[-1]]
+            losses = [f"{theirs[-1].file:.4g}", f"{mine[-1].loss:.4g}", mine[-1].evaluations]
+            rows.append([label(workshop.plan, cell), optimizer, *losses, *shown])
+            print("peer", rows[-1], flush=True)
+    medians = np.median(np.array(gains), axis=0)
+    header = ["cell", "optimizer", f"its file after {max(marks)}", "stimkit's file", "evaluations"]
+    header += [f"× to its file after {mark}" for mark in marks]
+    text = (
+        f"**Beside neural-style-pt**, {size} px, convention mean, filters not rescaled; from its own faint noise, its "
+        "loss weights times 1e5; seconds from the start of its optimization, and the loss of its 8-bit file:\n\n"
+        + table(header, [*rows, ["median", "", "", "", "", *(f"{value:.1f}" for value in medians)]])
     )
-    for axis, (cell, theirs, mine) in zip(axes.flat, curves, strict=True):
-        axis.loglog(theirs.seconds, theirs.loss, color="0.6", label="torch.optim.LBFGS")
-        axis.loglog(mine.seconds, mine.loss, color="C0", label="stimkit")
-        axis.set_title(label(plan, cell), fontsize=8)
-        axis.tick_params(labelsize=7, which="both")
-    axes[0, 0].legend(fontsize=7)
-    figure.supxlabel("seconds a cell", fontsize=8)
-    figure.supylabel("total loss (float32)", fontsize=8)
-    figure.tight_layout()
-    PLOTS.mkdir(exist_ok=True)
-    figure.savefig(PLOTS / plot_name(size, device), dpi=90)
-    pyplot.close(figure)
+    return text, " / ".join(f"{value:.1f}" for value in medians) + " ×"
 
 
 def measure(device: torch.device, *, quick: bool, peer_path: Path | None) -> Section:
-    if device.type == "cuda":
-        return file_race(device, quick=quick)
-    if quick:
-        races = [compare(device, 64, 100, PAIRS[:1])]
-    else:
-        races = [compare(device, 128, 200, PAIRS), compare(device, 256, 200, PAIRS[:1])]
+    marks = (20, 40) if quick else MARKS
+    races = [compare(device, 64, PAIRS[:1], marks)] if quick else []
+    if not quick:
+        races.append(compare(device, 128, PAIRS, marks))
+        races.append(compare(device, 256, PAIRS[:2], marks))
+    goals = {GOAL: "; ".join(words for _, words in races)}
     texts = [text for text, _ in races]
     if peer_path is not None:
-        size, evaluations = (64, 100) if quick else (128, 200)
-        workshop, theirs = neural_style(peer_path, device, size, evaluations)
-        (mine,) = ours(workshop, list(workshop.plan.cells))
-        texts.append(beside(theirs, mine, size, marks_within(evaluations)))
+        text, words = beside(
+            peer_path, device, 64 if quick else 128, PAIRS[: 1 if quick else 3], marks if quick else PEER_MARKS
+        )
+        texts.append(text)
+        goals[PEER_GOAL] = words
     intro = (
         "The plain method is `torch.optim.LBFGS` with unit steps and a history of 100 on torch's own modules, one cell "
-        "after the other, from full-contrast noise; both minimize the same total loss in float32. A speedup compares "
-        "the seconds in which each first reaches the loss that the plain method has after so many evaluations."
+        "after the other, from full-contrast noise; both minimize the same total loss. stimkit's cells are optimized "
+        f"anew with {', '.join(map(str, COUNTS))} evaluations at most: compared are the seconds of the shortest "
+        "optimization whose 8-bit file is as good as the plain method's image, before it is clipped and rounded (loss) "
+        "or after (file). On a GPU stimkit makes 64 cells at once, and a cell's seconds are its share."
     )
-    return Section("Time to the same loss", "\n\n".join([intro, *texts]), {GOAL: "; ".join(gain for _, gain in races)})
-
-
-def file_race(device: torch.device, *, quick: bool) -> Section:
-    """64 cells on a GPU: the plain method one after the other, stimkit as one batch, by the losses of their files."""
-    size, evaluations = (64, 100) if quick else (224, 300)
-    marks = marks_within(evaluations)
-    pairs, ratios = PAIRS[: 1 if quick else None], FILE_RATIOS[: 1 if quick else None]
-    copies = 64 // (len(pairs) * len(ratios))
-    plan = plan_of(pairs, ratios, size=size, max_evaluations=evaluations)
-    workshop = Workshop(plan, device)
-    theirs = [plain_files(workshop, cell, evaluations, marks) for cell in plan.cells]
-    rows = []
-    gains: dict[str, str] = {}
-    for precision, counts in COUNTS.items():
-        files = []
-        for count in counts[: 1 if quick else None]:
-            other = plan_of(pairs, ratios, size=size, max_evaluations=count, precision=precision)
-            again = Workshop(other, device)
-            again.make(other.cells[:1])  # loads and chooses what is loaded and chosen once in a process
-            made = again.make(list(other.cells) * copies)[: len(other.cells)]
-            files.append((count, made[0].synthesis.seconds, [one.stimulus.measured.total for one in made]))
-        found = []
-        for mark in marks:
-            spans = [(one[mark][0], first_below(files, at, one[mark][1])) for at, one in enumerate(theirs)]
-            reached = [(long, short) for long, short in spans if np.isfinite(short)]
-            together = sum(long for long, _ in reached) / sum(short for _, short in reached) if reached else 0
-            found.append(f"{together:.0f}")
-            singly = spread([long / short for long, short in reached], 0) if reached else ""
-            rows.append([precision, mark, f"{len(reached)} of {len(spans)}", found[-1], singly])
-            print("race", rows[-1], flush=True)
-        gains[precision] = " / ".join(found)
-    counted = "; ".join(f"{precision}: {', '.join(map(str, counts))}" for precision, counts in COUNTS.items())
-    text = (
-        f"{len(plan.cells)} cells of {size} px. The plain method is `torch.optim.LBFGS` with unit steps and a history "
-        "of 100 on torch's own modules, one cell after the other, from full-contrast noise. stimkit makes them in a "
-        "batch of 64; a cell's seconds are its share of the batch's. Both are compared by the loss of the 8-bit image "
-        "in float32: seconds until the plain method's file after so many evaluations, divided by those of the shortest "
-        f"of stimkit's optimizations ({counted} evaluations) whose file is as good.\n\n" + table(FILE_HEADER, rows)
-    )
-    goal = "; ".join(f"{gain} × in {precision}" for precision, gain in gains.items())
-    return Section("Time to the same loss", text, {GOAL: goal})
-
-
-def plain_files(workshop: Workshop, cell: Cell, evaluations: int, marks: list[int]) -> dict[int, tuple[float, float]]:
-    """Seconds and the loss of the file that the plain method has after so many evaluations."""
-    images: dict[int, torch.Tensor] = {}
-
-    def keep(number: int, image: torch.Tensor) -> None:
-        if number in marks:
-            images[number] = (image.clamp(0, 1) * 255).round() / 255
-
-    seconds = plain(workshop, cell, evaluations, keep).seconds
-    batch = workshop.batch([cell]).batch
-    return {
-        mark: (float(seconds[mark - 1]), measure_losses(batch.reference, batch.objective, image)[0].total)
-        for mark, image in images.items()
-    }
-
-
-def first_below(files: list[tuple[int, float, list[float]]], at: int, loss: float) -> float:
-    """Seconds of the shortest optimization whose file of a cell is as good; infinite where none is."""
-    return next((seconds for _, seconds, losses in files if losses[at] <= loss), float("inf"))
-
-
-def beside(theirs: Curve, mine: Curve, size: int, marks: list[int]) -> str:
-    """The table of another program's curve and ours."""
-    goals = [float(theirs.loss[mark - 1]) for mark in marks]
-    rows = [
-        [name, f"{curve.seconds[-1] / len(curve.loss):.3f}", f"{curve.loss[0]:.4g}"]
-        + [f"{curve.time_to(goal):.1f}" for goal in goals]
-        for name, curve in (("neural-style-pt", theirs), ("stimkit", mine))
-    ]
-    rows.append(["× sooner", "", "", *(f"{theirs.time_to(goal) / mine.time_to(goal):.1f}" for goal in goals)])
-    header = ["program", "s an evaluation", "first loss", *(f"s to its loss at {mark}" for mark in marks)]
-    return (
-        f"**Beside neural-style-pt** ({size} px, chelsea and swirl, convention mean; it starts from its own faint "
-        "noise, its loss weights times 1e5; seconds from the start of its optimization):\n\n" + table(header, rows)
-    )
+    return Section("Time to a file that is as good", "\n\n".join([intro, *texts]), goals)

@@ -99,7 +99,9 @@ def main() -> None:
         extra = {"peer_path": arguments.peer} if name == "race" else {}
         section = measure(device, quick=arguments.quick, **extra)
         if arguments.weights:
-            section = replace(section, title=f"{section.title}, {arguments.weights.stem}", goals={})
+            stem = arguments.weights.stem
+            goals = {f"{goal}, {stem}": value for goal, value in section.goals.items()}
+            section = replace(section, title=f"{section.title}, {stem}", goals=goals)
         print(f"\n## {section.title}\n\n{section.text}\n", flush=True)
         if not arguments.quick:
             store(device.type, device, section)

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from stimkit.errors import UsageError
-from stimkit.experiment.response_units import with_units
+from stimkit.experiment.response_units import is_of_psychopy, with_units
 from stimkit.files import read_file
 
 ID_COLUMN = re.compile(r"stimulus_id(_\d+)?")
@@ -162,6 +162,8 @@ def _separated(text: str) -> pd.DataFrame:
     if not parts:
         raise ValueError("it is empty")
     found = pd.concat([_part(header, rows) for header, rows in parts], ignore_index=True)
+    if is_of_psychopy(found.columns):
+        found = found.replace("None", "")  # as it writes an empty cell; its exports have no such name
     commas = separator == ";" and not any(found[name].str.fullmatch(r"[+-]?\d+\.\d+").any() for name in found.columns)
     return _typed_columns(found, decimal_commas=commas)
 

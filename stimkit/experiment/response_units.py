@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -51,12 +52,17 @@ def with_units(table: pd.DataFrame, file: str, times: str | None = None) -> pd.D
     return found
 
 
+def is_of_psychopy(names: Iterable[str]) -> bool:
+    """Whether columns are those of a file that PsychoPy wrote."""
+    return any(map(_PSYCHOPY.fullmatch, names))
+
+
 def _program_unit(table: pd.DataFrame) -> str | None:
     """The unit of times of the program that wrote a table, where its columns tell which one that was."""
     names = set(map(str, table.columns))
     if any(columns <= names for columns in _JSPSYCH):
         return "ms"
-    return "s" if any(map(_PSYCHOPY.fullmatch, names)) else None
+    return "s" if is_of_psychopy(names) else None
 
 
 def _right(values: pd.Series) -> pd.Series | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from playwright.sync_api import ConsoleMessage, Error, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
 import stimkit
 from stimkit.errors import RunFolderError, UsageError
@@ -163,8 +164,8 @@ def test_values_that_psychopy_reads_otherwise_are_refused(value: str) -> None:
 class Stage:
     """Stands for the windows and keyboard of PsychoPy: draws nothing, answers with keys that were given."""
 
-    def __init__(self, keys: list[str]) -> None:
-        self.keys = keys
+    def __init__(self, keys: list[str], patience: int = 1) -> None:
+        self.keys, self.patience, self.frames = keys, patience, 0
         self.shown: list[Any] = []
         self.handlers: list[Any] = []
 
@@ -181,13 +182,18 @@ class Stage:
                 stage.shown.append(getattr(self, "image", None) or getattr(self, "text", ""))
 
         class Window:
-            size, mouseVisible = (800, 600), True
+            size, mouseVisible, nDroppedFrames = (800, 600), True, 0
 
             def __init__(self, **values: Any) -> None:
-                pass
+                self.frames = 0
 
-            def flip(self) -> None:
+            def flip(self) -> float:
                 stage.shown.append("flip")
+                self.frames += 1
+                return self.frames / 60
+
+            def getActualFrameRate(self) -> float:
+                return 60.0
 
             def close(self) -> None:
                 stage.shown.append("closed")
@@ -223,21 +229,37 @@ class Stage:
             rows = pd.read_csv(name).astype(object)
             return [dict(row) for row in rows.where(rows.notna(), None).to_dict("records")]
 
-        def wait_keys(keyList: Any = (), timeStamped: Any = None, **_: Any) -> list[Any]:
-            if not keyList:
-                return ["space"]
-            return [(stage.keys.pop(0), 0.25)]
+        def get_keys(**_: Any) -> list[Any]:
+            stage.frames += 1
+            return [(stage.keys.pop(0), 0.25)] if stage.frames % stage.patience == 0 else []
 
-        modules = {name: types.ModuleType(name) for name in ("core", "data", "event", "gui", "visual")}
-        modules["core"].__dict__.update(wait=lambda _: None, Clock=object, quit=lambda: None)
+        class Monitor:
+            def __init__(self, name: str, *, width: float, distance: float) -> None:
+                self.width, self.distance = width, distance
+
+            def setSizePix(self, pixels: list[int]) -> None:
+                self.pixels = pixels
+
+        class Clock:
+            def reset(self) -> None:
+                pass
+
+        names = ("core", "data", "event", "gui", "monitors", "tools", "visual")
+        modules = {name: types.ModuleType(name) for name in names}
+        modules["core"].__dict__.update(Clock=Clock, quit=lambda: None)
+        modules["monitors"].__dict__.update(Monitor=Monitor)
         modules["data"].__dict__.update(
             importConditions=conditions, ExperimentHandler=Experiment, TrialHandler=Handler, getDateStr=lambda: "now"
         )
-        modules["event"].__dict__.update(waitKeys=wait_keys, clearEvents=lambda: None)
+        modules["event"].__dict__.update(waitKeys=lambda: ["space"], getKeys=get_keys, clearEvents=lambda: None)
         modules["visual"].__dict__.update(Window=Window, ImageStim=Drawn, TextStim=Drawn)
         package = types.ModuleType("psychopy")
         package.__dict__.update(modules)
-        return {"psychopy": package}
+        units = types.ModuleType("monitorunittools")
+        units.__dict__.update(  # as in PsychoPy: degrees in the middle of the screen
+            deg2pix=lambda degrees, to: degrees * to.distance * 0.017455 * to.pixels[0] / to.width
+        )
+        return {"psychopy": package, "psychopy.tools": modules["tools"], "psychopy.tools.monitorunittools": units}
 
 
 def test_the_experiment_shows_every_trial_and_saves_the_answers(
@@ -246,23 +268,63 @@ def test_the_experiment_shows_every_trial_and_saves_the_answers(
     """The script itself runs; only PsychoPy's display and keyboard are stood in for."""
     export(run.path, "psychopy", tmp_path / "out", design=design)
     stage = Stage(["1", "2", "1", "escape"])
-    for name, module in stage.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(sys, "argv", ["experiment.py", "p002"])
-    spec = importlib.util.spec_from_file_location("experiment", tmp_path / "out/experiment.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.main()
+    run_script(stage, tmp_path / "out", "p002", monkeypatch)
     trials = pd.read_csv(tmp_path / "out/conditions/p002.csv")
-    expected = [str(tmp_path / "out" / trials[f"stim_file_{place}"][row]) for row in range(4) for place in (1, 2)]
-    assert [one for one in stage.shown if str(one).endswith(".png")] == expected
+    expected = [
+        tuple(str(tmp_path / "out" / trials[f"stim_file_{place}"][row]) for place in (1, 2)) for row in range(4)
+    ]
+    drawn = [one for one in stage.shown if str(one).endswith(".png")]
+    pairs = zip(drawn[::2], drawn[1::2], strict=True)  # of every frame
+    assert [pair for pair, _ in itertools.groupby(pairs)] == expected
     saved = pd.read_csv(next((tmp_path / "out/data").glob("p002_*.csv")))
     assert list(saved["choice"].dropna()) == [1e-05, 0.0001, 1e-05] and stage.shown[-1] == "closed"
     assert list(saved["correct"].dropna()) == [
         int(index == key) for index, key in zip(trials["answer_index"][:3], (1, 2, 1), strict=True)
     ]
     assert list(saved["stimulus_id_1"]) == list(trials["stimulus_id_1"][:4])
+    assert list(saved["response"].dropna()) == [1, 2, 1], "counted as answer_index is"
+    lines = next((tmp_path / "out/data").glob("p002_*.jsonl")).read_text().splitlines()
+    assert [json.loads(line)["response"] for line in lines] == [1, 2, 1]
+
+
+def run_script(stage: Stage, folder: Path, participant: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the experiment of an export with PsychoPy's stand-in; the script."""
+    for name, module in stage.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys, "argv", ["experiment.py", participant])
+    spec = importlib.util.spec_from_file_location("experiment", folder / "experiment.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main()
+    return script
+
+
+def test_the_experiment_counts_frames_and_places_stimuli(
+    placed_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 60 Hz: fixation for 6 frames, the stimulus for 3, its mask for 2, until the answer in the 8th frame."""
+    design = TrialDesign.from_toml(PLACED)
+    export(placed_run.path, "psychopy", tmp_path / "out", design=design)
+    stage = Stage(["1", "2"] * 20, patience=8)
+    run_script(stage, tmp_path / "out", "p001", monkeypatch)
+    trials = pd.read_csv(tmp_path / "out/conditions/p001.csv")
+    first = stage.shown[stage.shown.index("flip", 1) + 1 :]
+    frames = [[]]  # type: list[list[Any]]
+    for one in first:
+        frames[-1].append(one)
+        if one == "flip":
+            frames.append([])
+    file = str(tmp_path / "out" / trials["stim_file"][0])
+    mask = file.replace("/stimuli/", "/masks/")
+    kinds = ["stimulus" if file in frame else "mask" if mask in frame else "" for frame in frames[:16]]
+    assert kinds == [""] * 6 + ["stimulus"] * 3 + ["mask"] * 2 + [""] * 5
+    assert all("+" in frame for frame in frames[:15])
+    saved = pd.read_csv(next((tmp_path / "out/data").glob("p001_*.csv")))
+    assert saved["stimulus_s"].tolist() == pytest.approx([3 / 60] * len(trials))
+    assert saved["fixation_s"].tolist() == pytest.approx([6 / 60] * len(trials))
+    ppd = 1280 / 40 * 57 * 0.017455
+    assert saved["image_scale"].tolist() == pytest.approx([ppd / 16] * len(trials))
 
 
 # --- jsPsych --------------------------------------------------------------------------------------------------
@@ -329,11 +391,11 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
                 for number, (_, row) in enumerate(expected.iterrows()):
                     if number and row["block"] != expected.iloc[number - 1]["block"]:
                         page.click("button:text-is('Continue')")
-                    page.wait_for_selector(".stimuli img")
-                    shown = [image.get_attribute("src") for image in page.query_selector_all(".stimuli img")]
+                    page.wait_for_selector("#stage img")
+                    shown = [image.get_attribute("src") for image in page.query_selector_all("#stage img")]
                     assert shown == [row["stim_file_1"], row["stim_file_2"]]
                     loaded = "images => images.every(image => image.complete && image.naturalWidth === 32)"
-                    assert page.eval_on_selector_all(".stimuli img", loaded)
+                    assert page.eval_on_selector_all("#stage img", loaded)
                     if participant == "p001":
                         page.click(f"button:text-is('{choices[number % 2]}')")
                     else:
@@ -352,6 +414,153 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
     assert set(found["choice"]) == {1e-05, 0.0001} and (found["rt"] > 0).all()
     assert list(found["correct"]) == [float(a) == c for a, c in zip(trials["answer"], found["choice"], strict=True)]
     assert 0 < found["correct"].mean() < 1
+
+
+PLACED = """
+schema = 1
+name = "periphery"
+participants = 2
+[place]
+eccentricity = 6
+angle = [0, 90, 180]
+fixation = [1, -0.5]
+[screen]
+viewing_distance = 57
+width = 40
+pixels = [1280, 1024]
+refresh = 60
+[timing]
+fixation = 0.1
+stimulus = 0.05
+mask = 0.03333333
+response = 3
+[response]
+choices = ["left", "right"]
+"""
+
+
+@pytest.fixture(scope="module")
+def placed_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Stimuli of 32 px and 2 degrees."""
+    folder = tmp_path_factory.mktemp("placed") / "run"
+    plan = small_plan(display={"ppd": 16.0}, factors={"ratio": [1e-5]}, synthesis={"max_evaluations": 2})
+    stimkit.run(plan, folder, device="cpu")
+    return stimkit.open_run(folder)
+
+
+BOXES = """elements => elements.map(element => {
+  const {left, top, width, height} = element.getBoundingClientRect();
+  return [left, top, width, height].map(value => value * devicePixelRatio);
+})"""
+WINDOWS = [(1, 1280, 800), (2, 900, 700), (1.5, 1111, 733)]
+
+
+@pytest.mark.parametrize(("ratio", "width", "height"), WINDOWS)
+def test_pictures_are_where_the_design_says(
+    placed_run: Run, tarballs: Path, tmp_path: Path, ratio: float, width: int, height: int
+) -> None:
+    """Within half a pixel of the display, whatever its pixel ratio, the window, prompt and buttons are."""
+    design = TrialDesign.from_toml(PLACED.replace("stimulus = 0.05\nmask = 0.03333333\n", ""))
+    export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    rows = json.loads((tmp_path / "out/lists/p001.json").read_text())
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    ppd = settings["screen"]["ppd"]
+    assert ppd == pytest.approx(1280 / 40 * 57 * np.tan(np.pi / 180))
+    with served(tmp_path / "out") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        context = browser.new_context(device_scale_factor=ratio, viewport={"width": width, "height": height})
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", partial(note_error, errors))
+        page.goto(f"{address}/?participant=p001")
+        page.click("#jspsych-instructions-next")
+        middle = np.array([width, height]) * ratio / 2
+        for number, row in enumerate(rows):
+            page.wait_for_selector("#stage img")
+            *arms, image = page.eval_on_selector_all("#stage > *", BOXES)
+            mark = middle + np.array([1, 0.5]) * ppd
+            places = [mark, mark, mark + np.array([row["x_deg"], -row["y_deg"]]) * ppd]
+            for (left, top, wide, high), expected in zip((*arms, image), places, strict=True):
+                assert np.abs([left + wide / 2, top + high / 2] - expected).max() <= 0.51
+            assert image[2:] == pytest.approx([round(32 * ppd / 16)] * 2, abs=0.05), "layout has 64ths of a pixel"
+            page.keyboard.press(str(1 + number % 2))
+            page.wait_for_selector("#stage img", state="detached")
+        with page.expect_download() as download:
+            page.keyboard.press("Enter")
+        download.value.save_as(tmp_path / "answers.csv")
+        browser.close()
+    assert errors == []
+    found = join_responses(placed_run.path, [tmp_path / "answers.csv"]).responses
+    assert found["response"].tolist() == [1 + number % 2 for number in range(len(rows))]
+    assert found["choice"].tolist() == [["left", "right"][number % 2] for number in range(len(rows))]
+    assert set(found["device_pixel_ratio"]) == {ratio} and set(found["window_width_px"]) == {width}
+    assert set(found["position"]) <= {"0deg", "90deg", "180deg"}
+    assert (found["stimulus_ms"] > 0).all() and (found["onset_ms"].diff().dropna() > 0).all()
+    assert found["image_scale"].tolist() == pytest.approx([ppd / 16] * len(rows))
+
+
+def test_times_of_the_page_are_those_of_frames(placed_run: Run, tarballs: Path, tmp_path: Path) -> None:
+    """Not shorter than was asked for by more than half a frame, whatever the browser had to do meanwhile."""
+    design = TrialDesign.from_toml(PLACED)
+    export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    with served(tmp_path / "out") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"{address}/?participant=p001")
+        page.click("#jspsych-instructions-next")
+        kept = "JSON.parse(localStorage.getItem('stimkit periphery p001'))?.rows"
+        page.wait_for_function(f"{kept}.length === 1", timeout=20_000)  # 3 s without an answer
+        (row,) = page.evaluate(kept)
+        browser.close()
+    assert row["response"] is None and row["choice"] is None and row["rt"] is None
+    for name, asked in (("fixation_ms", 100), ("stimulus_ms", 50), ("mask_ms", 100 / 3)):
+        assert row[name] >= asked - 0.6 * row["frame_ms"], name
+
+
+def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
+    """Closed after two answers, the page goes on with the third, and saves all of them."""
+    export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    trials = make_lists(list(run.records.values()), design).table
+    expected = trials[trials["participant"] == "p001"].reset_index(drop=True)
+    with served(tmp_path / "out") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        context = browser.new_context()
+
+        def answer(page: Page, rows: pd.DataFrame) -> None:
+            before = None
+            for _, row in rows.iterrows():
+                if before is not None and row["block"] != before:
+                    page.click("button:text-is('Continue')")
+                before = row["block"]
+                page.wait_for_selector("#stage img")
+                assert page.query_selector_all("#stage img")[0].get_attribute("src") == row["stim_file_1"]
+                page.keyboard.press("1")
+                page.wait_for_selector("#stage img", state="detached")
+
+        page = context.new_page()
+        page.goto(f"{address}/?participant=p001")
+        page.click("#jspsych-instructions-next")
+        answer(page, expected[:2])
+        page.close()
+        page = context.new_page()
+        page.goto(f"{address}/?participant=p001")
+        assert f"2 of {len(expected)} trials" in page.inner_text("form")
+        page.click("button:text-is('Go on')")
+        page.click("#jspsych-instructions-next")
+        if expected["block"][1] != expected["block"][2]:
+            page.click("button:text-is('Continue')")
+        answer(page, expected[2:])
+        with page.expect_download() as download:
+            page.click("button:text-is('Continue')")
+        download.value.save_as(tmp_path / "answers.csv")
+        page.goto(f"{address}/?participant=p001")
+        assert "All trials have been answered" in page.inner_text("form")
+        browser.close()
+    found = join_responses(run.path, [tmp_path / "answers.csv"]).responses
+    assert (
+        found["trial"].tolist() == expected["trial"].tolist()
+        and found["stimulus_id_1"].tolist() == expected["stimulus_id_1"].tolist()
+    )
 
 
 # --- BIDS, BrainIO --------------------------------------------------------------------------------------------

@@ -376,7 +376,8 @@ def test_the_design_of_the_documentation(small_run: Run) -> None:
             number = f"s{len(records):010x}"
             levels = {**record.levels, "style_layers": layers, "ratio": f"{ratio:g}"}
             name = f"{number}.png"
-            records.append(changed(record, stimulus_id=number, levels=levels, filename=name, alpha_beta_ratio=ratio))
+            there = {"levels": levels, "settings": record.settings.model_copy(update={"ppd": 16.0})}
+            records.append(changed(record, stimulus_id=number, filename=name, alpha_beta_ratio=ratio, **there))
     found = make_lists(records, TrialDesign.from_toml(block))
     assert Counter(found.table["kind"]) == {"main": 24 * 96, "practice": 24 * 4, "catch": 24 * 6}
     places, practice = note_imbalance(found)

@@ -18,12 +18,20 @@ in this folder, then open http://localhost:8000/?participant=p001 (without a par
 server will do: the folder is complete.
 
 - `lists/`: the trials of each participant, in their order
-- `stimuli/`: the images
-- `settings.json`: prompt, answers, timing in seconds, grey of the background
-- `experiment.js`, `style.css`: the experiment; `save` is the place for an upload to a server of your own
+- `stimuli/`, and `masks/` where the design has them: the images
+- `settings.json`: prompt, answers, places, timing in seconds, the screen, grey of the background
+- `experiment.js`, `style.css`: the experiment
 - `jspsych/`: jsPsych and its plugins, see ORIGIN.md there
 
-At the end the answers are downloaded as CSV, or JSON with `&save=json`, with all columns of the list.
+Answers are kept in the browser after every trial: who closes the page and opens it again goes on where it was. At the
+end they are downloaded as CSV, or JSON with `&save=json`, with all columns of the list; rest pages offer what there is
+so far. With `[save]` in the design they are also sent to DataPipe or JATOS.
+
+Stimuli are shown pixel by pixel on the display's own pixels, also where the browser's are larger. Where the design has
+a `[screen]` (or the address `&ppd=44.1`) whose pixels per degree are others than those of the stimuli, these are
+resampled to their size in degrees; `image_scale` in the data says so. `onset_ms`, `stimulus_ms` and `fixation_ms` are
+measured at frames, `frame_ms` is what a frame takes; `device_pixel_ratio` and the size of the window are there for
+every trial.
 
     stimkit join RUN answers.csv
 

@@ -1,4 +1,4 @@
-"""What an experiment needs to know beside its trials."""
+"""What an experiment needs beside its trials: settings, masks, and files that its program can show."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from stimkit.errors import UsageError
 from stimkit.experiment.export.stimulus_set import StimulusSet
 from stimkit.experiment.trials.saving import describe_lists
 from stimkit.files import write_json
 from stimkit.images.light import to_srgb
+from stimkit.images.noise import scramble_phases
+from stimkit.images.png import decode_values, encode_values, to_file_values, to_network_image
 from stimkit.records.schema import Record
 
 GREY = 0.5  # encoded; the middle of the display's values
@@ -26,8 +29,25 @@ def presentation_of(stimuli: StimulusSet) -> dict[str, Any]:
 
 
 def write_presentation(stimuli: StimulusSet, folder: Path) -> None:
-    """Write settings.json, which the experiments read."""
+    """Write settings.json, which the experiments read, and masks where the design has them.
+
+    Raises `UsageError` for files of 16 bits, which neither program shows as they are.
+    """
+    if any(record.settings.bits != 8 for record in stimuli.records.values()):
+        raise UsageError("browsers and PsychoPy show 8 bits of a channel, and some files have 16: use csv")
     write_json(folder / "settings.json", presentation_of(stimuli))
+    if stimuli.lists.design.timing.mask:
+        (folder / "masks").mkdir()
+        for name, record in stimuli.records.items():
+            (folder / "masks" / name).write_bytes(mask_of(stimuli.read(name), record))
+
+
+def mask_of(png: bytes, record: Record) -> bytes:
+    """A file with the amplitudes of a stimulus and random phases, for the same display."""
+    encoding = record.settings.encoding
+    image = to_network_image(decode_values(png, record.filename), encoding)
+    scrambled = scramble_phases(image, record.seed).clip(0, 1)
+    return encode_values(to_file_values(scrambled, encoding, record.seed), encoding, {"mask_of": record.stimulus_id})
 
 
 def background_of(stimuli: StimulusSet) -> float:

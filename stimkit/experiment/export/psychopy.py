@@ -19,14 +19,16 @@ README = """# {name}: an experiment for PsychoPy
     python experiment.py
 
 - `conditions/`: the trials of each participant, in their order, as CSV and XLSX (the same trials in both)
-- `stimuli/`: the images
-- `settings.json`: prompt, answers and keys, timing in seconds, grey of the background; `answer_index` of a trial counts
-  the answers from 1
-- `data/`: what `experiment.py` saves
+- `stimuli/`, and `masks/` where the design has them: the images
+- `settings.json`: prompt, answers and keys, places, timing in seconds, the screen, grey of the background;
+  `answer_index` of a trial and `response` count the answers from 1
+- `data/`: what `experiment.py` saves, a line of `.jsonl` after every trial, and a CSV file at the end
 
 In the Builder, give a loop the file `conditions/p001.csv` and an image component `$stim_file`. PsychoPy reads empty
-cells as None. Images are shown pixel by pixel; for stimuli with another transfer function than sRGB the display must be
-calibrated accordingly.
+cells as None. Images are shown pixel by pixel, or in their size in degrees on a `[screen]` of other pixels per degree
+(`image_scale` in the data). Times are counted in frames: `stimulus_s` and `fixation_s` in the data are measured,
+`dropped_frames` says how many were late. For stimuli with the transfer function gamma or linear, set the display, or
+the gamma grid of PsychoPy's monitor centre, so that light follows values in that way; those for sRGB need no change.
 
     stimkit join RUN data/*.csv
 

@@ -7,6 +7,7 @@ material    a run's stimuli as the trials that a design allows
 answers     what participants can answer, and what is right
 assignment  participants to groups and orders of blocks
 sequence    an order of trials that keeps rules about neighbours
+placement   degrees on the screen, and frames
 showing     places of stimuli, order of trials
 lists       design + run -> TrialLists
 balance     TrialLists -> counts

@@ -11,6 +11,7 @@ from stimkit.documents.lines import line_map, nearest_line
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.documents.toml import parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
+from stimkit.experiment.trials.placement import Place, Screen
 from stimkit.protocol.settings import Frozen
 
 Form = Literal["single", "pair", "triplet"]
@@ -121,6 +122,16 @@ class Timing(Frozen):
 
     fixation: Seconds = 0.5
     stimulus: Annotated[Seconds, Field(description="0: until the answer")] = 0.0
+    mask: Annotated[Seconds, Field(description="of the same stimuli with random phases, after them; 0: none")] = 0.0
+    response: Annotated[Seconds, Field(description="from the onset of the stimuli, for an answer; 0: no limit")] = 0.0
+    interval: Annotated[Seconds, Field(description="after the answer")] = 0.0
+
+
+class Save(Frozen):
+    """`[save]`: where answers given in a browser are sent, beside the download."""
+
+    datapipe: Annotated[str, Field(description="id of an experiment at pipe.jspsych.org")] = ""
+    jatos: Annotated[bool, Field(description="to the JATOS server that shows the page")] = False
 
 
 class TrialDesign(Frozen):
@@ -148,6 +159,9 @@ class TrialDesign(Frozen):
     catch: Catch | None = None
     response: Response = Response()
     timing: Timing = Timing()
+    place: Place | None = None
+    screen: Screen | None = None
+    save: Save = Save()
 
     _text: str = PrivateAttr("")
     _file: str = PrivateAttr("")
@@ -194,6 +208,10 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
             found += [((section, key), "is for pairs and triplets") for key in ("differ", "free") if own.get(key)]
     if blocks.get("by") and blocks.get("count"):
         found.append((("blocks", "count"), "give either by or count"))
+    found += _check_place(as_table(document, "place"), document)
+    timing = as_table(document, "timing")
+    if timing.get("mask") and not timing.get("stimulus"):
+        found.append((("timing", "mask"), "follows the stimuli, which are there until the answer: give stimulus"))
     response = as_table(document, "response")
     choices, keys = response.get("choices"), as_list(response.get("keys"))
     if keys and isinstance(choices, list) and len(keys) != len(choices):
@@ -207,3 +225,15 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
     if response.get("correct") and form == "triplet":
         found.append((("response", "correct"), "the right answer of a triplet is the place of the odd one"))
     return found
+
+
+def _check_place(place: dict[str, Any], document: dict[str, Any]) -> list[BrokenRule]:
+    if "place" not in document:
+        return []
+    named, around = place.get("positions"), place.get("eccentricity")
+    if bool(named) == (around is not None):
+        return [(("place",), "needs either positions or eccentricity and angle")]
+    if (around is None) != (not place.get("angle")):
+        return [(("place", "angle"), "belongs to eccentricity: a direction for each position")]
+    twice = [one for one in as_list(place.get("angle")) if as_list(place.get("angle")).count(one) > 1]
+    return [(("place", "angle"), f"{one} is given twice") for one in sorted(set(twice))]

@@ -12,8 +12,9 @@ import pandas as pd
 from stimkit.errors import UsageError
 from stimkit.experiment.trials.answers import Answers, find_answers
 from stimkit.experiment.trials.assignment import Assignment
-from stimkit.experiment.trials.design import TrialDesign
+from stimkit.experiment.trials.design import SHOWN, TrialDesign
 from stimkit.experiment.trials.material import Material, gather_material
+from stimkit.experiment.trials.placement import Layout, image_ppd, misplaced
 from stimkit.experiment.trials.sequence import Impossible
 from stimkit.experiment.trials.showing import PRACTICE, PlaceChooser, ShownTrial, order_trials
 from stimkit.experiment.trials.units import TrialUnit
@@ -23,6 +24,7 @@ from stimkit.runfolder.run import AnyRun, read_run
 LIST_COLUMNS = (
     "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
 )  # fmt: skip
+PLACE_COLUMNS = ("position", "x_deg", "y_deg")
 MAX_TRIALS, MAX_ROWS = 10_000, 1_000_000
 MAX_CHOICES = 10**10  # participants × trials × possible trials; a minute
 RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
@@ -40,6 +42,7 @@ class TrialLists:
     answers: Answers
     cycle: int
     """Participants after which groups and orders of blocks are balanced."""
+    layout: Layout
     held_out: tuple[str, ...] = ()
     """Ids of stimuli that are for practice only."""
     left: int = 0
@@ -67,10 +70,14 @@ def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
 def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
     """Make trial lists of stimuli by their records; see `make_trials`."""
     known = gather_material(records, design, np.random.default_rng([design.seed, 0]))
+    layout = Layout(design.place, design.screen, image_ppd(records))
+    times = {key: seconds for key, seconds in design.timing.model_dump().items() if seconds}
+    for path, words in misplaced(layout, records, SHOWN[design.trial.form], times):
+        raise design.error(words, *path)
     for name in known.columns:
-        if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS):
+        if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS, *(PLACE_COLUMNS if design.place else ())):
             raise UsageError(f'the run has a factor or attribute "{name}", which is a column of lists or answers')
-    return _Maker(design, known).lists()
+    return _Maker(design, known).lists(layout)
 
 
 class _Maker:
@@ -79,7 +86,8 @@ class _Maker:
         self.answers = find_answers(design, known.main, (*known.practice, *known.catch))
         self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
         self.sampler = known.sampler(known.main)
-        self.places = PlaceChooser(design.trial.positions)
+        self.positions = list(design.place.named.items()) if design.place else []
+        self.places = PlaceChooser(design.trial.positions, max(1, len(self.positions)))
         columns = [*dict.fromkeys(("stimulus_id", "filename", *known.columns))]
         self.stimuli = known.stimuli[columns].to_dict("index")
         self._check_amount()
@@ -105,7 +113,7 @@ class _Maker:
                 "count",
             )
 
-    def lists(self) -> TrialLists:
+    def lists(self, layout: Layout) -> TrialLists:
         rows: list[dict[str, Any]] = []
         for participant in range(self.design.participants):
             generator = np.random.default_rng([self.design.seed, 2, participant])
@@ -116,7 +124,7 @@ class _Maker:
         table = pd.DataFrame(rows).astype({"answer_index": "Int64"})
         held_out = tuple(str(self.stimuli[row]["stimulus_id"]) for row in sorted(self.known.held_out))
         left = len({row for unit in self.known.main for row in unit.rows})
-        return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle, held_out, left)
+        return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle, layout, held_out, left)
 
     def _main(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         """All trials but those of practice, in their order."""
@@ -158,8 +166,8 @@ class _Maker:
     ) -> list[ShownTrial]:
         places = self.places.choose(units, kind, participant, self.assignment.order(participant), generator)
         return [
-            ShownTrial(unit, kind, place, self.answers.right(unit, place), repetition)
-            for unit, place in zip(units, places, strict=True)
+            ShownTrial(unit, kind, rows, self.answers.right(unit, rows), repetition, position=position)
+            for unit, (rows, position) in zip(units, places, strict=True)
         ]
 
     def _row(self, participant: int, number: int, trial: ShownTrial) -> dict[str, Any]:
@@ -180,4 +188,7 @@ class _Maker:
             end = "" if len(trial.places) == 1 else f"_{place}"
             row |= {f"stimulus_id{end}": stimulus["stimulus_id"], f"stim_file{end}": f"stimuli/{stimulus['filename']}"}
             row |= {f"{name}{end}": stimulus[name] for name in self.known.columns}
+            if self.positions:
+                name, (x, y) = self.positions[trial.position if len(trial.places) == 1 else place - 1]
+                row |= {f"position{end}": name, f"x_deg{end}": x, f"y_deg{end}": y}
         return row

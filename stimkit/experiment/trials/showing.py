@@ -25,37 +25,48 @@ class ShownTrial:
     unit: TrialUnit
     kind: str
     places: tuple[int, ...]
-    """Rows of its stimuli, from left to right."""
+    """Rows of its stimuli, from left to right, or in the order of positions."""
     answer: str
     repetition: int = 1
     block: int = 0
     label: str = PRACTICE
+    position: int = 0
+    """Which of several positions a single stimulus has."""
+
+
+Placed = tuple[tuple[int, ...], int]
+"""The rows of a trial's stimuli in the order of their places, and the position of a single one."""
 
 
 class PlaceChooser:
     """Chooses the places of the stimuli of trials: of pairs which is on the left, of triplets where the odd one is.
+
+    Single stimuli have one of `positions`, chosen in the same way.
 
     Each participant has each place equally often, within one. As far as that allows, each trial has them equally often
     over its showings, first within the order of blocks that the participant has, then over all; what is equal is
     decided by chance.
     """
 
-    def __init__(self, positions: str) -> None:
-        self._positions = positions
+    def __init__(self, how: str, positions: int = 1) -> None:
+        self._how, self._positions = how, positions
         self._counts: Counter[tuple[object, ...]] = Counter()
 
     def choose(
         self, units: Sequence[TrialUnit], kind: str, participant: int, order: int, generator: np.random.Generator
-    ) -> list[tuple[int, ...]]:
+    ) -> list[Placed]:
         """Rows of the stimuli of different trials, from left to right; `order`: the participant's order of blocks."""
-        if self._positions == "fixed" or not units or len(units[0].rows) == 1:
-            return [unit.rows for unit in units]
-        options = len(units[0].rows)
-        if self._positions == "random":
+        single = not units or len(units[0].rows) == 1
+        options = self._positions if single else len(units[0].rows)
+        if self._how == "fixed" or options == 1 or not units:
+            return [(unit.rows, 0) for unit in units]
+        if self._how == "random":
             chosen = [int(generator.integers(options)) for _ in units]
         else:
             chosen = self._balanced(units, options, kind, participant, order, generator)
-        return [_arranged(unit.rows, place, generator) for unit, place in zip(units, chosen, strict=True)]
+        if single:
+            return [(unit.rows, place) for unit, place in zip(units, chosen, strict=True)]
+        return [(_arranged(unit.rows, place, generator), 0) for unit, place in zip(units, chosen, strict=True)]
 
     def _balanced(
         self,

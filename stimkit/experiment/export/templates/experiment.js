@@ -1,21 +1,209 @@
-// The experiment: settings.json says what is asked and how long things last, lists/ has the trials of each participant.
+// The experiment: settings.json says what is asked, where things are and how long they last; lists/ has the trials.
 //
 //   index.html?participant=p001              shows that list; without it the page asks
 //   index.html?participant=p001&save=json    saves JSON instead of CSV
+//   index.html?participant=p001&ppd=44.1     pixels of this screen per degree, where [screen] does not say it
 //
-// `save` is the place for an upload to a server of your own.
+// Everything is placed from the middle of the window, whatever else is on the page: one pixel of an image on one pixel
+// of the display, or resampled to the degrees that were asked for where the screen is known and another than the images
+// were made for. Times are those of frames. Answers are kept in the browser after every trial, until they are saved.
 
 const parameters = new URLSearchParams(window.location.search);
 const settings = await (await fetch("settings.json")).json();
+const SAME_SCALE = 0.02; // relative difference of pixels per degree below which images are shown pixel by pixel
+const GAP = 40; // pixels between stimuli without places in degrees
+const MARK = 0.25; // length of an arm of the fixation mark, degrees
 
-function save(jsPsych, participant) {
-  const format = parameters.get("save") === "json" ? "json" : "csv";
-  answers(jsPsych).localSave(format, `${settings.name}_${participant}.${format}`);
+// --- the screen -----------------------------------------------------------------------------------------------
+
+const screenPpd = Number(parameters.get("ppd")) || settings.screen?.ppd || settings.image_ppd;
+const imageScale = (() => {
+  const scale = screenPpd && settings.image_ppd ? screenPpd / settings.image_ppd : 1;
+  return Math.abs(scale - 1) < SAME_SCALE ? 1 : scale;
+})();
+const stage = document.createElement("div");
+stage.id = "stage";
+document.body.before(stage);
+
+// Put an element of a size, in pixels of the display, with its middle at a place right of and above the window's.
+function put(element, x, y, width, height) {
+  const ratio = window.devicePixelRatio;
+  const left = Math.round((window.innerWidth * ratio) / 2 + x - width / 2);
+  const top = Math.round((window.innerHeight * ratio) / 2 - y - height / 2);
+  Object.assign(element.style, {
+    left: `${left / ratio}px`,
+    top: `${top / ratio}px`,
+    width: `${Math.round(width) / ratio}px`,
+    height: `${Math.round(height) / ratio}px`,
+  });
 }
 
-function answers(jsPsych) {
-  return jsPsych.data.get().filterCustom((row) => row.stimkit_trial === true);
+const mark = ["across", "up"].map(() => {
+  const arm = document.createElement("div");
+  arm.className = "mark";
+  return arm;
+});
+
+function showMark() {
+  const [x, y] = settings.fixation_deg.map((value) => value * (screenPpd || 0));
+  const arm = Math.max(9, Math.round(2 * MARK * (screenPpd || 40)) | 1);
+  const width = Math.max(3, Math.round(arm / 7) | 1);
+  put(mark[0], x, y, arm, width);
+  put(mark[1], x, y, width, arm);
+  stage.append(...mark);
 }
+
+const pictures = new Map();
+
+async function load(list) {
+  const wanted = [...new Set(list.flatMap((trial) => [...files(trial), ...masks(trial)]))];
+  const waiting = wanted.map(async (file) => {
+    const image = new Image();
+    image.src = address(file);
+    await image.decode();
+    pictures.set(file, image);
+  });
+  await Promise.all(waiting);
+}
+
+function ends(trial) {
+  return Object.keys(trial).filter((name) => name.startsWith("stim_file")).map((name) => name.slice("stim_file".length));
+}
+
+function files(trial) {
+  return ends(trial).map((end) => trial[`stim_file${end}`]);
+}
+
+function masks(trial) {
+  return settings.mask_s > 0 ? files(trial).map((file) => file.replace(/^stimuli\//, "masks/")) : [];
+}
+
+function address(file) {
+  return file.split("/").map(encodeURIComponent).join("/");
+}
+
+// Elements of the images of a trial, ready to be painted: a stimulus can be there twice.
+async function prepare(trial) {
+  const elements = (names) => Promise.all(names.map(async (name) => {
+    const image = pictures.get(name).cloneNode();
+    await image.decode();
+    return image;
+  }));
+  return { stimuli: await elements(files(trial)), masks: await elements(masks(trial)) };
+}
+
+// Images of a trial at their places, which are those of its stimuli.
+function draw(trial, images) {
+  const scaled = images.map((image) => [image, image.naturalWidth * imageScale, image.naturalHeight * imageScale]);
+  const whole = scaled.reduce((sum, [, width]) => sum + width, GAP * (scaled.length - 1));
+  let left = -whole / 2;
+  ends(trial).forEach((end, index) => {
+    const [image, width, height] = scaled[index];
+    let [x, y] = [left + width / 2, 0];
+    if (`x_deg${end}` in trial) {
+      [x, y] = [0, 1].map((axis) => (settings.fixation_deg[axis] + trial[`${"xy"[axis]}_deg${end}`]) * screenPpd);
+    }
+    left += width + GAP;
+    image.className = imageScale === 1 ? "stimulus exact" : "stimulus";
+    put(image, x, y, width, height);
+    stage.append(image);
+  });
+}
+
+function clear({ keepMark = false } = {}) {
+  stage.replaceChildren(...(keepMark ? mark : []));
+}
+
+// --- time -----------------------------------------------------------------------------------------------------
+
+const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+
+async function frameInterval() {
+  const times = [];
+  for (let index = 0; index < 20; index += 1) {
+    times.push(await frame());
+  }
+  const steps = times.slice(1).map((time, index) => time - times[index]);
+  return steps.sort((one, other) => one - other)[Math.floor(steps.length / 2)];
+}
+
+let interval = 1000 / 60;
+
+// Wait for the first frame that is nearer to `milliseconds` after `start` than the next one would be.
+async function until(start, milliseconds, isOver = () => false) {
+  let now = await frame();
+  while (now - start < milliseconds - interval / 2 && !isOver()) {
+    now = await frame();
+  }
+  return now;
+}
+
+// --- answers --------------------------------------------------------------------------------------------------
+
+const STORE = "stimkit";
+let rows = [];
+
+function key(participant) {
+  return `${STORE} ${settings.name} ${participant}`;
+}
+
+function stored(participant, list) {
+  try {
+    const found = JSON.parse(localStorage.getItem(key(participant)));
+    const fits = found?.rows.every((row, index) => row.trial === list[index]?.trial && row.block === list[index].block);
+    return fits ? found.rows : [];
+  } catch {
+    return [];
+  }
+}
+
+function keep(participant) {
+  try {
+    localStorage.setItem(key(participant), JSON.stringify({ rows }));
+  } catch {
+    // A browser without storage: the download at the end is all there is.
+  }
+}
+
+function cell(value) {
+  const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function answersFile() {
+  if (parameters.get("save") === "json") {
+    return ["json", JSON.stringify(rows, null, 1)];
+  }
+  const names = [...new Set(rows.flatMap(Object.keys))];
+  return ["csv", [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(cell).join(",")).join("\n")];
+}
+
+function download(participant) {
+  const [format, text] = answersFile();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = `${settings.name}_${participant}.${format}`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+// Send answers where settings.json says; the download is made in any case.
+async function send(participant) {
+  const [format, text] = answersFile();
+  if (settings.save.datapipe) {
+    const filename = `${settings.name}_${participant}_${new Date().toISOString().replaceAll(":", "-")}.${format}`;
+    await fetch("https://pipe.jspsych.org/api/data/", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "*/*" },
+      body: JSON.stringify({ experimentID: settings.save.datapipe, filename, data: text }),
+    });
+  }
+  if (settings.save.jatos && window.jatos) {
+    await window.jatos.submitResultData(text);
+  }
+}
+
+// --- pages ----------------------------------------------------------------------------------------------------
 
 function escaped(text) {
   const element = document.createElement("span");
@@ -23,17 +211,19 @@ function escaped(text) {
   return element.innerHTML;
 }
 
-function files(trial) {
-  return Object.keys(trial).filter((name) => name.startsWith("stim_file")).map((name) => trial[name]);
-}
-
-function address(file) {
-  return file.split("/").map(encodeURIComponent).join("/");
-}
-
-function images(trial) {
-  const shown = files(trial).map((file) => `<img src="${address(file)}" alt="">`);
-  return `<div class="stimuli">${shown.join("")}</div>`;
+// A page of HTML with buttons, before the experiment; which of them was pressed, from 0.
+async function ask(html, buttons) {
+  document.body.innerHTML = `<form class="start">${html} ${buttons.map((text) => `<button class="jspsych-btn">${text}</button>`).join(" ")}</form>`;
+  const form = document.querySelector("form.start");
+  const pressed = await new Promise((resolve) => {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      resolve([...form.querySelectorAll("button")].indexOf(event.submitter));
+    });
+  });
+  const answer = form.elements.participant?.value;
+  document.body.innerHTML = "";
+  return [Math.max(0, pressed), answer];
 }
 
 async function chosenParticipant() {
@@ -41,77 +231,162 @@ async function chosenParticipant() {
     return parameters.get("participant");
   }
   const known = settings.lists.map((one) => `<option>${escaped(one)}</option>`).join("");
-  document.body.innerHTML =
-    `<form class="start"><label>Participant <select name="participant">${known}</select></label>` +
-    ` <button class="jspsych-btn">Start</button></form>`;
-  const form = document.querySelector("form.start");
-  const chosen = await new Promise((resolve) => {
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      resolve(form.elements.participant.value);
-    });
-  });
-  document.body.innerHTML = "";
-  return chosen;
+  return (await ask(`<label>Participant <select name="participant">${known}</select></label>`, ["Start"]))[1];
 }
 
-function message(text) {
-  return { type: jsPsychHtmlButtonResponse, stimulus: text, choices: ["Continue"] };
+// What was answered before the page was closed, where the participant goes on from there.
+async function earlierAnswers(participant, list) {
+  const before = stored(participant, list);
+  if (before.length === 0) {
+    return [];
+  }
+  const done = before.length === list.length;
+  const words = done ? "All trials have been answered." : `${before.length} of ${list.length} trials have been answered.`;
+  const [button] = await ask(`<p>${words}</p>`, [done ? "Save the answers" : "Go on", "Start anew"]);
+  return button === 0 ? before : [];
 }
 
-const fixation = {
-  type: jsPsychHtmlKeyboardResponse,
-  stimulus: '<div class="fixation">+</div>',
-  choices: "NO_KEYS",
-  trial_duration: 1000 * settings.fixation_s,
-};
+// Keys for pages: space and return press the first button.
+function pressFirst(event) {
+  if ([" ", "Enter"].includes(event.key) && !event.repeat) {
+    event.preventDefault();
+    document.querySelector("#jspsych-html-button-response-btngroup button")?.click();
+  }
+}
+
+function message(text, buttons, onButton = () => {}) {
+  return {
+    type: jsPsychHtmlButtonResponse,
+    stimulus: text,
+    choices: buttons,
+    on_load: () => document.addEventListener("keydown", pressFirst),
+    on_finish(data) {
+      document.removeEventListener("keydown", pressFirst);
+      onButton(data.response);
+    },
+  };
+}
+
+// --- trials ---------------------------------------------------------------------------------------------------
+
+function fixation(trial, images, jsPsych) {
+  return {
+    type: jsPsychHtmlKeyboardResponse,
+    stimulus: "",
+    choices: "NO_KEYS",
+    async on_load() {
+      clear();
+      Object.assign(images, await prepare(trial));
+      showMark();
+      const start = await frame();
+      const end = await until(start, 1000 * settings.fixation_s);
+      trial.fixation_ms = Math.round(100 * (end - start)) / 100;
+      jsPsych.finishTrial();
+    },
+  };
+}
 
 // A key of settings.json, as PsychoPy names it, answers like a click on the button in its place.
 function press(event) {
   const names = { " ": "space", Enter: "return" };
-  const key = names[event.key] ?? event.key.replace(/^Arrow/, "").toLowerCase();
-  const place = settings.keys.indexOf(key);
+  const name = names[event.key] ?? event.key.replace(/^Arrow/, "").toLowerCase();
+  const place = settings.keys.indexOf(name);
   if (place >= 0 && !event.repeat) {
     event.preventDefault();
     document.querySelectorAll("#jspsych-html-button-response-btngroup button")[place]?.click();
   }
 }
 
-function shown(trial) {
-  const limited = settings.stimulus_s > 0 ? { stimulus_duration: 1000 * settings.stimulus_s } : {};
+function shown(trial, images, participant) {
+  const measured = {};
+  let over = false;
+  let began = 0;
   return {
     type: jsPsychHtmlButtonResponse,
-    stimulus: images(trial),
+    stimulus: "",
     choices: settings.choices.map(escaped),
-    prompt: settings.prompt ? `<p>${escaped(settings.prompt)}</p>` : "",
-    data: { stimkit_trial: true, ...trial },
-    ...limited,
-    on_load() {
+    prompt: settings.prompt ? `<p class="prompt">${escaped(settings.prompt)}</p>` : "",
+    trial_duration: settings.response_s > 0 ? 1000 * settings.response_s : null,
+    post_trial_gap: 1000 * settings.interval_s,
+    async on_load() {
+      began = performance.now();
       document.addEventListener("keydown", press);
+      clear({ keepMark: settings.fixation_stays });
+      draw(trial, images.stimuli);
+      const onset = await frame();
+      measured.onset_ms = onset;
+      if (settings.stimulus_s > 0) {
+        const offset = await until(onset, 1000 * settings.stimulus_s, () => over);
+        if (!over) {
+          measured.stimulus_ms = offset - onset;
+          clear({ keepMark: settings.fixation_stays });
+        }
+        if (!over && settings.mask_s > 0) {
+          draw(trial, images.masks);
+          const end = await until(offset, 1000 * settings.mask_s, () => over);
+          if (!over) {
+            measured.mask_ms = end - offset;
+            clear({ keepMark: settings.fixation_stays });
+          }
+        }
+      }
     },
     on_finish(data) {
+      over = true;
+      const lasted = performance.now();
       document.removeEventListener("keydown", press);
-      delete data.stimulus;
-      data.choice = settings.choices[data.response];
-      data.correct = trial.answer_index === null ? null : trial.answer_index === data.response + 1;
+      clear({ keepMark: settings.fixation_stays });
+      if (measured.onset_ms !== undefined && measured.stimulus_ms === undefined) {
+        measured.stimulus_ms = lasted - measured.onset_ms;
+      }
+      const answer = data.response;
+      for (const name of Object.keys(measured)) {
+        measured[name] = Math.round(100 * measured[name]) / 100;
+      }
+      rows.push({
+        participant,
+        ...trial,
+        rt: answer === null ? null : Math.max(0, Math.round(data.rt - ((measured.onset_ms ?? began) - began))),
+        response: answer === null ? null : answer + 1,
+        choice: answer === null ? null : settings.choices[answer],
+        correct: trial.answer_index === null || answer === null ? null : trial.answer_index === answer + 1,
+        ...measured,
+        frame_ms: Math.round(1000 * interval) / 1000,
+        device_pixel_ratio: window.devicePixelRatio,
+        window_width_px: window.innerWidth,
+        window_height_px: window.innerHeight,
+        image_scale: imageScale,
+        pixels_per_degree: screenPpd ?? null,
+        time_elapsed: data.time_elapsed,
+        trial_index: data.trial_index,
+        trial_type: data.trial_type,
+      });
+      keep(participant);
     },
   };
 }
 
-function timeline(list, finish) {
-  const parts = [
-    { type: jsPsychPreload, images: [...new Set(list.flatMap(files))].map(address) },
-    { type: jsPsychInstructions, pages: [`<p>${escaped(settings.prompt || "Look at the images.")}</p>`], show_clickable_nav: true },
-  ];
-  let block = null;
-  for (const trial of list) {
+function timeline(list, participant, jsPsych) {
+  const left = list.slice(rows.length);
+  const parts = [];
+  if (left.length > 0) {
+    const text = `<p>${escaped(settings.prompt || "Look at the images.")}</p>`;
+    parts.push({ type: jsPsychInstructions, pages: [text], show_clickable_nav: true, allow_keys: true });
+  }
+  let block = rows.at(-1)?.block ?? null;
+  for (const trial of left) {
     if (block !== null && trial.block !== block) {
-      parts.push(message("<p>You can rest now.</p>"));
+      parts.push(message("<p>You can rest now.</p>", ["Continue", "Save the answers so far"], (button) => button === 1 && download(participant)));
     }
     block = trial.block;
-    parts.push(fixation, shown(trial));
+    const images = {};
+    parts.push(fixation(trial, images, jsPsych), shown(trial, images, participant));
   }
-  parts.push({ ...message("<p>Thank you. Your answers are saved when you continue.</p>"), on_finish: finish });
+  const finish = () => {
+    clear();
+    download(participant);
+  };
+  parts.push(message("<p>Thank you. Your answers are saved when you continue.</p>", ["Continue"], finish));
   return parts;
 }
 
@@ -121,10 +396,15 @@ document.documentElement.style.setProperty("--text", grey > 110 ? "black" : "whi
 document.title = settings.name;
 const participant = await chosenParticipant();
 const list = await (await fetch(`lists/${encodeURIComponent(participant)}.json`)).json();
-const jsPsych = initJsPsych({
-  on_finish() {
-    document.body.innerHTML = `<p class="done">The answers are in your folder for downloads.</p>`;
-  },
-});
-jsPsych.data.addProperties({ participant });
-await jsPsych.run(timeline(list, () => save(jsPsych, participant)));
+rows = await earlierAnswers(participant, list);
+await load(list);
+interval = await frameInterval();
+const jsPsych = initJsPsych();
+await jsPsych.run(timeline(list, participant, jsPsych));
+let sent = "";
+try {
+  await send(participant);
+} catch (error) {
+  sent = " They could not be sent to the server.";
+}
+document.body.innerHTML = `<p class="done">The answers are in your folder for downloads.${sent}</p>`;

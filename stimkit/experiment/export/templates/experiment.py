@@ -3,23 +3,28 @@
 python experiment.py              asks for the participant
 python experiment.py p001         shows the list conditions/p001.csv
 
-settings.json has the prompt, the answers with their keys, and the timing. Answers are saved in data/ as a CSV file with
-all columns of the list; `stimkit join` adds the manifest. Escape ends the experiment, and saves what there is.
+settings.json has the prompt, the answers with their keys, places, timing and the screen. Times are counted in frames;
+how long stimuli were there, and frames that were dropped, are in the data. Every answer is at once a line of
+data/….jsonl; at the end, and after Escape, all are in data/….csv with all columns of the list, to which `stimkit join`
+adds the manifest.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from psychopy import core, data, event, gui, visual
+from psychopy import core, data, event, gui, monitors, visual
+from psychopy.tools.monitorunittools import deg2pix
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
 CHOICE_OF = dict(zip(SETTINGS["keys"], SETTINGS["choices"], strict=True))
-GAP = 40  # pixels between the stimuli of a trial
+GAP = 40  # pixels between the stimuli of a trial without places in degrees
+SAME_SCALE = 0.02  # relative difference of pixels per degree below which images are shown pixel by pixel
 
 
 def ask_for_participant() -> str:
@@ -33,47 +38,136 @@ def ask_for_participant() -> str:
     return str(dialog.dictionary["participant"])
 
 
-def stimuli_of(window: visual.Window, trial: dict[str, Any]) -> list[visual.ImageStim]:
-    """The images of a trial side by side, each pixel of a file on a pixel of the display."""
-    files = [str(HERE / trial[name]) for name in trial if name.startswith("stim_file") and trial[name]]
-    images = [visual.ImageStim(window, image=file, units="pix", interpolate=False) for file in files]
-    step = max(image.size[0] for image in images) + GAP
-    for place, image in enumerate(images):
-        image.pos = ((place - (len(images) - 1) / 2) * step, 0)
-    return images
+def make_monitor() -> monitors.Monitor | None:
+    """The screen of settings.json; without one, degrees are those of the images."""
+    screen = SETTINGS["screen"]
+    if screen is None:
+        return None
+    monitor = monitors.Monitor(SETTINGS["name"], width=screen["width"], distance=screen["viewing_distance"])
+    monitor.setSizePix(screen["pixels"])
+    return monitor
 
 
-def say(window: visual.Window, text: str) -> None:
-    """Show a text until a key is pressed."""
-    visual.TextStim(window, text=text, height=24, wrapWidth=900).draw()
-    window.flip()
-    if "escape" in event.waitKeys():
-        raise KeyboardInterrupt
+class Stage:
+    """The window and what is drawn in it: the fixation mark, and the images of trials at their places."""
+
+    def __init__(self) -> None:
+        self.monitor = make_monitor()
+        grey = 2 * SETTINGS["background"] - 1
+        extra = {} if self.monitor is None else {"monitor": self.monitor, "size": SETTINGS["screen"]["pixels"]}
+        self.window = visual.Window(fullscr=True, units="pix", color=[grey] * 3, **extra)
+        self.window.mouseVisible = False
+        wanted = (SETTINGS["screen"] or {}).get("refresh")
+        self.rate = wanted or self.window.getActualFrameRate() or 60.0
+        self.window.refreshThreshold = 1.2 / self.rate
+        self.window.recordFrameIntervals = True
+        ppd = SETTINGS["image_ppd"]
+        scale = self.pixels(1.0) / ppd if ppd and self.monitor is not None else 1.0
+        self.scale = 1.0 if abs(scale - 1) < SAME_SCALE else scale
+        answers = "     ".join(f"{key}: {choice}" for key, choice in CHOICE_OF.items())
+        self.hint = visual.TextStim(self.window, text=answers, pos=(0, -self.window.size[1] / 2 + 60), height=22)
+        at = [self.pixels(value) for value in SETTINGS["fixation_deg"]]
+        self.mark = visual.TextStim(self.window, text="+", height=30, pos=at)
+
+    def pixels(self, degrees: float) -> float:
+        """Pixels of the screen, or of the images where the screen is not known."""
+        if self.monitor is not None:
+            return float(deg2pix(degrees, self.monitor))
+        return degrees * (SETTINGS["image_ppd"] or 0)
+
+    def frames(self, seconds: float) -> int:
+        """Frames that a time is; one at least."""
+        return max(1, round(seconds * self.rate))
+
+    def images(self, trial: dict[str, Any], folder: str = "stimuli") -> list[visual.ImageStim]:
+        """The images of a trial, each pixel of a file on a pixel of the display where the scales agree."""
+        ends = [name.removeprefix("stim_file") for name in trial if name.startswith("stim_file") and trial[name]]
+        files = [HERE / str(trial[f"stim_file{end}"]).replace("stimuli/", f"{folder}/", 1) for end in ends]
+        exact = self.scale == 1.0
+        images = [visual.ImageStim(self.window, image=str(file), units="pix", interpolate=not exact) for file in files]
+        for image in images:
+            if not exact:
+                image.size = [side * self.scale for side in image.size]
+        left = -(sum(image.size[0] for image in images) + GAP * (len(images) - 1)) / 2
+        for end, image in zip(ends, images, strict=True):
+            image.pos = (left + image.size[0] / 2, 0)
+            left += image.size[0] + GAP
+            if f"x_deg{end}" in trial:
+                asked = (trial[f"x_deg{end}"], trial[f"y_deg{end}"])
+                image.pos = [self.pixels(a + b) for a, b in zip(asked, SETTINGS["fixation_deg"], strict=True)]
+        return images
+
+    def flip(self, *drawn: Any, stays: bool = True) -> float:
+        """Draw and show one frame; the fixation mark stays where there are places around it."""
+        marks = [self.mark] if stays and SETTINGS["fixation_stays"] else []
+        for one in (*drawn, *marks):
+            one.draw()
+        return float(self.window.flip())
+
+    def say(self, text: str) -> None:
+        """Show a text until a key is pressed."""
+        self.flip(visual.TextStim(self.window, text=text, height=24, wrapWidth=900), stays=False)
+        if "escape" in event.waitKeys():
+            raise KeyboardInterrupt
 
 
-def show(
-    window: visual.Window, trial: dict[str, Any], hint: visual.TextStim, fixation: visual.TextStim
-) -> tuple[str, float]:
-    """Show one trial; return the answer and its time in seconds from the onset of the stimuli."""
-    fixation.draw()
-    window.flip()
-    core.wait(SETTINGS["fixation_s"])
-    images = stimuli_of(window, trial)
-    for image in (*images, hint):
-        image.draw()
+def pressed(clock: Any) -> tuple[str, float] | None:
+    """The first answer, and its time in seconds on a clock."""
+    for key, seconds in event.getKeys(keyList=[*CHOICE_OF, "escape"], timeStamped=clock):
+        if key == "escape":
+            raise KeyboardInterrupt
+        return key, seconds
+    return None
+
+
+def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
+    """Show one trial; return what was answered when, and how long things were there."""
+    images, masks = stage.images(trial), stage.images(trial, "masks") if SETTINGS["mask_s"] else []
+    dropped = stage.window.nDroppedFrames
+    start = stage.flip(stage.mark, stays=False)
+    for _ in range(stage.frames(SETTINGS["fixation_s"]) - 1):
+        stage.flip(stage.mark, stays=False)
     event.clearEvents()
-    window.flip()
-    clock, duration = core.Clock(), SETTINGS["stimulus_s"]
-    keys = [*CHOICE_OF, "escape"]
-    pressed = event.waitKeys(maxWait=duration or float("inf"), keyList=keys, timeStamped=clock)
-    if not pressed:
-        hint.draw()
-        window.flip()
-        pressed = event.waitKeys(keyList=keys, timeStamped=clock)
-    key, seconds = pressed[0]
-    if key == "escape":
-        raise KeyboardInterrupt
-    return CHOICE_OF[key], seconds
+    clock = core.Clock()
+    onset = stage.flip(*images, stage.hint)
+    clock.reset()
+    shown, masked = SETTINGS["stimulus_s"], SETTINGS["mask_s"]
+    offset, answer = None, None
+    last = stage.frames(SETTINGS["response_s"]) if SETTINGS["response_s"] else None
+    frame = 1
+    while answer is None and (last is None or frame < last):
+        over = bool(shown) and frame >= stage.frames(shown)
+        covered = over and bool(masked) and frame < stage.frames(shown) + stage.frames(masked)
+        time = stage.flip(*(masks if covered else [] if over else images), stage.hint)
+        offset = time if over and offset is None else offset
+        frame += 1
+        answer = pressed(clock)
+    end = stage.flip()
+    for _ in range(stage.frames(SETTINGS["interval_s"]) - 1 if SETTINGS["interval_s"] else 0):
+        stage.flip()
+    key, seconds = answer or (None, None)
+    choice = CHOICE_OF.get(key)
+    found: dict[str, Any] = {
+        "choice": choice,
+        "rt": seconds,
+        "response": SETTINGS["choices"].index(choice) + 1 if choice is not None else None,
+        "fixation_s": onset - start,
+        "stimulus_s": (end if offset is None else offset) - onset,
+        "dropped_frames": stage.window.nDroppedFrames - dropped,
+        "frame_rate": stage.rate,
+        "image_scale": stage.scale,
+    }
+    if trial["answer_index"] is not None and choice is not None:
+        found["correct"] = int(found["response"] == trial["answer_index"])
+    return found
+
+
+def keep(path: Path, values: dict[str, Any]) -> None:
+    """Write a line that stays there whatever happens to this program."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values, default=str) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def main() -> None:
@@ -89,32 +183,26 @@ def main() -> None:
     )
     loop = data.TrialHandler(trials, nReps=1, method="sequential", name="trials")
     experiment.addLoop(loop)
-    grey = 2 * SETTINGS["background"] - 1
-    window = visual.Window(fullscr=True, units="pix", color=[grey] * 3)
-    window.mouseVisible = False
-    answers = "     ".join(f"{key}: {choice}" for key, choice in CHOICE_OF.items())
-    hint = visual.TextStim(window, text=answers, pos=(0, -window.size[1] / 2 + 60), height=22)
-    fixation = visual.TextStim(window, text="+", height=30)
+    stage = Stage()
     block = None
     try:
-        say(window, f"{SETTINGS['prompt']}\n\n{answers}\n\nPress a key to begin.")
+        stage.say(f"{SETTINGS['prompt']}\n\n{stage.hint.text}\n\nPress a key to begin.")
         for trial in loop:
             if block not in (None, trial["block"]):
-                say(window, "You can rest now. Press a key to go on.")
+                stage.say("You can rest now. Press a key to go on.")
             block = trial["block"]
-            choice, seconds = show(window, trial, hint, fixation)
-            loop.addData("choice", choice)
-            loop.addData("rt", seconds)
-            if trial["answer_index"] is not None:
-                loop.addData("correct", int(SETTINGS["choices"].index(choice) + 1 == trial["answer_index"]))
+            found = show(stage, trial)
+            for name, value in found.items():
+                loop.addData(name, value)
+            keep(Path(f"{experiment.dataFileName}.jsonl"), {"participant": participant, **dict(trial), **found})
             experiment.nextEntry()
-        say(window, "Thank you. Press a key to end.")
+        stage.say("Thank you. Press a key to end.")
     except KeyboardInterrupt:
         experiment.addData("stopped", 1)
     finally:
         experiment.saveAsWideText(experiment.dataFileName + ".csv")
         experiment.abort()  # it is saved
-        window.close()
+        stage.window.close()
     core.quit()
 
 
