@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
 import stimkit
-from stimkit.errors import RunFolderError, UsageError
+from stimkit.errors import RunFolderError, StimkitError, UsageError
 from stimkit.experiment.export.formats import FORMATS, export
 from stimkit.experiment.export.jspsych_library import JSPSYCH_PACKAGES, load_library, npm_command
 from stimkit.experiment.export.psychopy import check_conditions
@@ -215,6 +216,7 @@ class Stage:
             def __init__(self, *, dataFileName: str, **_: Any) -> None:
                 self.dataFileName = dataFileName
                 self.loops: list[Any] = []
+                self.entries: list[dict[str, Any]] = []
 
             def addLoop(self, loop: Any) -> None:
                 self.loops.append(loop)
@@ -544,7 +546,7 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
         page.close()
         page = context.new_page()
         page.goto(f"{address}/?participant=p001")
-        assert f"2 of {len(expected)} trials" in page.inner_text("form")
+        assert f"2 / {len(expected)}" in page.inner_text("form")
         page.click("button:text-is('Go on')")
         page.click("#jspsych-instructions-next")
         if expected["block"][1] != expected["block"][2]:
@@ -561,6 +563,95 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
         found["trial"].tolist() == expected["trial"].tolist()
         and found["stimulus_id_1"].tolist() == expected["stimulus_id_1"].tolist()
     )
+
+
+PAGES = """
+[practice]
+count = 2
+feedback = true
+[response]
+prompt = "Welches?"
+choices = ["1e-05", "0.0001"]
+correct = "ratio"
+[timing]
+fixation = 0.05
+[[pages]]
+text = '''
+Sie sehen <Bilder>.
+
+Es dauert nicht lange.'''
+consent = true
+[[pages]]
+file = "who.txt"
+questions = [
+  { name = "age", text = "Alter?", kind = "number" },
+  { name = "hand", text = "Hand?", kind = "choice", choices = ["links", "rechts"] },
+]
+[[pages]]
+when = "after"
+questions = [{ name = "remark", text = "Bemerkungen?", required = false }]
+[words]
+language = "de"
+own = { right = "Gut!" }
+"""
+
+
+def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_path: Path) -> None:
+    (tmp_path / "design.toml").write_text('schema = 1\nname = "pages"\nparticipants = 2\n' + PAGES)
+    (tmp_path / "who.txt").write_text("Einige Fragen & mehr.")
+    design = TrialDesign.load(tmp_path / "design.toml")
+    export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    rows = json.loads((tmp_path / "out/lists/p001.json").read_text())
+    with served(tmp_path / "out") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"{address}/?participant=p001")
+        page.click("button:text-is('Ich stimme nicht zu')")
+        assert page.inner_text(".done") == "Vielen Dank. Das Experiment endet hier."
+        page.goto(f"{address}/?participant=p001")
+        assert page.locator("form p").all_inner_texts()[:2] == ["Sie sehen <Bilder>.", "Es dauert nicht lange."]
+        page.click("button:text-is('Ich stimme zu')")
+        assert "Einige Fragen & mehr." in page.inner_text("form")
+        page.fill("input[name=age]", "31.5")
+        page.click("button:text-is('Weiter')")
+        assert page.query_selector("select[name=hand]"), "a question that needs an answer"
+        page.select_option("select[name=hand]", "rechts")
+        page.click("button:text-is('Weiter')")
+        page.click("#jspsych-instructions-next")
+        for number, row in enumerate(rows):
+            if number and row["block"] != rows[number - 1]["block"]:
+                page.click("button:text-is('Weiter')")
+            page.wait_for_selector("#stage img")
+            page.keyboard.press("1")
+            if row["kind"] == "practice":
+                assert page.inner_text(".feedback") == ("Gut!" if row["answer_index"] == 1 else "Falsch")
+            page.wait_for_selector("#stage img", state="detached")
+        page.click("button:text-is('Weiter')")
+        with page.expect_download() as download:
+            page.click("button:text-is('Weiter')")
+        download.value.save_as(tmp_path / "answers.csv")
+        browser.close()
+    found = join_responses(run.path, [tmp_path / "answers.csv"]).responses
+    assert set(found["age"]) == {31.5} and set(found["hand"]) == {"rechts"} and found["remark"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[pages]]\ntext = "a"\nfile = "b"\n', "give either text or file"),
+        ('[[pages]]\nfile = "../b"\n', "../b is not beside the design"),
+        ('[[pages]]\nfile = "none.txt"\n', "none.txt"),
+        ('[[pages]]\nwhen = "after"\nconsent = true\n', "comes before the trials"),
+        ('[[pages]]\nquestions = [{ name = "rt", text = "?" }]\n', "rt is the name of another column"),
+        ('[[pages]]\nquestions = [{ name = "a", text = "?", kind = "choice" }]\n', 'belong to kind = "choice"'),
+        ('[words]\nown = { hello = "Hi" }\n', "hello"),
+        ('[words]\nlanguage = "tlh"\n', "language"),
+    ],
+)
+def test_mistakes_in_pages_are_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "design.toml").write_text('schema = 1\nname = "pages"\nparticipants = 2\n' + text)
+    with pytest.raises(StimkitError, match=re.escape(message)):
+        TrialDesign.load(tmp_path / "design.toml")
 
 
 # --- BIDS, BrainIO --------------------------------------------------------------------------------------------

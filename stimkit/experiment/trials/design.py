@@ -11,6 +11,7 @@ from stimkit.documents.lines import line_map, nearest_line
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.documents.toml import parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
+from stimkit.experiment.pages import Page, Words, check_pages, with_texts
 from stimkit.experiment.trials.placement import Place, Screen
 from stimkit.protocol.settings import Frozen
 
@@ -22,6 +23,12 @@ Times = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 KEYS = ("left", "right", "up", "down", "space", "return")
 Key = Annotated[str, Field(pattern=rf"^([a-z0-9]|{'|'.join(KEYS)})$", description="as PsychoPy names it")]
+LIST_COLUMNS = (
+    "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
+)  # fmt: skip
+RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
+TAKEN = (*LIST_COLUMNS, *RESPONSE_COLUMNS, "position", "stimulus_id", "stim_file")
+"""Names of columns that questions cannot have."""
 ManifestCondition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
 
 
@@ -96,6 +103,7 @@ class Practice(Frozen):
     differ: Annotated[FactorNames, Field(description="in what their stimuli differ; default as in other trials")] = ()
     free: Annotated[FactorNames, Field(description="what may be equal or not, where differ or free are given")] = ()
     held_out: Annotated[bool, Field(description="their stimuli are in no other trial")] = False
+    feedback: Annotated[bool, Field(description="whether an answer was right is said after it")] = False
 
 
 class Catch(Frozen):
@@ -162,6 +170,8 @@ class TrialDesign(Frozen):
     place: Place | None = None
     screen: Screen | None = None
     save: Save = Save()
+    pages: tuple[Page, ...] = ()
+    words: Words = Words()
 
     _text: str = PrivateAttr("")
     _file: str = PrivateAttr("")
@@ -170,7 +180,10 @@ class TrialDesign(Frozen):
     def load(cls, path: str | Path) -> TrialDesign:
         """Read a trial design. Raises `ProtocolError` with every broken rule, each with its line, key and value."""
         path = Path(path)
-        return cls.from_toml(read_text(path, "docs/experiments.md shows one"), name=path.name)
+        design = cls.from_toml(read_text(path, "docs/experiments.md shows one"), name=path.name)
+        found = design.model_copy(update={"pages": with_texts(design.pages, path.parent, path.name)})
+        found._text, found._file = design._text, design._file
+        return found
 
     @classmethod
     def from_toml(cls, text: str, *, name: str = "trial design") -> TrialDesign:
@@ -209,6 +222,7 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
     if blocks.get("by") and blocks.get("count"):
         found.append((("blocks", "count"), "give either by or count"))
     found += _check_place(as_table(document, "place"), document)
+    found += check_pages(document, TAKEN)
     timing = as_table(document, "timing")
     if timing.get("mask") and not timing.get("stimulus"):
         found.append((("timing", "mask"), "follows the stimuli, which are there until the answer: give stimulus"))

@@ -10,6 +10,7 @@
 
 const parameters = new URLSearchParams(window.location.search);
 const settings = await (await fetch("settings.json")).json();
+const { words } = settings;
 const SAME_SCALE = 0.02; // relative difference of pixels per degree below which images are shown pixel by pixel
 const GAP = 40; // pixels between stimuli without places in degrees
 const MARK = 0.25; // length of an arm of the fixation mark, degrees
@@ -142,6 +143,7 @@ async function until(start, milliseconds, isOver = () => false) {
 
 const STORE = "stimkit";
 let rows = [];
+let replies = {}; // to the questions of pages, by their names
 
 function key(participant) {
   return `${STORE} ${settings.name} ${participant}`;
@@ -151,15 +153,15 @@ function stored(participant, list) {
   try {
     const found = JSON.parse(localStorage.getItem(key(participant)));
     const fits = found?.rows.every((row, index) => row.trial === list[index]?.trial && row.block === list[index].block);
-    return fits ? found.rows : [];
+    return fits ? found : null;
   } catch {
-    return [];
+    return null;
   }
 }
 
 function keep(participant) {
   try {
-    localStorage.setItem(key(participant), JSON.stringify({ rows }));
+    localStorage.setItem(key(participant), JSON.stringify({ rows, replies }));
   } catch {
     // A browser without storage: the download at the end is all there is.
   }
@@ -171,11 +173,12 @@ function cell(value) {
 }
 
 function answersFile() {
+  const whole = rows.map((row) => ({ ...row, ...replies }));
   if (parameters.get("save") === "json") {
-    return ["json", JSON.stringify(rows, null, 1)];
+    return ["json", JSON.stringify(whole, null, 1)];
   }
-  const names = [...new Set(rows.flatMap(Object.keys))];
-  return ["csv", [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(cell).join(",")).join("\n")];
+  const names = [...new Set(whole.flatMap(Object.keys))];
+  return ["csv", [names, ...whole.map((row) => names.map((name) => row[name]))].map((line) => line.map(cell).join(",")).join("\n")];
 }
 
 function download(participant) {
@@ -211,9 +214,14 @@ function escaped(text) {
   return element.innerHTML;
 }
 
-// A page of HTML with buttons, before the experiment; which of them was pressed, from 0.
+function paragraphs(text) {
+  return text.split(/\n\s*\n/).filter((one) => one.trim()).map((one) => `<p>${escaped(one.trim())}</p>`).join("");
+}
+
+// A page of HTML with buttons, outside of the trials; which of them was pressed, from 0, and the values of its fields.
 async function ask(html, buttons) {
-  document.body.innerHTML = `<form class="start">${html} ${buttons.map((text) => `<button class="jspsych-btn">${text}</button>`).join(" ")}</form>`;
+  const shown = buttons.map((text, index) => `<button class="jspsych-btn"${index ? " formnovalidate" : ""}>${escaped(text)}</button>`);
+  document.body.innerHTML = `<form class="start">${html}<p>${shown.join(" ")}</p></form>`;
   const form = document.querySelector("form.start");
   const pressed = await new Promise((resolve) => {
     form.addEventListener("submit", (event) => {
@@ -221,9 +229,34 @@ async function ask(html, buttons) {
       resolve([...form.querySelectorAll("button")].indexOf(event.submitter));
     });
   });
-  const answer = form.elements.participant?.value;
+  const values = Object.fromEntries(new FormData(form));
   document.body.innerHTML = "";
-  return [Math.max(0, pressed), answer];
+  return [Math.max(0, pressed), values];
+}
+
+function field({ name, text, kind, choices, required }) {
+  const must = required ? "required" : "";
+  const options = choices.map((one) => `<option>${escaped(one)}</option>`).join("");
+  const input = kind === "choice"
+    ? `<select name="${name}" ${must}><option value=""></option>${options}</select>`
+    : `<input name="${name}" type="${kind}" ${kind === "number" ? 'step="any"' : ""} ${must}>`;
+  return `<p><label>${escaped(text)} ${input}</label></p>`;
+}
+
+// The pages before or after the trials; whether the participant agreed to all of them.
+async function showPages(when) {
+  for (const page of settings.pages.filter((one) => one.when === when)) {
+    const buttons = page.consent ? [words.agree, words.decline] : [words.continue];
+    const [button, values] = await ask(paragraphs(page.text) + page.questions.map(field).join(""), buttons);
+    if (button === 1) {
+      return false;
+    }
+    for (const { name, kind } of page.questions) {
+      const value = values[name].trim();
+      replies[name] = value === "" ? null : kind === "number" ? Number(value) : value;
+    }
+  }
+  return true;
 }
 
 async function chosenParticipant() {
@@ -231,19 +264,20 @@ async function chosenParticipant() {
     return parameters.get("participant");
   }
   const known = settings.lists.map((one) => `<option>${escaped(one)}</option>`).join("");
-  return (await ask(`<label>Participant <select name="participant">${known}</select></label>`, ["Start"]))[1];
+  const html = `<label>${escaped(words.participant)} <select name="participant">${known}</select></label>`;
+  return (await ask(html, [words.start]))[1].participant;
 }
 
-// What was answered before the page was closed, where the participant goes on from there.
+// What was answered before the page was closed, where the participant goes on from there; else null.
 async function earlierAnswers(participant, list) {
   const before = stored(participant, list);
-  if (before.length === 0) {
-    return [];
+  if (!before?.rows.length) {
+    return null;
   }
-  const done = before.length === list.length;
-  const words = done ? "All trials have been answered." : `${before.length} of ${list.length} trials have been answered.`;
-  const [button] = await ask(`<p>${words}</p>`, [done ? "Save the answers" : "Go on", "Start anew"]);
-  return button === 0 ? before : [];
+  const done = before.rows.length === list.length;
+  const text = done ? words.all_answered : `${words.answered} ${before.rows.length} / ${list.length}`;
+  const [button] = await ask(`<p>${escaped(text)}</p>`, [done ? words.save_answers : words.go_on, words.start_anew]);
+  return button === 0 ? before : null;
 }
 
 // Keys for pages: space and return press the first button.
@@ -366,27 +400,32 @@ function shown(trial, images, participant) {
   };
 }
 
+const feedback = {
+  type: jsPsychHtmlKeyboardResponse,
+  stimulus: () => `<p class="feedback">${escaped(rows.at(-1).correct ? words.right : words.wrong)}</p>`,
+  choices: "NO_KEYS",
+  trial_duration: 800,
+};
+
 function timeline(list, participant, jsPsych) {
   const left = list.slice(rows.length);
   const parts = [];
   if (left.length > 0) {
-    const text = `<p>${escaped(settings.prompt || "Look at the images.")}</p>`;
+    const text = `<p>${escaped(settings.prompt || words.look)}</p>`;
     parts.push({ type: jsPsychInstructions, pages: [text], show_clickable_nav: true, allow_keys: true });
   }
   let block = rows.at(-1)?.block ?? null;
   for (const trial of left) {
     if (block !== null && trial.block !== block) {
-      parts.push(message("<p>You can rest now.</p>", ["Continue", "Save the answers so far"], (button) => button === 1 && download(participant)));
+      parts.push(message(`<p>${escaped(words.rest)}</p>`, [words.continue, words.save_so_far].map(escaped), (button) => button === 1 && download(participant)));
     }
     block = trial.block;
     const images = {};
     parts.push(fixation(trial, images, jsPsych), shown(trial, images, participant));
+    if (settings.feedback && trial.kind === "practice" && trial.answer_index !== null) {
+      parts.push(feedback);
+    }
   }
-  const finish = () => {
-    clear();
-    download(participant);
-  };
-  parts.push(message("<p>Thank you. Your answers are saved when you continue.</p>", ["Continue"], finish));
   return parts;
 }
 
@@ -396,15 +435,22 @@ document.documentElement.style.setProperty("--text", grey > 110 ? "black" : "whi
 document.title = settings.name;
 const participant = await chosenParticipant();
 const list = await (await fetch(`lists/${encodeURIComponent(participant)}.json`)).json();
-rows = await earlierAnswers(participant, list);
-await load(list);
-interval = await frameInterval();
-const jsPsych = initJsPsych();
-await jsPsych.run(timeline(list, participant, jsPsych));
-let sent = "";
-try {
-  await send(participant);
-} catch (error) {
-  sent = " They could not be sent to the server.";
+const earlier = await earlierAnswers(participant, list);
+({ rows, replies } = earlier ?? { rows, replies });
+if (earlier || (await showPages("before"))) {
+  await load(list);
+  interval = await frameInterval();
+  if (rows.length < list.length) {
+    const jsPsych = initJsPsych();
+    await jsPsych.run(timeline(list, participant, jsPsych));
+    clear();
+  }
+  await showPages("after");
+  keep(participant);
+  await ask(paragraphs(words.thanks), [words.continue]);
+  download(participant);
+  const sent = await send(participant).then(() => "", () => words.not_sent);
+  document.body.innerHTML = `<p class="done">${escaped(`${words.saved} ${sent}`)}</p>`;
+} else {
+  document.body.innerHTML = `<p class="done">${escaped(words.declined)}</p>`;
 }
-document.body.innerHTML = `<p class="done">The answers are in your folder for downloads.${sent}</p>`;

@@ -22,8 +22,10 @@ from psychopy.tools.monitorunittools import deg2pix
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
+WORDS = SETTINGS["words"]
 CHOICE_OF = dict(zip(SETTINGS["keys"], SETTINGS["choices"], strict=True))
 GAP = 40  # pixels between the stimuli of a trial without places in degrees
+FEEDBACK = 0.8  # seconds
 SAME_SCALE = 0.02  # relative difference of pixels per degree below which images are shown pixel by pixel
 
 
@@ -162,6 +164,24 @@ def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def ask_pages(when: str) -> dict[str, Any]:
+    """Show the pages that have questions or ask for consent as dialogs; the answers by the names of the questions."""
+    found: dict[str, Any] = {}
+    for page in SETTINGS["pages"]:
+        if page["when"] != when or not (page["questions"] or page["consent"]):
+            continue
+        buttons = {"labelButtonOK": WORDS["agree"], "labelButtonCancel": WORDS["decline"]} if page["consent"] else {}
+        dialog = gui.Dlg(title=SETTINGS["name"], **buttons)
+        dialog.addText(page["text"])
+        for question in page["questions"]:
+            dialog.addField(question["name"], label=question["text"], choices=question["choices"] or None)
+        answers = dialog.show()
+        if not dialog.OK and page["consent"]:
+            core.quit()
+        found |= {question["name"]: (answers or {}).get(question["name"]) for question in page["questions"]}
+    return found
+
+
 def keep(path: Path, values: dict[str, Any]) -> None:
     """Write a line that stays there whatever happens to this program."""
     with path.open("a", encoding="utf-8") as file:
@@ -173,36 +193,52 @@ def keep(path: Path, values: dict[str, Any]) -> None:
 def main() -> None:
     """Run the experiment."""
     participant = ask_for_participant()
+    replies = ask_pages("before")
     trials = data.importConditions(str(HERE / "conditions" / f"{participant}.csv"))
     (HERE / "data").mkdir(exist_ok=True)
     experiment = data.ExperimentHandler(
         name=SETTINGS["name"],
-        extraInfo={"participant": participant},
+        extraInfo={"participant": participant, **replies},
         dataFileName=str(HERE / "data" / f"{participant}_{data.getDateStr()}"),
         savePickle=False,
     )
     loop = data.TrialHandler(trials, nReps=1, method="sequential", name="trials")
     experiment.addLoop(loop)
     stage = Stage()
-    block = None
+    block, stopped = None, True
     try:
-        stage.say(f"{SETTINGS['prompt']}\n\n{stage.hint.text}\n\nPress a key to begin.")
+        for page in SETTINGS["pages"]:
+            if page["when"] == "before" and not (page["questions"] or page["consent"]):
+                stage.say(f"{page['text']}\n\n{WORDS['rest_key']}")
+        stage.say(f"{SETTINGS['prompt'] or WORDS['look']}\n\n{stage.hint.text}\n\n{WORDS['begin_key']}")
         for trial in loop:
             if block not in (None, trial["block"]):
-                stage.say("You can rest now. Press a key to go on.")
+                stage.say(f"{WORDS['rest']} {WORDS['rest_key']}")
             block = trial["block"]
             found = show(stage, trial)
             for name, value in found.items():
                 loop.addData(name, value)
             keep(Path(f"{experiment.dataFileName}.jsonl"), {"participant": participant, **dict(trial), **found})
             experiment.nextEntry()
-        stage.say("Thank you. Press a key to end.")
+            if SETTINGS["feedback"] and trial["kind"] == "practice" and "correct" in found:
+                text = visual.TextStim(stage.window, text=WORDS["right" if found["correct"] else "wrong"], height=30)
+                for _ in range(stage.frames(FEEDBACK)):
+                    stage.flip(text, stays=False)
+        for page in SETTINGS["pages"]:
+            if page["when"] == "after" and not page["questions"]:
+                stage.say(f"{page['text']}\n\n{WORDS['rest_key']}")
+        stage.say(WORDS["end_key"])
+        stopped = False
     except KeyboardInterrupt:
         experiment.addData("stopped", 1)
     finally:
+        stage.window.close()
+        if not stopped:
+            further = ask_pages("after")
+            for entry in experiment.entries:
+                entry.update(further)
         experiment.saveAsWideText(experiment.dataFileName + ".csv")
         experiment.abort()  # it is saved
-        stage.window.close()
     core.quit()
 
 
