@@ -37,7 +37,6 @@ DEMONSTRATIONS = (
     "style-reconstructions",
 )  # fmt: skip
 PROTOCOLS = [ROOT / "protocols" / f"{name}.toml" for name in DEMONSTRATIONS]
-PLOTS = HERE / "plots"
 STYLE_LAYERS = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 
 MODEL: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -198,7 +198,8 @@ def compare(device: torch.device, size: int, pairs: list[tuple[str, str]], marks
     plan = plan_of(pairs, RATIOS, size=size, max_evaluations=max(marks))
     workshop = Workshop(plan, device)
     theirs = [plain_marks(workshop, cell, marks) for cell in plan.cells]
-    texts, words = [f"**{size} px**"], []
+    texts: list[str] = []
+    words: list[str] = []
     for precision in PRECISIONS[device.type]:
         goals = [one[-1].optimized for one in theirs]
         files = ours(device, goals, partial(plan_of, pairs, RATIOS, size=size, precision=precision))
@@ -207,16 +208,20 @@ def compare(device: torch.device, size: int, pairs: list[tuple[str, str]], marks
             both = [(gain(one.seconds, mine, one.optimized), gain(one.seconds, mine, one.file)) for one in other]
             gains.append(both)
             losses = [f"{other[-1].optimized:.4g}", f"{other[-1].file:.4g}", f"{mine[-1].loss:.4g}"]
-            shown = [f"{value:.1f}" if value else "not reached" for pair in both for value in pair]
+            shown = [in_words(value) for pair in both for value in pair]
             rows.append([label(plan, cell), *losses, mine[-1].evaluations, *shown])
             print("race", size, precision, rows[-1], flush=True)
         medians = np.median(np.array(gains), axis=0)
         header = ["cell", f"plain after {max(marks)}", "its file", "stimkit's file", "evaluations"]
         header += [f"× to plain's {what} at {mark}" for mark in marks for what in ("loss", "file")]
-        shown = ["median", "", "", "", "", *(f"{value:.1f}" for value in medians.flatten())]
+        shown = ["median", "", "", "", "", *map(in_words, medians.flatten())]
         texts.append(f"In {precision}:\n\n{table(header, [*rows, shown])}")
-        words.append(f"{medians[-1][0]:.1f} / {medians[-1][1]:.1f} × at {size} px, {precision}")
+        words.append(f"{' / '.join(map(in_words, medians[-1]))} × in {precision}")
     return "\n\n".join(texts), "; ".join(words)
+
+
+def in_words(value: float) -> str:
+    return f"{value:.1f}" if value else "not reached"
 
 
 def label(plan: Plan, cell: Cell) -> str:
@@ -240,7 +245,7 @@ def beside(
             ]
             (mine,) = ours(device, [theirs[-1].file], partial(same_problem, pair, size))
             gains.append([gain(one.seconds, mine, one.file) for one in theirs])
-            shown = [f"{value:.1f}" if value else "not reached" for value in gains[-1]]
+            shown = [in_words(value) for value in gains[-1]]
             losses = [f"{theirs[-1].file:.4g}", f"{mine[-1].loss:.4g}", mine[-1].evaluations]
             rows.append([label(workshop.plan, cell), optimizer, *losses, *shown])
             print("peer", rows[-1], flush=True)
@@ -255,20 +260,9 @@ def beside(
     return text, " / ".join(f"{value:.1f}" for value in medians) + " ×"
 
 
-def measure(device: torch.device, *, quick: bool, peer_path: Path | None) -> Section:
+def measure(device: torch.device, *, quick: bool, peer_path: Path | None) -> Iterator[Section]:
+    """A section for each size, and one for the other program: each takes long on a CPU."""
     marks = (20, 40) if quick else MARKS
-    races = [compare(device, 64, PAIRS[:1], marks)] if quick else []
-    if not quick:
-        races.append(compare(device, 128, PAIRS, marks))
-        races.append(compare(device, 256, PAIRS[:2], marks))
-    goals = {GOAL: "; ".join(words for _, words in races)}
-    texts = [text for text, _ in races]
-    if peer_path is not None:
-        text, words = beside(
-            peer_path, device, 64 if quick else 128, PAIRS[: 1 if quick else 3], marks if quick else PEER_MARKS
-        )
-        texts.append(text)
-        goals[PEER_GOAL] = words
     intro = (
         "The plain method is `torch.optim.LBFGS` with unit steps and a history of 100 on torch's own modules, one cell "
         "after the other, from full-contrast noise; both minimize the same total loss. stimkit's cells are optimized "
@@ -276,4 +270,10 @@ def measure(device: torch.device, *, quick: bool, peer_path: Path | None) -> Sec
         "optimization whose 8-bit file is as good as the plain method's image, before it is clipped and rounded (loss) "
         "or after (file). On a GPU stimkit makes 64 cells at once, and a cell's seconds are its share."
     )
-    return Section("Time to a file that is as good", "\n\n".join([intro, *texts]), goals)
+    for size, pairs in [(64, PAIRS[:1])] if quick else [(128, PAIRS[:2]), (256, PAIRS[:1])]:
+        text, words = compare(device, size, pairs, marks)
+        yield Section(f"Time to a file that is as good, {size} px", f"{intro}\n\n{text}", {f"{size} px, {GOAL}": words})
+    if peer_path is not None:
+        size, pairs, marks = (64, PAIRS[:1], marks) if quick else (128, PAIRS[:2], PEER_MARKS)
+        text, words = beside(peer_path, device, size, pairs, marks)
+        yield Section("Time to another program's file", text, {PEER_GOAL: words})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ import optimizers
 import processes
 import race
 import scale
+import torch
 from harness import HERE, MODEL, Section, store
 
 from stimkit.synthesis.devices import choose_device
 
 # The order is that of importance: on a machine that is lent for a time, the first ones are there when it ends.
-PARTS: dict[str, Callable[..., Section]] = {
+PARTS: dict[str, Callable[..., Section | Iterator[Section]]] = {
     "cost": cost.measure,
     "race": race.measure,
     "scale": scale.measure,
@@ -97,15 +98,25 @@ def main() -> None:
         if (arguments.only and name not in arguments.only) or (device.type != "cpu" and name in CPU_ONLY):
             continue
         extra = {"peer_path": arguments.peer} if name == "race" else {}
-        section = measure(device, quick=arguments.quick, **extra)
-        if arguments.weights:
-            stem = arguments.weights.stem
-            goals = {f"{goal}, {stem}": value for goal, value in section.goals.items()}
-            section = replace(section, title=f"{section.title}, {stem}", goals=goals)
-        print(f"\n## {section.title}\n\n{section.text}\n", flush=True)
-        if not arguments.quick:
-            store(device.type, device, section)
-            (HERE / "RESULTS.md").write_text(page(json.loads((HERE / "results.json").read_text())))
+        found = measure(device, quick=arguments.quick, **extra)
+        for section in [found] if isinstance(found, Section) else found:
+            keep(named(section, arguments.weights), device, quick=arguments.quick)
+
+
+def named(section: Section, weights: Path | None) -> Section:
+    """A section whose title and goals say which filters were measured."""
+    if weights is None:
+        return section
+    goals = {f"{goal}, {weights.stem}": value for goal, value in section.goals.items()}
+    return replace(section, title=f"{section.title}, {weights.stem}", goals=goals)
+
+
+def keep(section: Section, device: torch.device, *, quick: bool) -> None:
+    """Print a section, and keep it in results.json and RESULTS.md."""
+    print(f"\n## {section.title}\n\n{section.text}\n", flush=True)
+    if not quick:
+        store(device.type, device, section)
+        (HERE / "RESULTS.md").write_text(page(json.loads((HERE / "results.json").read_text())))
 
 
 if __name__ == "__main__":

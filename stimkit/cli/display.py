@@ -195,6 +195,9 @@ def show_plan(summary: Mapping[str, Any]) -> None:
     degrees = ", ".join(f"{height:.3g}° × {width:.3g}°" for height, width in summary["degrees"])
     sizes = ", ".join(f"{height} × {width} px" for height, width in summary["sizes"])
     out.print(f"size     {sizes}{f' ({degrees} of visual angle)' if degrees else ''}")
+    for part in (part for part in summary["coarse_sizes"] if part["sizes"]):
+        smaller = ", ".join(f"{height} × {width}" for height, width in part["sizes"])
+        out.print(f"         {part['cells']:,} cells coarse to fine, at {smaller} px before")
     if summary["output"]:
         out.print(f"output   {_settings(summary['output'])}")
     if summary["accept"]:

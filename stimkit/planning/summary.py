@@ -11,6 +11,7 @@ from stimkit.network.layers import LAYERS
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.checks import EQUALIZE_KEYS
 from stimkit.planning.cost import estimate
+from stimkit.planning.scales import scale_sizes
 from stimkit.protocol.settings import BY_CONTENT, Settings
 
 TITRATION_KEYS = ("titrate", "titrate_value", "titrate_lowest", "titrate_highest")
@@ -30,6 +31,7 @@ def summarize(plan: Plan, device: str | None = None, done: Container[str] = ()) 
         "not_sampled": plan.not_sampled,
         "factors": {name: list(levels) for name, levels in plan.factors.items()},
         "sizes": sorted({settings.size for settings in kinds}),
+        "coarse_sizes": coarse_sizes(plan),
         "degrees": sorted({settings.degrees for settings in kinds if settings.degrees}),
         "loss_convention": sorted({settings.loss for settings in kinds}),
         "output": _unusual(_levels(of_design, ("aperture", *EQUALIZE_KEYS, "colour", "transfer", "bits"))),
@@ -52,6 +54,15 @@ def summarize(plan: Plan, device: str | None = None, done: Container[str] = ()) 
         "same_textures": same_textures(plan),
         "ids_are_provisional": bool(plan.missing),
     }
+
+
+def coarse_sizes(plan: Plan) -> list[dict[str, Any]]:
+    """How many cells are optimized at which smaller sizes before their own."""
+    kinds = Counter((cell.settings, cell.style_layers, cell.beta) for cell in plan.cells)
+    found: Counter[tuple[tuple[int, int], ...]] = Counter()
+    for (settings, style_layers, beta), count in kinds.items():
+        found[scale_sizes(settings, style_layers, beta)[:-1]] += count
+    return [{"cells": count, "sizes": [list(size) for size in sizes]} for sizes, count in sorted(found.items())]
 
 
 def _levels(kinds: Iterable[Settings], names: Iterable[str]) -> dict[str, list[Any]]:

@@ -487,6 +487,7 @@ def test_pictures_are_where_the_design_says(
             assert image[2:] == pytest.approx([round(32 * ppd / 16)] * 2, abs=0.05), "layout has 64ths of a pixel"
             page.keyboard.press(str(1 + number % 2))
             page.wait_for_selector("#stage img", state="detached")
+        page.wait_for_selector("form.start")
         with page.expect_download() as download:
             page.keyboard.press("Enter")
         download.value.save_as(tmp_path / "answers.csv")

@@ -7,6 +7,7 @@ import pytest
 
 from stimkit.network.layers import LAYERS
 from stimkit.planning.scales import at_size, count_work, scale_limits, scale_sizes
+from stimkit.planning.summary import summarize
 from stimkit.protocol.settings import Settings
 from tests.conftest import small_plan
 
@@ -78,3 +79,8 @@ def test_ids_say_how_many_sizes_there_are() -> None:
     (one, two), (same, other) = ids(64, 1), ids(64, 8)
     assert one == same and two != other, "conv1_1 by itself has no smaller size"
     assert ids(64, 2) == ids(64, 8)
+
+
+def test_a_plan_says_at_which_sizes_its_cells_are_optimized() -> None:
+    plan = small_plan(factors={"ratio": [1e-5]}, synthesis={"size": 64})
+    assert summarize(plan)["coarse_sizes"] == [{"cells": 1, "sizes": []}, {"cells": 1, "sizes": [[32, 32]]}]

@@ -21,6 +21,9 @@ _OWN = {
     "repetition": "which showing of the trial to the participant, from 1",
     "answer": "the right answer, where there is one",
     "answer_index": "its place among the choices, from 1",
+    "position": "name of the place of the stimulus",
+    "x_deg": "degrees of visual angle right of fixation",
+    "y_deg": "degrees of visual angle above fixation",
 }
 MAX_LEVELS = 50
 FIELDS = ("table", "column", "type", "units", "description", "levels")

@@ -223,6 +223,7 @@ async function ask(html, buttons) {
   const shown = buttons.map((text, index) => `<button class="jspsych-btn"${index ? " formnovalidate" : ""}>${escaped(text)}</button>`);
   document.body.innerHTML = `<form class="start">${html}<p>${shown.join(" ")}</p></form>`;
   const form = document.querySelector("form.start");
+  form.querySelector("input, select, button").focus(); // space and return press a button that has it
   const pressed = await new Promise((resolve) => {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
