@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import MODEL, PAIRS, ROOT, Section, Workshop, per_evaluation, plan_of, spread, table
+from harness import MODEL, PAIRS, ROOT, Section, Workshop, plan_of, spread, table
 
 import stimkit
 from stimkit.errors import DeviceError
@@ -42,8 +42,9 @@ def precision_row(precision: str, device: torch.device, exact: dict[str, float],
     times, ratios = [], []
     for cell in cells:
         key = f"{cell.content} {cell.style} {cell.levels['style_layers']}"
-        (result,), clock = workshop.batch([cell]).run()
-        times.append(per_evaluation(clock))
+        batch = workshop.batch([cell])
+        times.append(batch.seconds_per_evaluation())
+        (result,), _ = batch.run()
         exact.setdefault(key, result.optimized.total)
         ratios.append(result.optimized.total / exact[key])
     return [precision, spread(times, 3), spread(ratios, 4), len(cells)]

@@ -8,13 +8,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import stimkit
@@ -138,27 +137,14 @@ class TimedBatch:
         return synthesize_batch(self.batch, tick, graph=graph), clock
 
     def seconds_per_evaluation(self, *, graph: bool = True) -> float:
-        """Median seconds of one evaluation of the whole batch, after the first looks of the host."""
-        return per_evaluation(self.run(graph=graph)[1])
+        """Median seconds of one evaluation of the whole batch at its own size, after the first looks of the host."""
+        return per_evaluation(TimedBatch(replace(self.batch, coarser=())).run(graph=graph)[1])
 
 
 def per_evaluation(clock: Sequence[tuple[int, float]]) -> float:
     """Median seconds of an evaluation between looks of the host, but for the first ones: warm-up and recording."""
     steps = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(clock)]
     return statistics.median(steps[len(steps) // 3 :])
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Lowest total loss so far, over seconds of one cell."""
-
-    seconds: np.ndarray
-    loss: np.ndarray
-
-    def time_to(self, loss: float) -> float:
-        """Seconds until the loss was reached; infinite where it was not."""
-        reached = np.nonzero(self.loss <= loss)[0]
-        return float(self.seconds[reached[0]]) if len(reached) else float("inf")
 
 
 def wait(device: torch.device) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import PAIRS, Curve, Section, Workshop, plan_of, table, wait
+from harness import PAIRS, Section, Workshop, plan_of, table, wait
 from peers import neural_style, same_problem
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
@@ -56,12 +56,10 @@ class File:
     loss: float
 
 
-def plain(
-    workshop: Workshop, cell: Cell, evaluations: int, keep: Callable[[int, torch.Tensor], None] | None = None
-) -> Curve:
+def plain(workshop: Workshop, cell: Cell, marks: Sequence[int]) -> list[tuple[float, torch.Tensor]]:
     """The method of the literature: torch's modules, one cell, full-contrast noise, history 100, unit steps.
 
-    `keep` is given the number of every evaluation and the image that it is of.
+    The seconds until each of some evaluations, and the image (1, 3, height, width) that it is of.
     """
     objective = workshop.batch([cell]).batch.objective
     device = workshop.device
@@ -104,44 +102,36 @@ def plain(
         [image],
         lr=1,
         history_size=100,
-        max_iter=evaluations,
-        max_eval=evaluations,
+        max_iter=max(marks),
+        max_eval=max(marks),
         tolerance_grad=0,
         tolerance_change=0,
     )
-    times, losses = [], []
+    counted, reached = 0, {}
     wait(device)
     began = time.perf_counter()
 
     def closure() -> torch.Tensor:
+        nonlocal counted
         optimizer.zero_grad()
         loss = scale * total()
         loss.backward()
-        losses.append(float(loss.detach()) / scale)
-        times.append(time.perf_counter() - began)
-        if keep is not None:
-            keep(len(losses), image.detach())
+        wait(device)
+        counted += 1
+        if counted in marks:
+            reached[counted] = (time.perf_counter() - began, image.detach().clone())
         return loss
 
     with network_arithmetic("float32" if device.type == "cpu" else "tf32"):  # as torch does without being told
         optimizer.step(closure)
-    return Curve(np.array(times), np.fmin.accumulate(np.array(losses)))
+    return [reached[mark] for mark in marks]
 
 
 def plain_marks(workshop: Workshop, cell: Cell, marks: Sequence[int]) -> list[Mark]:
     """The plain method at its marks, by losses that are measured as stimkit's are."""
-    images: dict[int, torch.Tensor] = {}
-
-    def keep(number: int, image: torch.Tensor) -> None:
-        if number in marks:
-            images[number] = image.clone()
-
-    seconds = plain(workshop, cell, max(marks), keep).seconds
     return [
-        Mark(
-            float(seconds[mark - 1]), loss_of(workshop, cell, images[mark]), loss_of_file(workshop, cell, images[mark])
-        )
-        for mark in marks
+        Mark(seconds, loss_of(workshop, cell, image), loss_of_file(workshop, cell, image))
+        for seconds, image in plain(workshop, cell, marks)
     ]
 
 

@@ -88,10 +88,10 @@ def published_set(device: torch.device, *, quick: bool) -> tuple[str, str]:
     workshop = Workshop(plan, device)
     chosen = (list(plan.cells) * (cells // len(plan.cells) + 1))[:cells]
     size = choose_batch_size(chosen[0].settings, "conv5_1", device)
-    began, counted = time.perf_counter(), 0
+    began, counted = time.perf_counter(), 0.0
     for start in range(0, len(chosen), size):
         results, _ = workshop.batch(chosen[start : start + size]).run()
-        counted += sum(one.evaluations for one in results)
+        counted += sum(one.work for one in results)
     taken = time.perf_counter() - began
     total = taken / counted * SET * EVALUATIONS
     how = f"PROJECTED from {len(chosen)} cells with {evaluations} evaluations each ({taken:.0f} s)"

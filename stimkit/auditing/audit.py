@@ -275,8 +275,7 @@ def _table(records: Sequence[Record], seen: _Pass) -> pd.DataFrame:
 
 def _falling(record: Record, trace: NDArray[Any]) -> float:
     """Relative decrease of the lowest total loss over the last `window` evaluations."""
-    totals = record.own_trace(trace)[:, 2]
-    totals = totals[np.isfinite(totals)]
+    totals = record.finite_totals(trace)
     if len(totals) < 2:
         return float("nan")
     lowest = np.minimum.accumulate(totals)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -171,8 +170,7 @@ def _equal(one: float, other: float, scale: float, tolerance: float, rounding: f
 
 def _result(record: Record, trace: NDArray[Any]) -> float:
     """The total loss in a trace that belongs to the optimized image: the lowest, or Adam's last."""
-    totals = record.own_trace(trace)[:, 2]
-    totals = totals[np.isfinite(totals)]
+    totals = record.finite_totals(trace)
     if not len(totals):
         return math.nan
     return float(totals[-1] if record.settings.optimizer == "adam" else totals.min())

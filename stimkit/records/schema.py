@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -152,6 +153,12 @@ class Record(RecordColumns):
     def own_trace(self, trace: NDArray[Any]) -> NDArray[Any]:
         """The part of a trace, (evaluations, 3), that is of the size of the stimulus: without that of smaller sizes."""
         return trace[sum(self.coarse_evaluations_listed) :]
+
+    def finite_totals(self, trace: NDArray[Any]) -> NDArray[Any]:
+        """The total losses of that part that are finite."""
+        totals = self.own_trace(trace)[:, 2]
+        finite: NDArray[Any] = totals[np.isfinite(totals)]
+        return finite
 
     def layer_weights(self, term: str) -> dict[str, float]:
         """Weights of the layers of a term, by layer."""

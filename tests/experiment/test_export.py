@@ -24,7 +24,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 import stimkit
 from stimkit.errors import RunFolderError, StimkitError, UsageError
@@ -85,6 +85,14 @@ def served(folder: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -379,8 +387,7 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
     choices = ["1e-05", "0.0001"]
-    with served(tmp_path / "out") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+    with served(tmp_path / "out") as address, launched() as browser:
         for participant, form in (("p001", "csv"), ("p002", "json")):
             page = browser.new_page()
             errors: list[str] = []
@@ -406,7 +413,6 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
             download.value.save_as(tmp_path / f"{participant}.{form}")
             assert errors == []
             page.close()
-        browser.close()
     joined = join_responses(run.path, [tmp_path / "p001.csv", tmp_path / "p002.json"])
     found = joined.responses
     assert len(found) == len(trials) and joined.unanswered == () and joined.without_stimulus == 0
@@ -468,8 +474,7 @@ def test_pictures_are_where_the_design_says(
     settings = json.loads((tmp_path / "out/settings.json").read_text())
     ppd = settings["screen"]["ppd"]
     assert ppd == pytest.approx(1280 / 40 * 57 * np.tan(np.pi / 180))
-    with served(tmp_path / "out") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+    with served(tmp_path / "out") as address, launched() as browser:
         context = browser.new_context(device_scale_factor=ratio, viewport={"width": width, "height": height})
         page = context.new_page()
         errors: list[str] = []
@@ -491,7 +496,6 @@ def test_pictures_are_where_the_design_says(
         with page.expect_download() as download:
             page.keyboard.press("Enter")
         download.value.save_as(tmp_path / "answers.csv")
-        browser.close()
     assert errors == []
     found = join_responses(placed_run.path, [tmp_path / "answers.csv"]).responses
     assert found["response"].tolist() == [1 + number % 2 for number in range(len(rows))]
@@ -506,15 +510,13 @@ def test_times_of_the_page_are_those_of_frames(placed_run: Run, tarballs: Path, 
     """Not shorter than was asked for by more than half a frame, whatever the browser had to do meanwhile."""
     design = TrialDesign.from_toml(PLACED)
     export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
-    with served(tmp_path / "out") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+    with served(tmp_path / "out") as address, launched() as browser:
         page = browser.new_page()
         page.goto(f"{address}/?participant=p001")
         page.click("#jspsych-instructions-next")
         kept = "JSON.parse(localStorage.getItem('stimkit periphery p001'))?.rows"
         page.wait_for_function(f"{kept}.length === 1", timeout=20_000)  # 3 s without an answer
         (row,) = page.evaluate(kept)
-        browser.close()
     assert row["response"] is None and row["choice"] is None and row["rt"] is None
     for name, asked in (("fixation_ms", 100), ("stimulus_ms", 50), ("mask_ms", 100 / 3)):
         assert row[name] >= asked - 0.6 * row["frame_ms"], name
@@ -525,8 +527,7 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
     expected = trials[trials["participant"] == "p001"].reset_index(drop=True)
-    with served(tmp_path / "out") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+    with served(tmp_path / "out") as address, launched() as browser:
         context = browser.new_context()
 
         def answer(page: Page, rows: pd.DataFrame) -> None:
@@ -558,7 +559,6 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
         download.value.save_as(tmp_path / "answers.csv")
         page.goto(f"{address}/?participant=p001")
         assert "All trials have been answered" in page.inner_text("form")
-        browser.close()
     found = join_responses(run.path, [tmp_path / "answers.csv"]).responses
     assert (
         found["trial"].tolist() == expected["trial"].tolist()
@@ -603,8 +603,7 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
     design = TrialDesign.load(tmp_path / "design.toml")
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     rows = json.loads((tmp_path / "out/lists/p001.json").read_text())
-    with served(tmp_path / "out") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+    with served(tmp_path / "out") as address, launched() as browser:
         page = browser.new_page()
         page.goto(f"{address}/?participant=p001")
         page.click("button:text-is('Ich stimme nicht zu')")
@@ -631,7 +630,6 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
         with page.expect_download() as download:
             page.click("button:text-is('Weiter')")
         download.value.save_as(tmp_path / "answers.csv")
-        browser.close()
     found = join_responses(run.path, [tmp_path / "answers.csv"]).responses
     assert set(found["age"]) == {31.5} and set(found["hand"]) == {"rechts"} and found["remark"].isna().all()
 

@@ -181,9 +181,7 @@ class TrialDesign(Frozen):
         """Read a trial design. Raises `ProtocolError` with every broken rule, each with its line, key and value."""
         path = Path(path)
         design = cls.from_toml(read_text(path, "docs/experiments.md shows one"), name=path.name)
-        found = design.model_copy(update={"pages": with_texts(design.pages, path.parent, path.name)})
-        found._text, found._file = design._text, design._file
-        return found
+        return design.model_copy(update={"pages": with_texts(design.pages, path.parent, path.name)})
 
     @classmethod
     def from_toml(cls, text: str, *, name: str = "trial design") -> TrialDesign:

@@ -71,6 +71,7 @@ class Layout:
         """As JSON values."""
         return {
             "image_ppd": self.image_ppd,
+            "same_scale": SAME_SCALE,
             "fixation_deg": list(self.place.fixation) if self.place else [0, 0],
             "fixation_stays": self.place is not None,
             "screen": self.screen and {**self.screen.model_dump(mode="json"), "ppd": self.screen.ppd},

@@ -11,7 +11,6 @@
 const parameters = new URLSearchParams(window.location.search);
 const settings = await (await fetch("settings.json")).json();
 const { words } = settings;
-const SAME_SCALE = 0.02; // relative difference of pixels per degree below which images are shown pixel by pixel
 const GAP = 40; // pixels between stimuli without places in degrees
 const MARK = 0.25; // length of an arm of the fixation mark, degrees
 
@@ -20,7 +19,7 @@ const MARK = 0.25; // length of an arm of the fixation mark, degrees
 const screenPpd = Number(parameters.get("ppd")) || settings.screen?.ppd || settings.image_ppd;
 const imageScale = (() => {
   const scale = screenPpd && settings.image_ppd ? screenPpd / settings.image_ppd : 1;
-  return Math.abs(scale - 1) < SAME_SCALE ? 1 : scale;
+  return Math.abs(scale - 1) < settings.same_scale ? 1 : scale;
 })();
 const stage = document.createElement("div");
 stage.id = "stage";

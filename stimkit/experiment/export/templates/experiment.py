@@ -26,7 +26,6 @@ WORDS = SETTINGS["words"]
 CHOICE_OF = dict(zip(SETTINGS["keys"], SETTINGS["choices"], strict=True))
 GAP = 40  # pixels between the stimuli of a trial without places in degrees
 FEEDBACK = 0.8  # seconds
-SAME_SCALE = 0.02  # relative difference of pixels per degree below which images are shown pixel by pixel
 
 
 def ask_for_participant() -> str:
@@ -65,7 +64,7 @@ class Stage:
         self.window.recordFrameIntervals = True
         ppd = SETTINGS["image_ppd"]
         scale = self.pixels(1.0) / ppd if ppd and self.monitor is not None else 1.0
-        self.scale = 1.0 if abs(scale - 1) < SAME_SCALE else scale
+        self.scale = 1.0 if abs(scale - 1) < SETTINGS["same_scale"] else scale
         answers = "     ".join(f"{key}: {choice}" for key, choice in CHOICE_OF.items())
         self.hint = visual.TextStim(self.window, text=answers, pos=(0, -self.window.size[1] / 2 + 60), height=22)
         at = [self.pixels(value) for value in SETTINGS["fixation_deg"]]
@@ -182,6 +181,13 @@ def ask_pages(when: str) -> dict[str, Any]:
     return found
 
 
+def show_texts(stage: Stage, when: str) -> None:
+    """Show the pages that are only read."""
+    for page in SETTINGS["pages"]:
+        if page["when"] == when and not (page["questions"] or page["consent"]):
+            stage.say(f"{page['text']}\n\n{WORDS['rest_key']}")
+
+
 def keep(path: Path, values: dict[str, Any]) -> None:
     """Write a line that stays there whatever happens to this program."""
     with path.open("a", encoding="utf-8") as file:
@@ -207,9 +213,7 @@ def main() -> None:
     stage = Stage()
     block, stopped = None, True
     try:
-        for page in SETTINGS["pages"]:
-            if page["when"] == "before" and not (page["questions"] or page["consent"]):
-                stage.say(f"{page['text']}\n\n{WORDS['rest_key']}")
+        show_texts(stage, "before")
         stage.say(f"{SETTINGS['prompt'] or WORDS['look']}\n\n{stage.hint.text}\n\n{WORDS['begin_key']}")
         for trial in loop:
             if block not in (None, trial["block"]):
@@ -224,9 +228,7 @@ def main() -> None:
                 text = visual.TextStim(stage.window, text=WORDS["right" if found["correct"] else "wrong"], height=30)
                 for _ in range(stage.frames(FEEDBACK)):
                     stage.flip(text, stays=False)
-        for page in SETTINGS["pages"]:
-            if page["when"] == "after" and not page["questions"]:
-                stage.say(f"{page['text']}\n\n{WORDS['rest_key']}")
+        show_texts(stage, "after")
         stage.say(WORDS["end_key"])
         stopped = False
     except KeyboardInterrupt:
