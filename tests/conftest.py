@@ -16,12 +16,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, expect, sync_playwright
 
 import stimkit
 from stimkit.images.pixels import Pixels
@@ -86,10 +88,19 @@ def lacking(what: str) -> NoReturn:
     pytest.skip(f"needs {what}")
 
 
-def find_chromium() -> str:
-    """The browser that pages are tested in."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    return found or lacking("Chromium")
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """The browser that pages are tested in.
+
+    What a page shows is looked at with `expect`, which waits, since a page draws when it gets to it.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None) or lacking("Chromium")
+    expect.set_options(timeout=30_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 class Stop(Exception):

@@ -24,7 +24,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Page, expect
 
 import stimkit
 from stimkit.errors import RunFolderError, StimkitError, UsageError
@@ -36,7 +36,7 @@ from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
 from stimkit.records.tables import to_table
 from stimkit.runfolder.run import Run
-from tests.conftest import find_chromium, lacking, small_plan
+from tests.conftest import lacking, launched, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 DESIGN = """
@@ -85,14 +85,6 @@ def served(folder: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-@contextmanager
-def launched() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -400,15 +392,17 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
                 for number, (_, row) in enumerate(expected.iterrows()):
                     if number and row["block"] != expected.iloc[number - 1]["block"]:
                         page.click("button:text-is('Continue')")
-                    page.wait_for_selector("#stage img")
-                    shown = [image.get_attribute("src") for image in page.query_selector_all("#stage img")]
-                    assert shown == [row["stim_file_1"], row["stim_file_2"]]
+                    shown = page.locator("#stage img")
+                    expect(shown).to_have_count(2)
+                    for image, name in zip(shown.all(), (row["stim_file_1"], row["stim_file_2"]), strict=True):
+                        expect(image).to_have_attribute("src", name)
                     loaded = "images => images.every(image => image.complete && image.naturalWidth === 32)"
                     assert page.eval_on_selector_all("#stage img", loaded)
                     if participant == "p001":
                         page.click(f"button:text-is('{choices[number % 2]}')")
                     else:
                         page.keyboard.press(str(1 + number % 2))
+                    expect(shown).to_have_count(0)
                 page.click("button:text-is('Continue')")
             download.value.save_as(tmp_path / f"{participant}.{form}")
             assert errors == []
@@ -537,7 +531,7 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
                     page.click("button:text-is('Continue')")
                 before = row["block"]
                 page.wait_for_selector("#stage img")
-                assert page.query_selector_all("#stage img")[0].get_attribute("src") == row["stim_file_1"]
+                expect(page.locator("#stage img").first).to_have_attribute("src", row["stim_file_1"])
                 page.keyboard.press("1")
                 page.wait_for_selector("#stage img", state="detached")
 
@@ -548,7 +542,7 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
         page.close()
         page = context.new_page()
         page.goto(f"{address}/?participant=p001")
-        assert f"2 / {len(expected)}" in page.inner_text("form")
+        expect(page.locator("form")).to_contain_text(f"2 / {len(expected)}")
         page.click("button:text-is('Go on')")
         page.click("#jspsych-instructions-next")
         if expected["block"][1] != expected["block"][2]:
@@ -558,7 +552,7 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
             page.click("button:text-is('Continue')")
         download.value.save_as(tmp_path / "answers.csv")
         page.goto(f"{address}/?participant=p001")
-        assert "All trials have been answered" in page.inner_text("form")
+        expect(page.locator("form")).to_contain_text("All trials have been answered")
     found = join_responses(run.path, [tmp_path / "answers.csv"]).responses
     assert (
         found["trial"].tolist() == expected["trial"].tolist()
@@ -607,14 +601,15 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
         page = browser.new_page()
         page.goto(f"{address}/?participant=p001")
         page.click("button:text-is('Ich stimme nicht zu')")
-        assert page.inner_text(".done") == "Vielen Dank. Das Experiment endet hier."
+        expect(page.locator(".done")).to_have_text("Vielen Dank. Das Experiment endet hier.")
         page.goto(f"{address}/?participant=p001")
-        assert page.locator("form p").all_inner_texts()[:2] == ["Sie sehen <Bilder>.", "Es dauert nicht lange."]
+        expect(page.locator("form p").nth(0)).to_have_text("Sie sehen <Bilder>.")
+        expect(page.locator("form p").nth(1)).to_have_text("Es dauert nicht lange.")
         page.click("button:text-is('Ich stimme zu')")
-        assert "Einige Fragen & mehr." in page.inner_text("form")
+        expect(page.locator("form")).to_contain_text("Einige Fragen & mehr.")
         page.fill("input[name=age]", "31.5")
         page.click("button:text-is('Weiter')")
-        assert page.query_selector("select[name=hand]"), "a question that needs an answer"
+        expect(page.locator("select[name=hand]")).to_be_focused()  # since it needs an answer
         page.select_option("select[name=hand]", "rechts")
         page.click("button:text-is('Weiter')")
         page.click("#jspsych-instructions-next")
@@ -624,7 +619,7 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
             page.wait_for_selector("#stage img")
             page.keyboard.press("1")
             if row["kind"] == "practice":
-                assert page.inner_text(".feedback") == ("Gut!" if row["answer_index"] == 1 else "Falsch")
+                expect(page.locator(".feedback")).to_have_text("Gut!" if row["answer_index"] == 1 else "Falsch")
             page.wait_for_selector("#stage img", state="detached")
         page.click("button:text-is('Weiter')")
         with page.expect_download() as download:

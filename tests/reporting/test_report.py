@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, Page, expect
 
 import stimkit
 from stimkit.auditing.evidence import Evidence
@@ -24,7 +25,7 @@ from stimkit.reporting.contents import BYTES_PER_PIXEL, SMALLEST_THUMBNAIL, THUM
 from stimkit.reporting.report import report
 from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
-from tests.conftest import document, find_chromium, forge
+from tests.conftest import document, forge, launched
 
 Command = Callable[..., tuple[int, str, str]]
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
@@ -133,16 +134,12 @@ def test_a_record_cannot_choose_what_is_shown(run: Path, tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+def browser() -> Iterator[Browser]:
+    with launched() as found:
         yield found
-        found.close()
 
 
-def test_a_report_of_nothing_that_can_be_audited_still_works(browser: Any, run: Path, tmp_path: Path) -> None:
+def test_a_report_of_nothing_that_can_be_audited_still_works(browser: Browser, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     for path in (tmp_path / "run" / "stimuli").iterdir():
         path.unlink()
@@ -157,7 +154,7 @@ def test_a_report_of_nothing_that_can_be_audited_still_works(browser: Any, run: 
 
 
 @pytest.fixture
-def page(browser: Any, page_file: Path) -> Iterator[Any]:
+def page(browser: Browser, page_file: Path) -> Iterator[Page]:
     """The report, opened from disk without a network; at the end nothing was asked for and nothing went wrong."""
     context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
     one = context.new_page()
@@ -172,11 +169,11 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
     context.close()
 
 
-def shown(page: Any) -> list[str]:
-    return [thumb.get_attribute("data-id") for thumb in page.query_selector_all("#sheet button.thumb")]
+def shown(page: Page) -> list[str]:
+    return [thumb.get_attribute("data-id") or "" for thumb in page.locator("#sheet button.thumb").all()]
 
 
-def test_filters_and_axes(page: Any, run: Path) -> None:
+def test_filters_and_axes(page: Page, run: Path) -> None:
     records = stimkit.open_run(run).records
     assert len(shown(page)) == 4 and page.inner_text("#count") == "4 of 4 stimuli"
     page.get_by_label("style_layers", exact=True).select_option("two")
@@ -191,7 +188,7 @@ def test_filters_and_axes(page: Any, run: Path) -> None:
     assert 0 < len(shown(page)) <= 4
 
 
-def test_a_click_shows_a_stimulus_and_keys_move_on(page: Any, run: Path) -> None:
+def test_a_click_shows_a_stimulus_and_keys_move_on(page: Page, run: Path) -> None:
     records = stimkit.open_run(run).records
     order = shown(page)
     page.locator("#sheet button.thumb").first.click()
@@ -199,7 +196,7 @@ def test_a_click_shows_a_stimulus_and_keys_move_on(page: Any, run: Path) -> None
     body = page.inner_text("#detail-body")
     total = records[order[0]].losses.file.total
     assert f"{total:#.4g}" in body and "Neighbours in the design" in body and "mean_luminance" in body
-    assert page.locator("#detail-trace .scatterlayer .trace").count() == 3
+    expect(page.locator("#detail-trace .scatterlayer .trace")).to_have_count(3)
     page.keyboard.press("ArrowRight")
     assert order[1] in page.inner_text("#detail-title")
     page.keyboard.press("ArrowLeft")
@@ -209,7 +206,7 @@ def test_a_click_shows_a_stimulus_and_keys_move_on(page: Any, run: Path) -> None
     assert not page.locator("#detail").is_visible()
 
 
-def test_the_sheet_is_walked_with_the_keyboard(page: Any) -> None:
+def test_the_sheet_is_walked_with_the_keyboard(page: Page) -> None:
     order = shown(page)
     focused = "document.activeElement.dataset.id"
     page.locator("#sheet button.thumb").first.focus()
@@ -226,7 +223,7 @@ def test_the_sheet_is_walked_with_the_keyboard(page: Any) -> None:
     assert page.evaluate(focused) == order[1], "the focus goes back to where it was"
 
 
-def test_a_finding_leads_to_its_stimulus(page: Any) -> None:
+def test_a_finding_leads_to_its_stimulus(page: Page) -> None:
     assert "warning" in page.inner_text("#verdict")
     page.locator("#finding-list summary", has_text="not_converged").click()
     link = page.locator("#finding-list button.link").first
@@ -235,17 +232,17 @@ def test_a_finding_leads_to_its_stimulus(page: Any) -> None:
     assert "not_converged" in page.inner_text("#detail-body")
 
 
-def test_plots_follow_their_controls(page: Any) -> None:
-    assert page.locator("#trace-plot .scatterlayer .trace").count() == 3, "two ends of a band and its median"
+def test_plots_follow_their_controls(page: Page) -> None:
+    expect(page.locator("#trace-plot .scatterlayer .trace")).to_have_count(3)  # two ends of a band and its median
     page.get_by_label("by", exact=True).select_option("ratio")
-    assert page.locator("#trace-plot .scatterlayer .trace").count() == 6
+    expect(page.locator("#trace-plot .scatterlayer .trace")).to_have_count(6)
     page.get_by_label("variable", exact=True).select_option(label="entropy")
     page.get_by_label("factor", exact=True).select_option("ratio")
-    assert page.locator("#distribution-plot .boxlayer .trace").count() == 2
+    expect(page.locator("#distribution-plot .boxlayer .trace")).to_have_count(2)
     assert "entropy" in page.inner_text("#effect-table")
 
 
-def test_a_dark_room_and_paper(page: Any) -> None:
+def test_a_dark_room_and_paper(page: Page) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)
     page.get_by_label("Theme").select_option("dark")
@@ -255,7 +252,7 @@ def test_a_dark_room_and_paper(page: Any) -> None:
     assert page.evaluate(background) == "rgb(255, 255, 255)"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("#finding-list li").first.is_visible()
-    assert page.locator("#trace-plot .main-svg").first.bounding_box()["width"] == 680
+    expect(page.locator("#trace-plot .main-svg").first).to_have_css("width", "680px")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert not page.locator("#finding-list li").first.is_visible()
@@ -263,6 +260,6 @@ def test_a_dark_room_and_paper(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.getElementById('sheet')).maxHeight") == "none"
 
 
-def test_the_methods_can_be_copied(page: Any) -> None:
+def test_the_methods_can_be_copied(page: Page) -> None:
     page.locator("#copy").click()
     assert page.evaluate("getSelection().toString()").startswith("4 stimuli (32 × 32 px)")
