@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stimkit.images.light import Array
 from stimkit.images.pixels import Pixels, resize, to_float
-from stimkit.images.regions import region_maps, weights_of_positions
+from stimkit.images.regions import Window, count_regions, region_windows, whole_window
 from stimkit.network.layers import LAYERS, Convention
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
 from stimkit.planning.inputs import InputSource
@@ -31,6 +30,7 @@ from stimkit.synthesis.synthesis import Measured
 # network's time (RESULTS.md, Audit). Those of GPUs bound memory, and have not been measured.
 BATCH_PIXELS = {"cpu": 4 * 256 * 256, "cuda": 64 * 256 * 256, "mps": 16 * 256 * 256}
 POOL_IMAGES = 100  # unrelated images that a target is compared with, at most
+POOL_REGIONS = 10_000  # of all these images together: their Gram matrices are made for every comparison
 POOL_BYTES = 1_500_000_000  # of their feature maps and Gram matrices, which are in memory at a time
 MAX_TARGETS = 500  # Gram matrices that are kept, by image and size
 Layered = dict[str, Tensor]
@@ -42,11 +42,22 @@ def content_term(features: Tensor, target: Tensor, convention: Convention) -> fl
     return float(squares.sum() / 2 if convention == "paper" else squares.mean())
 
 
-def style_term(grams: Tensor, targets: Tensor, convention: Convention) -> float:
-    """E_l of one layer from Gram matrices G/M, A/M, (regions, N, N): Σ (G − A)² / (4 N² M²), or the mean square of
-    G/M − A/M; the mean over regions."""
-    squares = _exact(grams - targets).square().sum() / targets.numel()
-    return float(squares / 4 if convention == "paper" else squares)
+def style_term(one: Tensor, other: Tensor, windows: Sequence[Window] | None, convention: Convention) -> float:
+    """E_l of one layer: Σ (G − A)² / (4 N² M²), or the mean square of G/M − A/M; the mean over regions."""
+    mean_square = float(squared_differences(one, other, windows).mean())
+    return mean_square / 4 if convention == "paper" else mean_square
+
+
+def squared_differences(one: Tensor, other: Tensor, windows: Sequence[Window] | None) -> Tensor:
+    """(G/M − A/M)², the mean over regions: (N, N), in float64.
+
+    Both images are given by their feature maps (N, height, width), or by a Gram matrix G/M (N, N).
+    """
+    first, *others = [None] if windows is None else windows
+    squares = _exact(gram(one, first) - gram(other, first)).square()
+    for window in others:
+        squares += _exact(gram(one, window) - gram(other, window)).square()
+    return squares / (1 + len(others))
 
 
 def _exact(difference: Tensor) -> Tensor:
@@ -54,13 +65,19 @@ def _exact(difference: Tensor) -> Tensor:
     return (difference.cpu() if difference.device.type == "mps" else difference).double()
 
 
-def grams(features: Tensor, weights: Array | None) -> Tensor:
-    """F Fᵀ / M of feature maps (N, height, width), or Σ T F Fᵀ with weights T of sum 1: (regions, N, N)."""
-    flat = features.flatten(1)
-    if weights is None:
-        return (flat @ flat.T / flat.shape[1])[None]
-    shares = torch.from_numpy(weights).flatten(1).to(flat.dtype).to(flat.device)
-    return torch.stack([(flat * share) @ flat.T for share in shares])
+def gram(features: Tensor, window: Window | None) -> Tensor:
+    """F Fᵀ / M of feature maps (N, height, width), or Σ T F Fᵀ with the weights T of a window, of sum 1: (N, N).
+
+    A Gram matrix is taken as it is.
+    """
+    if features.ndim == 2:
+        return features
+    if window is None:
+        flat = features.flatten(1)
+        return flat @ flat.T / flat.shape[1]
+    top, bottom, left, right = window.box
+    inside = features[:, top:bottom, left:right].flatten(1)
+    return (inside * torch.from_numpy(window.weights).flatten().to(inside)) @ inside.T
 
 
 @dataclass(frozen=True)
@@ -111,16 +128,16 @@ class Remeasurement:
         if cell.style:
             target = self._target("style", cell)
             style = {
-                name: style_term(grams(maps[name], self._regions(cell, name)), target[name], convention)
+                name: style_term(maps[name], target[name], self._regions(cell, name), convention)
                 for name, _ in cell.style_layers
             }
         return self._summed(cell, content, style)
 
-    def _regions(self, cell: Cell, layer: str) -> Array | None:
+    def _regions(self, cell: Cell, layer: str) -> list[Window] | None:
         """Weights of the positions of a layer in each region of a stimulus."""
-        return _shares(
-            prepare_mask(cell, self.inputs)[None] if cell.mask else region_maps(cell.settings.region_shape), layer
-        )
+        if cell.mask:
+            return [whole_window(prepare_mask(cell, self.inputs)).at_stride(cell.settings.size, LAYERS[layer].stride)]
+        return _windows(cell.settings, layer)
 
     @staticmethod
     def _summed(cell: Cell, content: dict[str, float], style: dict[str, float]) -> Measured:
@@ -137,7 +154,7 @@ class Remeasurement:
             parts = {name: split_content_loss(one[0], target[name], cell.settings.loss) for name, one in maps.items()}
         else:
             parts = {
-                name: split_style_loss(grams(one[0], self._regions(cell, name)), target[name])
+                name: split_style_loss(squared_differences(one[0], target[name], self._regions(cell, name)))
                 for name, one in maps.items()
             }
         return list(find_dominance(term, parts, layers))
@@ -156,7 +173,7 @@ class Remeasurement:
         if cell.style:
             target = self._target("style", cell)
             style = {
-                name: style_term(torch.zeros_like(target[name]), target[name], convention)
+                name: style_term(torch.zeros_like(target[name]), target[name], self._regions(cell, name), convention)
                 for name, _ in cell.style_layers
             }
         return self._summed(cell, content, style)
@@ -178,19 +195,20 @@ class Remeasurement:
         absent = [layer for layer, _ in weights if layer not in known]
         if absent:
             target = self._target(term, cell)
-            sources, features, matrices = self._pool(cell.settings)
+            sources, features, styles = self._pool(cell.settings)
             digest = self.plan.input(term, name).pixel_sha256
             others = [index for index, source in enumerate(sources) if source.pixel_sha256 != digest]
             for layer in absent:
                 if term == "content":
                     found = [content_term(features[i][layer], target[layer], cell.settings.loss) for i in others]
                 else:
-                    found = [style_term(matrices[i][layer], target[layer], cell.settings.loss) for i in others]
+                    windows = _windows(cell.settings, layer)
+                    found = [style_term(styles[i][layer], target[layer], windows, cell.settings.loss) for i in others]
                 known[layer] = np.array(found)
         return known
 
     def _pool(self, settings: Settings) -> tuple[list[Input], list[Layered], list[Layered]]:
-        """Pictures of the set, each once, with the feature maps and Gram matrices of all layers in use."""
+        """Pictures of the set, each once, with what content and style losses of all layers in use need of them."""
         key = self._key(settings)
         if key not in self._pools:
             cells = [cell for cell in self.plan.cells if self._key(cell.settings) == key]
@@ -204,22 +222,22 @@ class Remeasurement:
             every = list({picture.pixel_sha256: picture for picture in pictures}.values())
             sources: list[Input] = []
             features: list[Layered] = []
-            matrices: list[Layered] = []
-            regions = region_maps(settings.region_shape)
+            styles: list[Layered] = []
             room = POOL_BYTES
-            for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), POOL_IMAGES)).astype(int)):
+            limit = max(5, min(POOL_IMAGES, POOL_REGIONS // count_regions(settings.region_shape)))
+            for index in np.unique(np.linspace(0, len(every) - 1, min(len(every), limit)).astype(int)):
                 one = every[index]
                 pixels = to_grey_if_asked(
                     resize(self.inputs.image(one.kind, one.name), settings.size, settings.fit), settings
                 )
                 maps = self._features_of(pixels, settings, [*content, *style])
                 features.append({name: maps[name] for name in content})
-                matrices.append({name: grams(maps[name], _shares(regions, name)) for name in style})
+                styles.append({name: _of_style(maps[name], settings) for name in style})
                 sources.append(one)
-                room -= sum(tensor.nbytes for layered in (features[-1], matrices[-1]) for tensor in layered.values())
+                room -= sum(tensor.nbytes for layered in (features[-1], styles[-1]) for tensor in layered.values())
                 if room < 0:
                     break
-            self._pools = {key: (sources, features, matrices)}  # that of earlier settings is not needed any more
+            self._pools = {key: (sources, features, styles)}  # that of earlier settings is not needed any more
         return self._pools[key]
 
     def _target(self, term: str, cell: Cell) -> Layered:
@@ -229,17 +247,12 @@ class Remeasurement:
         if not {layer for layer, _ in weights} <= self._targets.get(key, {}).keys():
             layers = sorted({layer for layer, _ in weights} | self._targets.get(key, {}).keys())
             maps = self._features_of(prepare_image(cell, term, self.inputs), settings, layers)
-            found = maps if term == "content" else self._style_target(cell, maps)
+            found = maps if term == "content" else {name: _of_style(one, settings) for name, one in maps.items()}
             # Feature maps are large: cells had better come in the order of their contents.
             full = len(self._targets) >= MAX_TARGETS
             self._targets = {key: target for key, target in self._targets.items() if key[0] != "content" and not full}
             self._targets[key] = found
         return self._targets[key]
-
-    def _style_target(self, cell: Cell, maps: Layered) -> Layered:
-        """Gram matrices of a style image: of the stimulus's regions, of the whole image where there is a mask."""
-        regions = None if cell.mask else region_maps(cell.settings.region_shape)
-        return {name: grams(one, _shares(regions, name)) for name, one in maps.items()}
 
     def _features_of(self, pixels: Pixels, settings: Settings, layers: Sequence[str]) -> Layered:
         maps = self._features(settings, to_float(pixels)[None], layers)
@@ -257,9 +270,15 @@ class Remeasurement:
         """What feature maps depend on, but for the image."""
         model = (*settings.source, settings.pooling, settings.normalize)
         image = (settings.size, settings.fit, settings.colour)
-        regions = (settings.regions, settings.region_count, settings.region_scaling)
-        return (*model, *image, *regions, settings.precision == "float64")
+        return (*model, *image, settings.region_shape, settings.precision == "float64")
 
 
-def _shares(maps: Array | None, layer: str) -> Array | None:
-    return None if maps is None else weights_of_positions(maps, LAYERS[layer].stride)
+def _of_style(maps: Tensor, settings: Settings) -> Tensor:
+    """The Gram matrix of an image, also where a mask says where it goes; feature maps where there are regions."""
+    return gram(maps, None) if settings.regions == "whole" else maps
+
+
+def _windows(settings: Settings, layer: str) -> list[Window] | None:
+    """Weights of the positions of a layer in each region; None for the whole image."""
+    windows = region_windows(settings.region_shape)
+    return None if windows is None else [one.at_stride(settings.size, LAYERS[layer].stride) for one in windows]

@@ -26,9 +26,9 @@ from stimkit.planning.cells import Cell
 from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, StageLosses
-from stimkit.records.tables import losses_csv, manifest_csv
+from stimkit.records.tables import losses_csv, manifest_csv, table_names, windows_csv
 from stimkit.runfolder.journal import JOURNAL, Journal, file_digest
-from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET, TABLES
+from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET
 from stimkit.runfolder.run import AnyRun, Run, read_records, read_run
 from stimkit.runfolder.store import environment_id
 
@@ -247,7 +247,7 @@ def _check_inputs(run: Run) -> Iterator[Finding]:
 
 def check_tables(run: Run, traces: Traces) -> Iterator[Finding]:
     """Check the derived tables against the records that can be read, and their traces."""
-    for name in TABLES if run.records else ():
+    for name in table_names(run.records.values()) if run.records else ():
         path = run.path / name
         if not path.is_file():
             yield _finding("table_missing", name, "no such file")
@@ -278,6 +278,8 @@ def _agrees(name: str, path: Path, run: Run, traces: Traces) -> bool:
             return csv_agrees(data, manifest_csv(records), records)
         if name == "losses.csv":
             return csv_agrees(data, losses_csv(records), records)
+        if name == "windows.csv":
+            return csv_agrees(data, windows_csv(records), records)
         return netcdf_agrees(data, netcdf_bytes(run.build_dataset(traces)), records)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
         return False

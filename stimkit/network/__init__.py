@@ -9,5 +9,6 @@ vgg       a batch of images -> feature maps of layers
 winograd  faster convolutions on CPUs
 cudnn     convolutions and average pooling with few passes over memory, on NVIDIA GPUs
 losses    feature maps -> content, style and total losses
+region_losses  those of regions
 fitting   filters fitted to photographs without training: the embedded ones
 """

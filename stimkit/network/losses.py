@@ -15,15 +15,15 @@ function maps a batch to one value per cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stimkit.images.regions import Box
 from stimkit.network.layers import Convention
+from stimkit.network.region_losses import Regions
 
 
 class _Gram(torch.autograd.Function):
@@ -63,56 +63,6 @@ def gram_matrix(feature_maps: Tensor) -> Tensor:
     return result
 
 
-class _RegionGrams(torch.autograd.Function):
-    """Weighted F Fᵀ of every region. All regions add to one gradient, where autograd would make one of each."""
-
-    @staticmethod
-    def forward(ctx: Any, feature_maps: Tensor, boxes: Sequence[Box], *roots: Tensor) -> Tensor:
-        ctx.save_for_backward(feature_maps, *roots)
-        ctx.boxes = boxes
-        inside = [_inside(feature_maps, box, root) for box, root in zip(boxes, roots, strict=True)]
-        return torch.stack([one.transpose(1, 2) @ one for one in inside], dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        feature_maps, *roots = ctx.saved_tensors
-        gradient = torch.zeros_like(feature_maps)
-        for region, (box, root) in enumerate(zip(ctx.boxes, roots, strict=True)):
-            top, bottom, left, right = box
-            grad = grads[0][:, region]
-            part = _inside(feature_maps, box, root.square()) @ (grad + grad.transpose(1, 2))
-            part = part.view(len(part), bottom - top, right - left, -1).permute(0, 3, 1, 2)
-            gradient[:, :, top:bottom, left:right] += part.to(feature_maps.dtype)
-        return gradient, None, *(None for _ in roots)
-
-
-def _inside(feature_maps: Tensor, box: Box, weights: Tensor) -> Tensor:
-    """Weighted feature maps in a box, (batch, positions, N), in the type of the weights: bfloat16 would not do."""
-    top, bottom, left, right = box
-    inside = feature_maps[:, :, top:bottom, left:right].permute(0, 2, 3, 1)
-    return inside.flatten(1, 2).to(weights.dtype) * weights[:, :, None]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Regions of a feature map: a box of positions for each, and the square roots of their weights there.
-
-    Weights (batch or 1, positions of the box) have the sum 1 in every region.
-    """
-
-    boxes: tuple[Box, ...]
-    roots: tuple[Tensor, ...]
-
-    def grams(self, feature_maps: Tensor) -> Tensor:
-        """Σ T_m F_m F_mᵀ with weights T for each region: (batch, N, height, width) to (batch, regions, N, N)."""
-        result: Tensor = _RegionGrams.apply(feature_maps, self.boxes, *self.roots)
-        return result
-
-    def select(self, index: Tensor) -> Regions:
-        """The regions of some cells of the batch."""
-        return replace(self, roots=tuple(root if len(root) == 1 else root[index] for root in self.roots))
-
-
 def content_loss(feature_maps: Tensor, target: Tensor, convention: Convention) -> Tensor:
     """Content loss of one layer for each cell: (batch, N, height, width) twice to (batch,)."""
     squares = (feature_maps.to(target.dtype) - target).square()
@@ -120,13 +70,13 @@ def content_loss(feature_maps: Tensor, target: Tensor, convention: Convention) -
 
 
 def style_loss(gram: Tensor, target: Tensor, convention: Convention) -> Tensor:
-    """Style loss E_l of one layer for each cell: Gram matrices (batch, N, N) divided by M to (batch,).
-
-    Of Gram matrices of regions, (batch, regions, N, N), it is the mean over regions.
-    """
+    """Style loss E_l of one layer for each cell: Gram matrices (batch, N, N) divided by M to (batch,)."""
     if gram.shape != target.shape:  # which would be broadcast over other cells
         raise ValueError(f"Gram matrices {tuple(gram.shape)} and targets {tuple(target.shape)} differ in shape")
-    mean_square = (gram - target).flatten(1).square().mean(1)
+    return _in_convention((gram - target).square().mean((1, 2)), convention)
+
+
+def _in_convention(mean_square: Tensor, convention: Convention) -> Tensor:
     return mean_square / 4 if convention == "paper" else mean_square
 
 
@@ -151,7 +101,7 @@ class Objective:
     content_weights: Tensor
     style_weights: Tensor
     content_targets: Mapping[str, Tensor]  # layer: feature maps (batch, N, height, width)
-    style_targets: Mapping[str, Tensor]  # layer: Gram matrices / M (batch, N, N), or (batch, regions, N, N)
+    style_targets: Mapping[str, Tensor]  # layer: Gram matrices / M (batch, N, N), or those of its regions
     regions: Mapping[str, Regions] = field(default_factory=dict)  # style layer: where Gram matrices are taken
 
     @property
@@ -162,16 +112,22 @@ class Objective:
     def losses(self, maps: Mapping[str, Tensor]) -> Losses:
         """Unweighted losses of the feature maps of a batch."""
         content = [content_loss(maps[name], target, self.convention) for name, target in self.content_targets.items()]
-        style = [
-            style_loss(self.gram(name, maps[name]), target, self.convention)
-            for name, target in self.style_targets.items()
-        ]
+        style = [self._style_of(name, maps[name], target) for name, target in self.style_targets.items()]
         return Losses(_columns(content, self.alpha), _columns(style, self.alpha))
 
-    def gram(self, layer: str, feature_maps: Tensor) -> Tensor:
-        """Gram matrices of feature maps, of the regions of a layer where there are any."""
+    def _style_of(self, layer: str, feature_maps: Tensor, target: Tensor) -> Tensor:
+        """E_l of a layer; of regions it is the mean over them."""
         regions = self.regions.get(layer)
-        return gram_matrix(feature_maps) if regions is None else regions.grams(feature_maps)
+        if regions is None:
+            return style_loss(gram_matrix(feature_maps), target, self.convention)
+        return _in_convention(regions.loss(feature_maps, target), self.convention)
+
+    def squared_differences(self, layer: str, feature_maps: Tensor) -> Tensor:
+        """The squares of which E_l of a single cell is the mean: (1, N, height, width) to (N, N) in float64."""
+        target, regions = self.style_targets[layer], self.regions.get(layer)
+        if regions is not None:
+            return regions.squared_differences(feature_maps, target)
+        return (gram_matrix(feature_maps) - target)[0].double().square()
 
     def content(self, losses: Losses) -> Tensor:
         """Content loss of each cell: Σ v_l C_l, (batch,)."""

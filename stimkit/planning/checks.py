@@ -8,6 +8,7 @@ from typing import Any
 
 from stimkit.errors import Problem, ProtocolError
 from stimkit.images.aperture import aperture_weights
+from stimkit.images.regions import SMALLEST
 from stimkit.network.layers import LAYERS, deepest
 from stimkit.planning.cells import Cell, Input
 from stimkit.protocol.labels import label
@@ -51,6 +52,7 @@ def _contradictions(
             yield "titrate_lowest", "must be below titrate_highest"
         if not (has_content and has_style):
             yield "titrate", "looks for a ratio, which needs a content and a style image in every cell"
+    yield from _of_windows(settings)
     if settings.regions != "whole" and settings.style_scale != 1:
         yield "style_scale", "must be 1 where regions of the stimulus are compared with those of the style image"
     if settings.regions == "grid" and min(settings.size) // deepest_stride < settings.region_count:
@@ -75,6 +77,17 @@ def _contradictions(
         )
     if settings.colour in ("luminance", "covariance", "histogram") and not (has_content and has_style):
         yield "colour", f'"{settings.colour}" needs a content and a style image in every cell'
+
+
+def _of_windows(settings: Settings) -> Iterator[tuple[str, str]]:
+    given = [key for key in ("fixation_x", "fixation_y", "fovea") if getattr(settings, key)]
+    if given and settings.regions != "polar":
+        yield given[0], 'is of windows; give regions = "polar" with it'
+    elif given and not settings.ppd:
+        yield given[0], "is in degrees of visual angle, which needs ppd (or visual_size) in [display]"
+    elif settings.fovea and settings.region_shape.fovea < settings.region_shape.smallest_fovea:
+        least = settings.region_shape.smallest_fovea / settings.ppd
+        yield "fovea", f"must be {least:.4g} degrees at least, where windows of this scaling are {SMALLEST:g} px wide"
 
 
 def _largest_contrast(mean: float) -> float:

@@ -68,7 +68,7 @@ class Identities:
     def _of_settings(self, settings: Settings) -> dict[str, Any]:
         """Settings at their default are left out, so that a setting added in a later version changes no id."""
         source = self._sources[settings.source]
-        unimportant = {"weights", "preprocessing", "network"} | ({"ppd"} if settings.aperture == "none" else set())
+        unimportant = {"weights", "preprocessing", "network"} | (set() if settings.uses_degrees else {"ppd"})
         canonical = settings.model_dump(mode="json", exclude_defaults=True, exclude=unimportant | {"scales"})
         # What ids leave out is what was the default when the setting came, or before it did.
         rescaled = False if settings.normalize == "none" else settings.normalize

@@ -137,7 +137,15 @@ class SynthesisSettings(Frozen):
         Meaning("where Gram matrices were taken: whole image, grid or polar windows"),
     ] = "whole"
     region_count: Annotated[int, Field(ge=2, le=8, description="n of the grid's n × n regions")] = 2
-    region_scaling: Annotated[float, Field(ge=0.25, le=1, description="width of a polar window / eccentricity")] = 0.5
+    region_scaling: Annotated[float, Field(ge=0.05, le=1, description="width of a polar window / eccentricity")] = 0.5
+    fixation_x: Annotated[
+        float, Field(ge=-90, le=90, description="degrees right of the middle of the stimulus, about which windows are")
+    ] = 0.0
+    fixation_y: Annotated[float, Field(ge=-90, le=90, description="degrees above it")] = 0.0
+    fovea: Annotated[
+        float,
+        Field(ge=0, le=90, description="radius of the central region, degrees; 0: as small as windows allow"),
+    ] = 0.0
     titrate: Annotated[
         Titrated,
         Field(description="find the ratio of each cell at which this has the value `titrate_value`"),
@@ -292,7 +300,19 @@ class Settings(ModelSettings, SynthesisSettings, OutputSettings):
     @property
     def region_shape(self) -> RegionShape:
         """Where Gram matrices are taken."""
-        return RegionShape(self.regions, self.size, self.region_count, self.region_scaling)
+        return RegionShape(
+            self.regions,
+            self.size,
+            self.region_count,
+            self.region_scaling,
+            (self.fixation_x * self.ppd, self.fixation_y * self.ppd),
+            self.fovea * self.ppd,
+        )
+
+    @property
+    def uses_degrees(self) -> bool:
+        """Whether the stimulus depends on what a degree of visual angle is in pixels."""
+        return self.aperture != "none" or any((self.fixation_x, self.fixation_y, self.fovea))
 
     @property
     def degrees(self) -> tuple[float, float] | None:

@@ -16,7 +16,8 @@ from stimkit.records.schema import Record
 IN_WORDS = {
     "weights", "network", "preprocessing", "size", "pooling", "normalize", "loss", "optimizer", "learning_rate",
     "history", "preconditioner", "scales", "max_evaluations", "rtol", "window", "init", "init_contrast", "init_slope",
-    "precision", "colour", "regions", "region_count", "region_scaling", "titrate", "titrate_value",
+    "precision", "colour", "regions", "region_count", "region_scaling", "fixation_x", "fixation_y", "fovea",
+    "titrate", "titrate_value",
     "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum", "equalize_weight",
     "aperture", "aperture_diameter", "background",
 }  # fmt: skip
@@ -160,15 +161,20 @@ def _further(settings: Sequence[Settings]) -> str:
     return f"Further settings: {'; '.join(words)}." if words else ""
 
 
+def _windows(settings: Settings) -> str:
+    words = f"polar windows of width {settings.region_scaling:g} × eccentricity"
+    if settings.fixation_x or settings.fixation_y:
+        words += f" about fixation at ({settings.fixation_x:g}, {settings.fixation_y:g}) degrees"
+    return f"{words} with a central region of {settings.fovea:g} degrees" if settings.fovea else words
+
+
 def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) -> list[str]:
     """What was done beside minimizing losses; nothing where everything is at its default."""
     sentences = []
     varied: dict[str, list[str]] = {
         "Colours were treated as": [setting.colour for setting in settings if setting.colour != "free"],
         "Gram matrices were taken over": [
-            f"{one.region_count} × {one.region_count} regions"
-            if one.regions == "grid"
-            else f"polar windows of width {one.region_scaling:g} × eccentricity"
+            f"{one.region_count} × {one.region_count} regions" if one.regions == "grid" else _windows(one)
             for one in settings
             if one.regions != "whole"
         ],

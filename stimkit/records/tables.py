@@ -1,4 +1,4 @@
-"""Records as tables: manifest.csv, losses.csv, and the data frame that they are made of."""
+"""Records as tables: manifest.csv, losses.csv, windows.csv, and the data frame that the first is made of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from stimkit.columns import BASIC
+from stimkit.images.regions import region_windows
+from stimkit.protocol.settings import Settings
 from stimkit.records.schema import Record
 
 NAMED_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
@@ -83,6 +85,48 @@ def _loss_rows(records: Iterable[Record]) -> Iterator[tuple[Any, ...]]:
                 if losses.sum(term) is not None:
                     yield record.stimulus_id, stage, term, "all", factors[term], losses.sum(term)
             yield record.stimulus_id, stage, "total", "all", 1.0, losses.total
+
+
+def table_names(records: Iterable[Record]) -> tuple[str, ...]:
+    """The tables of a run folder; that of windows where there are any, and stimkit was of a version that wrote it."""
+    has_windows = any(one.settings.regions != "whole" and "fovea" in one.names for one in records)
+    return ("manifest.csv", "losses.csv", "manifest.nc", *(("windows.csv",) if has_windows else ()))
+
+
+def windows_csv(records: Sequence[Record]) -> bytes:
+    """windows.csv: one row for every region in which Gram matrices were taken, for every kind of regions of the run.
+
+    Their middles (the mean of their weights) and boxes are in pixels from the left and top edge of the stimulus, their
+    eccentricities in degrees where pixels per degree are known.
+    """
+    settings = {one.settings.region_shape: one.settings for one in records if one.settings.regions != "whole"}
+    return csv_bytes(pd.DataFrame([row for one in settings.values() for row in _window_rows(one)]))
+
+
+def _window_rows(settings: Settings) -> Iterator[dict[str, Any]]:
+    shape = settings.region_shape
+    names = ("regions", "region_count", "region_scaling", "fixation_x", "fixation_y", "fovea")
+    for number, window in enumerate(region_windows(shape) or ()):
+        top, bottom, left, right = window.box
+        area = window.weights.sum()
+        x = (window.weights.sum(0) * (np.arange(left, right) + 0.5)).sum() / area
+        y = (window.weights.sum(1) * (np.arange(top, bottom) + 0.5)).sum() / area
+        away = np.hypot(x - shape.size[1] / 2 - shape.fixation[0], shape.size[0] / 2 - y - shape.fixation[1])
+        yield {
+            "height_px": settings.height,
+            "width_px": settings.width,
+            **{name: getattr(settings, name) for name in names},
+            "window": number,
+            "x_px": round(x, 3),
+            "y_px": round(y, 3),
+            "eccentricity_px": round(away, 3),
+            "eccentricity_deg": round(away / settings.ppd, 4) if settings.ppd else None,
+            "area_px": round(area, 3),
+            "left_px": left,
+            "top_px": top,
+            "box_width_px": right - left,
+            "box_height_px": bottom - top,
+        }
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

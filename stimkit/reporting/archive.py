@@ -14,10 +14,10 @@ from stimkit.errors import RunFolderError, UsageError
 from stimkit.files import EPOCH, read_file, storage_errors, write_atomically
 from stimkit.planning.inputs import input_files
 from stimkit.records.methods import archive_readme, methods_paragraph
+from stimkit.records.tables import table_names
 from stimkit.runfolder.journal import JOURNAL, file_digest, lengthen
-from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET, TABLES
+from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET
 from stimkit.runfolder.run import AnyRun, Run, read_run
-from stimkit.runfolder.store import RunStore
 
 COMPRESSED = {".png", ".npy", ".nc"}
 
@@ -68,7 +68,7 @@ def archive(run: AnyRun, out: str | Path, *, inputs: Sequence[str | Path] = ()) 
     ]
     methods = methods_paragraph(plan, list(run.records.values()), run.environments)
     readme = archive_readme(plan, methods, sorted(found), left_out)
-    members = [*_run_files(run.store), *_journal(run, found), *found.items(), ("README.md", readme.encode())]
+    members = [*_run_files(run), *_journal(run, found), *found.items(), ("README.md", readme.encode())]
     with storage_errors(path):
         write_atomically(path, _zip(members))
     return Archive(path, len(members) + 1, tuple(sorted(found)), tuple(left_out))
@@ -86,8 +86,9 @@ def _journal(run: Run, inputs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes
     yield JOURNAL, lengthen(read_file(run.path / JOURNAL), entries)
 
 
-def _run_files(store: RunStore) -> Iterator[tuple[str, bytes]]:
-    names = ["protocol.toml", store.lock_file.name, "environment.json", *TABLES, SHEET]
+def _run_files(run: Run) -> Iterator[tuple[str, bytes]]:
+    store = run.store
+    names = ["protocol.toml", store.lock_file.name, "environment.json", *table_names(run.records.values()), SHEET]
     names += [CONTROLS_SHEET] if (store.path / CONTROLS_SHEET).is_file() else []
     there = [(folder, path.name) for folder in FOLDERS for path in sorted((store.path / folder).iterdir())]
     names += [f"{folder}/{name}" for folder, name in there if not CLUTTER.fullmatch(name)]

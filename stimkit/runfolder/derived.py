@@ -5,14 +5,14 @@ from __future__ import annotations
 from stimkit.images.png import encode_png
 from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.schema import Record
-from stimkit.records.tables import losses_csv, manifest_csv
+from stimkit.records.tables import losses_csv, manifest_csv, table_names, windows_csv
 from stimkit.runfolder.contact_sheet import draw_contact_sheet, number_by_row
 from stimkit.runfolder.layout import CONTROLS_SHEET, SHEET
 from stimkit.runfolder.run import Run
 
 
 def rebuild(run: Run) -> list[Record]:
-    """Write manifest.csv, losses.csv, manifest.nc and the contact sheets from the records; return these.
+    """Write the tables and the contact sheets from the records; return these.
 
     Raises `RunFolderError` where a record or trace cannot be read, `StorageError` where a file cannot be written.
     """
@@ -23,6 +23,8 @@ def rebuild(run: Run) -> list[Record]:
     store.write("manifest.csv", manifest_csv(records))
     store.write("losses.csv", losses_csv(records))
     store.write("manifest.nc", netcdf_bytes(run.dataset))
+    if "windows.csv" in table_names(records):
+        store.write("windows.csv", windows_csv(records))
     stimuli = store.path / "stimuli"
     design = [record for record in records if record.role == "main"]
     controls = [record for record in records if record.role != "main"]

@@ -67,11 +67,6 @@ def build_initial(cells: Sequence[Cell], inputs: InputSource, device: torch.devi
     return initial.to(device, image_dtype(cells[0].settings.precision))
 
 
-def _in_regions(gram: Tensor) -> Tensor:
-    """Gram matrices (regions, N, N) of a cell, also where the whole image is the only one: (N, N)."""
-    return gram if gram.ndim == 3 else gram[None]
-
-
 class Assembly:
     """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
 
@@ -96,8 +91,8 @@ class Assembly:
         with torch.no_grad():
             maps = batch.reference.features(batch.initial, cell.layers)
             style = {
-                name: split_style_loss(_in_regions(objective.gram(name, maps[name])[0]), _in_regions(target[0]))
-                for name, target in objective.style_targets.items()
+                name: split_style_loss(objective.squared_differences(name, maps[name]))
+                for name in objective.style_targets
             }
             content = {
                 name: split_content_loss(maps[name][0], target[0], objective.convention)

@@ -40,12 +40,11 @@ class Dominance:
         )
 
 
-def split_style_loss(gram: Tensor, target: Tensor) -> Tensor:
-    """Parts of E_l that each filter carries, (N,), of Gram matrices (regions, N, N).
+def split_style_loss(squares: Tensor) -> Tensor:
+    """Parts of E_l that each filter carries, (N,), of squared differences of Gram matrices (N, N).
 
-    Of an entry of the squared difference, each of its two filters carries half.
+    Of an entry, each of its two filters carries half.
     """
-    squares = (gram - target).double().square().mean(0)
     return squares.sum(1) / squares.numel()
 
 

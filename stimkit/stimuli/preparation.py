@@ -60,8 +60,7 @@ def preparation_key(cell: Cell, kind: str) -> tuple[object, ...]:
     settings = cell.settings
     name, size = (cell.content, settings.size) if kind == "content" else (cell.style, settings.style_size)
     partner = (cell.content, settings.size) if kind == "style" and settings.colour in BY_CONTENT else None
-    regions = (settings.regions, settings.region_count, settings.region_scaling, bool(cell.mask))
-    return kind, name, size, settings.fit, settings.colour, partner, regions
+    return kind, name, size, settings.fit, settings.colour, partner, settings.region_shape, bool(cell.mask)
 
 
 def to_grey_if_asked(pixels: Pixels, settings: Settings) -> Pixels:

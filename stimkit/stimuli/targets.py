@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stimkit.errors import ImageError
 from stimkit.images.pixels import Pixels, to_float
-from stimkit.images.regions import bounding_box, region_maps, weights_of_positions
+from stimkit.images.regions import Window, region_windows, whole_window
 from stimkit.network.layers import LAYERS
-from stimkit.network.losses import Regions, gram_matrix
+from stimkit.network.losses import gram_matrix
+from stimkit.network.region_losses import Regions, group_regions
 from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
@@ -39,7 +39,7 @@ class TargetCache:
         return self._get("content", cell, layers)
 
     def style(self, cell: Cell, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Gram matrices A / M of the cell's style image: layer to (N, N)."""
+        """Gram matrices A / M of the cell's style image: layer to (N, N), or what its regions are compared by."""
         return self._get("style", cell, layers)
 
     def image(self, pixels: Pixels) -> Tensor:
@@ -65,9 +65,9 @@ class TargetCache:
     def _gram(self, features: Tensor, cell: Cell, layer: str) -> Tensor:
         """Of the regions of the stimulus, but of the whole style image where a mask says where it goes."""
         if cell.mask:
-            return gram_matrix(features)[:, None]
+            return gram_matrix(features).flatten(1)
         regions = build_regions([cell], [layer], self._inputs, features).get(layer)
-        return gram_matrix(features) if regions is None else regions.grams(features)
+        return gram_matrix(features) if regions is None else regions.target(features)
 
     def _put(self, key: tuple[object, ...], value: Tensor) -> None:
         self._cache[key] = value
@@ -84,7 +84,7 @@ def check_masks(cells: Sequence[Cell], inputs: InputSource) -> None:
     for cell in cells:
         if cell.mask:
             stride = max((LAYERS[name].stride for name, _ in cell.style_layers), default=1)
-            if not weights_of_positions(prepare_mask(cell, inputs)[None], stride).any():
+            if not whole_window(prepare_mask(cell, inputs)).at_stride(cell.settings.size, stride).weights.any():
                 raise ImageError(f'mask "{cell.mask}" is black in what is left of it after cropping to the stimulus')
 
 
@@ -93,23 +93,16 @@ def build_regions(
 ) -> dict[str, Regions]:
     """Where the Gram matrices of each layer are taken for cells of equal settings; empty for the whole image."""
     settings = cells[0].settings
+    regions: Sequence[Sequence[Window]]  # for each region, the windows of the cells that differ in it
     if cells[0].mask:
-        maps = np.stack([prepare_mask(cell, inputs) for cell in cells])
-    elif (found := region_maps(settings.region_shape)) is not None:
-        maps = found
+        regions = [[whole_window(prepare_mask(cell, inputs)) for cell in cells]]
+    elif (windows := region_windows(settings.region_shape)) is not None:
+        regions = [[window] for window in windows]
     else:
         return {}
-    regions = {}
+    found = {}
     for layer in layers:
-        weights = weights_of_positions(maps, LAYERS[layer].stride)
-        if cells[0].mask:  # one region for each cell
-            whole = (0, weights.shape[1], 0, weights.shape[2])
-            boxes, inside = [whole], [weights.reshape(len(cells), -1)]
-        else:
-            boxes = [bounding_box(one) for one in weights]
-            cut = [one[top:bottom, left:right] for one, (top, bottom, left, right) in zip(weights, boxes, strict=True)]
-            inside = [one.reshape(1, -1) for one in cut]
-        dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype
-        roots = [torch.from_numpy(np.sqrt(one)).to(dtype).to(like.device) for one in inside]
-        regions[layer] = Regions(tuple(boxes), tuple(roots))
-    return regions
+        kind, width = LAYERS[layer], settings.width // LAYERS[layer].stride
+        placed = [[window.at_stride(settings.size, kind.stride) for window in region] for region in regions]
+        found[layer] = group_regions(placed, width, kind.channels, like, with_own_targets=bool(cells[0].mask))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_pixels_per_degree_of_a_screen() -> None:
         ("[place]\neccentricity = 0.5\nangle = [0]\n", "of 2 × 2 degrees there would cover fixation"),
         ("[place]\neccentricity = 19.5\nangle = [0]\n" + SCREEN, "does not fit the screen of 39.99 × 31.99 degrees"),
         ("[place]\neccentricity = 15\nangle = [90]\nfixation = [0, 3]\n" + SCREEN, "does not fit the screen"),
-        ("[place]\n", "needs either positions or eccentricity and angle"),
+        ("[place]\n", "needs either positions, or eccentricity and angle, or as_made"),
         ("[place]\neccentricity = 3\n", "a direction for each position"),
         ("[place]\neccentricity = 3\nangle = [0, 0]\n", "0 is given twice"),
         ("[timing]\nmask = 0.1\n", "which are there until the answer: give stimulus"),
@@ -103,6 +104,28 @@ def test_what_cannot_be_shown_is_told_before(records: list[Record], text: str, m
 def test_degrees_need_pixels_per_degree(small_run: Run) -> None:
     with pytest.raises(ProtocolError, match="needs one ppd"):
         lists(list(small_run.records.values()), "[place]\neccentricity = 3\nangle = [0]\n")
+
+
+def test_stimuli_are_where_their_windows_assume_fixation(records: list[Record]) -> None:
+    """Also where that is within the stimulus; and nowhere else without being told."""
+    given = [(8.0, 0.0), (-8.0, 0.0), (0.5, -0.25)]
+    made = [
+        one.model_copy(update={"settings": one.settings.model_copy(update={"fixation_x": x, "fixation_y": y})})
+        for one, (x, y) in zip(records, itertools.cycle(given))
+    ]
+    table = lists(made, "[place]\nas_made = true\n").table
+    expected = {one.stimulus_id: (-one.settings.fixation_x, -one.settings.fixation_y) for one in made}
+    assert [*zip(table["x_deg"], table["y_deg"], strict=True)] == [expected[one] for one in table["stimulus_id"]]
+    assert set(table["position"]) == {"as_made"}
+    for text in ("", "[place]\neccentricity = 8\nangle = [0]\n"):
+        with pytest.raises(ProtocolError, match=r"assume its middle at \[.*\] from fixation: give as_made = true"):
+            lists(made, text)
+    first = [made[0]]
+    assert set(lists(first, "[place.positions]\nleft = [-8, 0]\n").table["x_deg"]) == {-8}
+    with pytest.raises(ProtocolError, match="is for trials of one stimulus"):
+        lists(made, '[place]\nas_made = true\n[trial]\nform = "pair"\ndiffer = ["style_layers"]\n')
+    with pytest.raises(ProtocolError, match="does not fit the screen"):
+        lists(made, "[place]\nas_made = true\nfixation = [-15, 0]\n" + SCREEN)
 
 
 def test_a_position_at_fixation_is_no_mistake(records: list[Record]) -> None:

@@ -107,10 +107,12 @@ def grid(height: int, width: int, n: int) -> Array:
     )
 
 
-def polar(height: int, width: int, s: float) -> Array:
-    y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
+def polar(height: int, width: int, s: float, right: float, up: float, fovea: float) -> Array:
+    """Fixation and radius are in pixels."""
+    rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
+    y, x = np.meshgrid(rows - height / 2 + up, columns - width / 2 - right, indexing="ij")
     e, phi = np.sqrt(x**2 + y**2), np.arctan2(y, x)
-    e0, delta = max(0.1 * min(height, width) / 2, 2 / s), np.log((1 + s / 2) / (1 - s / 2))
+    e0, delta = max(fovea or 0.1 * min(height, width) / 2, 2 / s), np.log((1 + s / 2) / (1 - s / 2))
     k = max(4, round(2 * np.pi / s))
     place = np.log(np.maximum(e, 1e-9) / e0) / delta
 
@@ -120,13 +122,20 @@ def polar(height: int, width: int, s: float) -> Array:
     rings = [c(place - i) for i in range(1, int(np.ceil(place.max())) + 1)]
     sectors = [c((phi * k / (2 * np.pi) - j + k / 2) % k - k / 2) for j in range(k)]
     found = [np.clip(1 - sum(rings), 0, 1), *(ring * sector for ring in rings for sector in sectors)]
-    return np.array([one for one in found if one.sum() > 1])
+    found = [one for one in found if one.any()]
+    middles = [np.array([(one * rows[:, None]).sum(), (one * columns).sum()]) / one.sum() for one in found]
+    large = [at for at, one in enumerate(found) if one.sum() > 1]
+    windows = {at: found[at].copy() for at in large}
+    for at, one in enumerate(found):
+        if at not in windows:
+            windows[min(large, key=lambda to: ((middles[to] - middles[at]) ** 2).sum())] += one
+    return np.array(list(windows.values()))
 
 
 def averaged(weights: Array, stride: int) -> Array:
     rows, columns = weights.shape[1] // stride, weights.shape[2] // stride
     blocks = weights[:, : rows * stride, : columns * stride].reshape(-1, rows, stride, columns, stride).mean((2, 4))
-    return np.asarray(blocks / blocks.sum((1, 2), keepdims=True))
+    return np.asarray(blocks / np.maximum(blocks.sum((1, 2), keepdims=True), 1e-12))
 
 
 def grams(maps: Array, weights: Array | None) -> Array:
@@ -219,6 +228,10 @@ CASES: dict[str, dict[str, Any]] = {
     "weights": {"layers": {"style": {"own": {"conv1_1": 0.3, "conv2_1": 2.0}}}, "factors": {"style_layers": ["own"]}},
     "grid": {"synthesis": {"regions": "grid", "region_count": 3}},
     "polar": {"synthesis": {"regions": "polar", "region_scaling": 0.8, "size": [48, 40]}},
+    "fixation": {
+        "display": {"ppd": 10},
+        "synthesis": {"regions": "polar", "region_scaling": 0.6, "fixation_x": 1.0, "fixation_y": -0.7, "fovea": 0.4},
+    },
     "mask": {"images": {"mask": {"blob": "blob.png"}}},
     "circle": {
         "display": {"ppd": 10},
@@ -281,7 +294,8 @@ def losses(folder: Path, row: pd.Series[Any], x: Array, weights: dict[str, Array
     if row["regions"] == "grid":
         regions = lambda layer: averaged(grid(height, width, row["region_count"]), STRIDE[layer])  # noqa: E731
     elif row["regions"] == "polar":
-        regions = lambda layer: averaged(polar(height, width, row["region_scaling"]), STRIDE[layer])  # noqa: E731
+        place = [row[name] * row["ppd"] for name in ("fixation_x", "fixation_y", "fovea")]
+        regions = lambda layer: averaged(polar(height, width, row["region_scaling"], *place), STRIDE[layer])  # noqa: E731
     of_style = regions
     if isinstance(row["mask_id"], str) and row["mask_id"]:
         pixels = np.repeat(np.asarray(Image.open(folder / "blob.png"))[..., None], 3, axis=2)

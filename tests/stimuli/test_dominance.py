@@ -10,7 +10,9 @@ import torch
 from safetensors.numpy import save_file
 
 import stimkit
+from stimkit.images.regions import Window
 from stimkit.network.losses import content_loss
+from stimkit.network.region_losses import group_regions
 from stimkit.network.sources import load_weights
 from stimkit.running.events import Event
 from stimkit.stimuli.dominance import find_dominance, split_content_loss, split_style_loss
@@ -18,8 +20,8 @@ from tests.conftest import small_plan
 
 
 def test_shares_of_filters_and_layers() -> None:
-    first = split_style_loss(torch.tensor([[[4.0, 1, 0], [1, 0, 0], [0, 0, 1]]]), torch.zeros(1, 3, 3))
-    parts = {"conv1_1": first, "conv2_1": split_style_loss(torch.ones(1, 2, 2), torch.zeros(1, 2, 2))}
+    first = split_style_loss(torch.tensor([[4.0, 1, 0], [1, 0, 0], [0, 0, 1]]).square())
+    parts = {"conv1_1": first, "conv2_1": split_style_loss(torch.ones(2, 2))}
     found = list(find_dominance("style", parts, (("conv1_1", 1.0), ("conv2_1", 1.0))))
     assert [(one.layer, one.filter, one.limit) for one in found] == [("conv1_1", 0, 0.6)]
     assert found[0].share == pytest.approx(17 / 19)
@@ -31,8 +33,11 @@ def test_shares_of_filters_and_layers() -> None:
 
 
 def test_regions_are_taken_together() -> None:
-    gram = torch.stack([torch.diag(torch.tensor([3.0, 0])), torch.diag(torch.tensor([0.0, 3]))])
-    parts = {"conv1_1": split_style_loss(gram, torch.zeros(2, 2, 2))}
+    halves = [[Window((0, 1, 0, 1), np.ones((1, 1)))], [Window((0, 1, 1, 2), np.ones((1, 1)))]]
+    regions = group_regions(halves, 2, 2, torch.zeros(1), with_own_targets=False)
+    maps = torch.tensor([[[[3.0, 0]], [[0, 3]]]])  # one filter responds in each
+    parts = {"conv1_1": split_style_loss(regions.squared_differences(maps, regions.target(0 * maps)))}
+    assert parts["conv1_1"].tolist() == [81 / 8, 81 / 8]
     assert list(find_dominance("style", parts, (("conv1_1", 1.0),))) == []
 
 

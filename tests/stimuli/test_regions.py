@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from stimkit.auditing.audit import audit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError
+from stimkit.images.light import Array
 from stimkit.images.reading import read_source
-from stimkit.images.regions import bounding_box, count_regions, region_maps, weights_of_positions
+from stimkit.images.regions import Window, count_regions, region_windows, whole_window
 from stimkit.network.losses import gram_matrix, style_loss
+from stimkit.network.region_losses import Regions, group_regions
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.protocol.settings import Settings
@@ -29,78 +31,143 @@ from tests.conftest import small_plan
 ONE = {"style_layers": ["one"], "ratio": [1e-5]}
 
 
+def maps_of(**changes: Any) -> Array:
+    """Weights of all pixels in each region of some settings: (regions, height, width)."""
+    shape = Settings(**changes).region_shape
+    windows = region_windows(shape)
+    assert windows is not None
+    maps = np.zeros((len(windows), *shape.size))
+    for one, window in zip(maps, windows, strict=True):
+        top, bottom, left, right = window.box
+        one[top:bottom, left:right] = window.weights
+    return maps
+
+
 def test_a_grid_divides_the_image() -> None:
-    maps = region_maps(Settings(size=(9, 12), regions="grid", region_count=3).region_shape)
-    assert maps is not None and maps.shape == (9, 9, 12)
+    maps = maps_of(size=(9, 12), regions="grid", region_count=3)
+    assert maps.shape == (9, 9, 12)
     assert (maps.sum(0) == 1).all() and set(maps.sum((1, 2))) == {12.0}
     assert maps[5, 3:6, 8:12].all() and maps[5].sum() == 12
-    assert region_maps(Settings().region_shape) is None
+    assert maps_of(size=(7, 5), regions="grid", region_count=4).sum(0) == pytest.approx(1)
+    assert region_windows(Settings().region_shape) is None
 
 
-@pytest.mark.parametrize(("size", "scaling"), [((64, 64), 0.5), ((48, 80), 0.3)])
-def test_polar_windows_cover_the_image_and_grow_with_eccentricity(size: tuple[int, int], scaling: float) -> None:
-    maps = region_maps(Settings(size=size, regions="polar", region_scaling=scaling).region_shape)
-    assert maps is not None and (maps >= -1e-12).all()
-    assert maps.sum(0) == pytest.approx(1, abs=0.1), "but for windows that only touch a corner"
-    y, x = (np.arange(side) + 0.5 - side / 2 for side in size)
-    distance = np.hypot(y[:, None], x[None])
-    inside = [one for one in maps[1:] if distance[one > 0].max() < min(size) / 2]
-    eccentricity = np.array([(one * distance).sum() / one.sum() for one in inside])
-    spread = np.array(
-        [np.sqrt((one * (distance - e) ** 2).sum() / one.sum()) for one, e in zip(inside, eccentricity, strict=True)]
-    )
-    far = eccentricity > 10
-    assert far.sum() > 3
-    # The raised cosine of unit spacing has a standard deviation of 0.36 spacings.
+POLAR = [
+    {"size": (64, 64), "region_scaling": 0.5},
+    {"size": (48, 80), "region_scaling": 0.3},
+    {"size": (64, 64), "region_scaling": 0.05, "ppd": 8.0, "fixation_x": -12.0},
+    {"size": (64, 48), "region_scaling": 0.25, "ppd": 10.0, "fixation_x": 1.5, "fixation_y": 2.0, "fovea": 1.2},
+    {"size": (3, 2), "region_scaling": 0.3},
+]
+
+
+@pytest.mark.parametrize("changes", POLAR)
+def test_polar_windows_are_raised_cosines_about_fixation(changes: dict[str, Any]) -> None:
+    """Sum 1 at every pixel; each that lies within the image is the product of its ring and its sector."""
+    settings = Settings(**changes, regions="polar")
+    maps = maps_of(**changes, regions="polar")
+    assert (maps >= 0).all() and maps.sum(0) == pytest.approx(1, abs=1e-12)
+    assert len(maps) == count_regions(settings.region_shape) and (maps.sum((1, 2)) > 1).all()
+    height, width = settings.size
+    y = (height / 2 - settings.fixation_y * settings.ppd) - (np.arange(height) + 0.5)[:, None]
+    x = (np.arange(width) + 0.5)[None] - (width / 2 + settings.fixation_x * settings.ppd)
+    eccentricity, angle = np.hypot(x, y), np.arctan2(-y, x)
+    radius, scaling = settings.region_shape.central_radius, settings.region_scaling
+    assert radius == pytest.approx(max(settings.fovea * settings.ppd or 0.05 * min(height, width), 2 / scaling))
     step = np.log((1 + scaling / 2) / (1 - scaling / 2))
-    assert spread[far] / eccentricity[far] == pytest.approx(0.36 * step, rel=0.25)
+    around = round(2 * np.pi / scaling)
+    found = 0
+    for ring in range(1, 400):
+        for sector in range(around):
+            far = np.log(np.maximum(eccentricity, 1e-9) / radius) / step - ring
+            turned = (angle / (2 * np.pi) * around - sector + around / 2) % around - around / 2
+            parts = [np.where(np.abs(one) < 1, (1 + np.cos(np.pi * one)) / 2, 0) for one in (far, turned)]
+            window = parts[0] * parts[1]
+            inside = window[1:-1, 1:-1].sum() == window.sum() > 5  # which takes no neighbour's pixels
+            if inside:
+                assert np.abs(maps - window).max((1, 2)).min() < 1e-9
+                found += 1
+        if far.max() < -1:
+            break
+    assert found > 3 or settings.size == (3, 2)
 
 
-def test_weights_of_a_layer_are_means_over_its_pixels() -> None:
-    maps = np.random.default_rng(0).uniform(0, 1, (2, 11, 8))
-    found = weights_of_positions(maps, 4)
-    assert found.shape == (2, 2, 2)
-    expected = maps[1, 4:8, 0:4].mean()
-    assert found[1, 1, 0] / found[1].sum() == pytest.approx(
-        expected / sum(maps[1, a : a + 4, b : b + 4].mean() for a in (0, 4) for b in (0, 4))
-    )
-    assert found.sum((1, 2)) == pytest.approx(1)
-    assert bounding_box(np.array([[0, 0, 0], [0, 2, 1]])) == (1, 2, 1, 3)
-    assert bounding_box(np.zeros((2, 3))) == (0, 2, 0, 3)
+def test_windows_at_a_layer_are_means_over_its_pixels() -> None:
+    maps = np.random.default_rng(0).uniform(0, 1, (11, 8))
+    found = whole_window(maps).at_stride((11, 8), 4)
+    assert found.box == (0, 2, 0, 2) and found.weights.sum() == pytest.approx(1)
+    means = np.array([[maps[a : a + 4, b : b + 4].mean() for b in (0, 4)] for a in (0, 4)])
+    assert found.weights == pytest.approx(means / means.sum())
+    part = Window((3, 6, 2, 5), maps[3:6, 2:5]).at_stride((11, 8), 4)
+    outside = np.zeros_like(maps)
+    outside[3:6, 2:5] = maps[3:6, 2:5]
+    assert part.box == (0, 2, 0, 2)
+    assert part.weights == pytest.approx(whole_window(outside).at_stride((11, 8), 4).weights)
+    assert Window((4, 6, 5, 7), np.ones((2, 2))).at_stride((11, 8), 4).box == (1, 2, 1, 2)
+    cut_off = Window((8, 11, 2, 5), np.ones((3, 3))).at_stride((11, 8), 4)
+    assert cut_off.box == (0, 1, 0, 1) and not cut_off.weights.any()
 
 
-@pytest.mark.parametrize("regions", ["grid", "polar"])
-def test_the_loss_of_regions_is_that_of_numpy(regions: str) -> None:
-    plan = small_plan(factors=ONE, synthesis={"regions": regions, "region_count": 3})
+def at_conv2_1(regions: Literal["grid", "polar"], channels: int, size: int = 32) -> Regions:
+    """The regions of a layer of half the size; those of few positions are compared by rows if channels are many."""
+    shape = Settings(size=(size, size), regions=regions, region_count=3, region_scaling=0.4).region_shape
+    windows = [[window.at_stride((size, size), 2)] for window in region_windows(shape) or ()]
     like = torch.zeros(1, dtype=torch.float64)
-    found = build_regions(plan.cells, ["conv2_1"], PlanInputs(plan), like)["conv2_1"]
+    return group_regions(windows, size // 2, channels, like, with_own_targets=False)
+
+
+@pytest.mark.parametrize("channels", [5, 128])
+@pytest.mark.parametrize("regions", ["grid", "polar"])
+def test_the_loss_of_regions_is_that_of_numpy(regions: Literal["grid", "polar"], channels: int) -> None:
+    found = at_conv2_1(regions, channels)
+    assert {group.by_rows for group in found.groups} == {channels == 128}
     generator = np.random.default_rng(1)
-    maps, others = (generator.normal(size=(2, 5, 16, 16)) for _ in range(2))
-    weights = weights_of_positions(np.asarray(region_maps(plan.cells[0].settings.region_shape)), 2)
-    grams, targets = (found.grams(torch.from_numpy(one)) for one in (maps, others))
+    maps, others = (generator.normal(size=(2, channels, 16, 16)) for _ in range(2))
+    pixels = maps_of(size=(32, 32), regions=regions, region_count=3, region_scaling=0.4)
+    weights = pixels.reshape(len(pixels), 16, 2, 16, 2).sum((2, 4)) / pixels.sum((1, 2))[:, None, None]
+    target = found.target(torch.from_numpy(others))
+    losses = found.loss(torch.from_numpy(maps), target)
     for row in range(2):
         squares = []
         for share in weights:
-            one, other = (np.einsum("nhw,khw,hw->nk", each[row], each[row], share) for each in (maps, others))
-            squares.append(((one - other) ** 2).mean())
-        assert float(style_loss(grams, targets, "paper")[row]) == pytest.approx(np.mean(squares) / 4)
-        assert float(style_loss(grams, targets, "mean")[row]) == pytest.approx(np.mean(squares))
+            one, other = (
+                (each[row] * share).reshape(channels, -1) @ each[row].reshape(channels, -1).T for each in (maps, others)
+            )
+            squares.append((one - other) ** 2)
+        assert float(losses[row]) == pytest.approx(np.mean(squares))
+        both = found.squared_differences(torch.from_numpy(maps)[row : row + 1], target[row : row + 1])
+        assert both.numpy() == pytest.approx(np.mean(squares, axis=0))
+    with pytest.raises(ValueError, match="targets of regions have the shape"):
+        found.loss(torch.from_numpy(maps), target[:1])
 
 
-def test_the_gradient_of_regions_is_exact() -> None:
-    plan = small_plan(factors=ONE, synthesis={"regions": "grid", "size": 16})
-    found = build_regions(plan.cells, ["conv2_1"], PlanInputs(plan), torch.zeros(1, dtype=torch.float64))["conv2_1"]
-    maps = torch.randn(1, 3, 8, 8, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
-    assert torch.autograd.gradcheck(lambda x: found.grams(x).square().sum(), (maps,))
+@pytest.mark.parametrize("channels", [2, 40])
+def test_the_gradient_of_regions_is_exact(channels: int) -> None:
+    found = at_conv2_1("polar", channels, size=16)
+    assert {group.by_rows for group in found.groups} >= {channels == 40}
+    generator = torch.Generator().manual_seed(0)
+    maps, others = (torch.randn(2, channels, 8, 8, dtype=torch.float64, generator=generator) for _ in range(2))
+    target = found.target(others)
+    assert torch.autograd.gradcheck(lambda x: found.loss(x, target), (maps.requires_grad_(),))
+
+
+def test_a_small_loss_of_rows_is_not_lost_in_rounding() -> None:
+    """In float32, of maps that nearly match: the difference of large numbers is taken in float64."""
+    found = at_conv2_1("polar", 128)
+    others = torch.randn(1, 128, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = others * 1.0001
+    grams = found.squared_differences(maps.double(), found.target(others.double())).mean()
+    assert float(found.loss(maps, found.target(others))) == pytest.approx(float(grams), rel=0.02)
 
 
 def test_equal_regions_are_the_whole() -> None:
-    """A feature map that repeats itself has the same Gram matrix in every cell of a grid as over all of it."""
+    """A feature map that repeats itself has the same loss in every cell of a grid as over all of it."""
     plan = small_plan(factors=ONE, synthesis={"regions": "grid"})
     found = build_regions(plan.cells, ["conv1_1"], PlanInputs(plan), torch.zeros(1))["conv1_1"]
-    tile = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    maps = tile.repeat(1, 1, 2, 2)
-    assert torch.allclose(found.grams(maps), gram_matrix(maps)[:, None].expand(-1, 4, -1, -1), atol=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    maps, others = (torch.randn(1, 64, 16, 16, generator=generator).repeat(1, 1, 2, 2) for _ in range(2))
+    whole = style_loss(gram_matrix(maps), gram_matrix(others), "mean")
+    assert torch.allclose(found.loss(maps, found.target(others)), whole, rtol=1e-5)
 
 
 # --- masks -----------------------------------------------------------------------------------------------------
@@ -197,6 +264,46 @@ def test_a_mask_that_is_cut_away_is_told_before_anything_is_made(tmp_path: Path)
         stimkit.run(plan, tmp_path / "run", device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"synthesis": {"fixation_x": 3.0}}, 'fixation_x: is of windows; give regions = "polar" with it'),
+        ({"synthesis": {"regions": "polar", "fovea": 1.0}}, "fovea: is in degrees of visual angle, which needs ppd"),
+        (
+            {"synthesis": {"regions": "polar", "fovea": 1.0}, "display": {"ppd": 2}},
+            "fovea: must be 2 degrees at least, where windows of this scaling are 2 px wide",
+        ),
+        ({"synthesis": {"regions": "polar", "region_scaling": 0.01}}, "region_scaling: must be >= 0.05"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(sections: Any, message: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        small_plan(**sections)
+    assert message in str(caught.value)
+
+
+def test_windows_are_listed_in_the_run_folder(tmp_path: Path) -> None:
+    plan = small_plan(
+        factors={"style_layers": ["one"], "ratio": [1e-5], "fixation_x": [0, 3]},
+        synthesis={"regions": "polar", "fovea": 0.5, "max_evaluations": 1},
+        display={"ppd": 10},
+    )
+    assert len({cell.id for cell in plan.cells}) == 2
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    table = pd.read_csv(tmp_path / "run" / "windows.csv")
+    assert {*table["fixation_x"]} == {0, 3} and {*table["fovea"]} == {0.5}
+    assert table.groupby("fixation_x")["area_px"].sum().to_list() == pytest.approx([32**2] * 2, abs=0.1)
+    first = table[(table["fixation_x"] == 0) & (table["window"] == 0)].iloc[0]
+    assert (first["x_px"], first["y_px"]) == (16, 16) and first["eccentricity_deg"] == 0
+    one = table[table["fixation_x"] == 3].iloc[1]  # fixation is 30 px right of the middle
+    assert one["eccentricity_px"] == pytest.approx(np.hypot(one["x_px"] - 46, one["y_px"] - 16), abs=0.002)
+    assert one["eccentricity_deg"] == pytest.approx(one["eccentricity_px"] / 10, abs=1e-4)
+    assert verify(tmp_path / "run").findings == ()
+    table["area_px"] *= 2
+    table.to_csv(tmp_path / "run" / "windows.csv", index=False)
+    assert [(one.name, one.path) for one in verify(tmp_path / "run").findings] == [("table_altered", "windows.csv")]
+
+
 def test_more_regions_than_positions_are_refused() -> None:
     with pytest.raises(ProtocolError, match="region_count: is more than the 2 positions of a side of the deepest"):
         small_plan(
@@ -204,10 +311,3 @@ def test_more_regions_than_positions_are_refused() -> None:
             factors={"style_layers": ["deep"], "ratio": [1e-5]},
             synthesis={"regions": "grid", "region_count": 3},
         )
-
-
-def test_regions_are_counted_without_their_maps() -> None:
-    for size, changes in (((64, 64), {"regions": "grid", "region_count": 5}), ((96, 64), {"regions": "polar"})):
-        settings = Settings(size=size, **changes)
-        maps = region_maps(settings.region_shape)
-        assert maps is not None and len(maps) <= count_regions(settings.region_shape) <= 1.2 * len(maps) + 15

@@ -243,8 +243,8 @@ def _check_place(place: dict[str, Any], document: dict[str, Any]) -> list[Broken
     if "place" not in document:
         return []
     named, around = place.get("positions"), place.get("eccentricity")
-    if bool(named) == (around is not None):
-        return [(("place",), "needs either positions or eccentricity and angle")]
+    if [bool(named), around is not None, place.get("as_made") is True].count(True) != 1:
+        return [(("place",), "needs either positions, or eccentricity and angle, or as_made")]
     if (around is None) != (not place.get("angle")):
         return [(("place", "angle"), "belongs to eccentricity: a direction for each position")]
     twice = [one for one in as_list(place.get("angle")) if as_list(place.get("angle")).count(one) > 1]

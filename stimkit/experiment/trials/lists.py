@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from stimkit.experiment.trials.answers import Answers, find_answers
 from stimkit.experiment.trials.assignment import Assignment
 from stimkit.experiment.trials.design import LIST_COLUMNS, RESPONSE_COLUMNS, SHOWN, TrialDesign
 from stimkit.experiment.trials.material import Material, gather_material
-from stimkit.experiment.trials.placement import Layout, image_ppd, misplaced
+from stimkit.experiment.trials.placement import DegreesXY, Layout, assumed_place, image_ppd, misplaced
 from stimkit.experiment.trials.sequence import Impossible
 from stimkit.experiment.trials.showing import PRACTICE, PlaceChooser, ShownTrial, order_trials
 from stimkit.experiment.trials.units import TrialUnit
@@ -66,19 +66,23 @@ def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
 def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
     """Make trial lists of stimuli by their records; see `make_trials`."""
     known = gather_material(records, design, np.random.default_rng([design.seed, 0]))
+    used = {row for unit in (*known.main, *known.practice, *known.catch) for row in unit.rows}
+    ids = set(known.stimuli["stimulus_id"].iloc[sorted(used)])
+    shown = [record for record in records if record.stimulus_id in ids]
     layout = Layout(design.place, design.screen, image_ppd(records))
     times = {key: seconds for key, seconds in design.timing.model_dump().items() if seconds}
-    for path, words in misplaced(layout, records, SHOWN[design.trial.form], times):
+    for path, words in misplaced(layout, shown, SHOWN[design.trial.form], times):
         raise design.error(words, *path)
     for name in known.columns:
         if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS, *(PLACE_COLUMNS if design.place else ())):
             raise UsageError(f'the run has a factor or attribute "{name}", which is a column of lists or answers')
-    return _Maker(design, known).lists(layout)
+    assumed = {one.stimulus_id: assumed_place(one) for one in shown} if design.place and design.place.as_made else {}
+    return _Maker(design, known, assumed).lists(layout)
 
 
 class _Maker:
-    def __init__(self, design: TrialDesign, known: Material) -> None:
-        self.design, self.known = design, known
+    def __init__(self, design: TrialDesign, known: Material, assumed: Mapping[str, DegreesXY]) -> None:
+        self.design, self.known, self.assumed = design, known, assumed
         self.answers = find_answers(design, known.main, (*known.practice, *known.catch))
         self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
         self.sampler = known.sampler(known.main)
@@ -184,7 +188,10 @@ class _Maker:
             end = "" if len(trial.places) == 1 else f"_{place}"
             row |= {f"stimulus_id{end}": stimulus["stimulus_id"], f"stim_file{end}": f"stimuli/{stimulus['filename']}"}
             row |= {f"{name}{end}": stimulus[name] for name in self.known.columns}
-            if self.positions:
+            if self.assumed:
+                x, y = self.assumed[stimulus["stimulus_id"]]
+                row |= {f"position{end}": "as_made", f"x_deg{end}": x, f"y_deg{end}": y}
+            elif self.positions:
                 name, (x, y) = self.positions[trial.position if len(trial.places) == 1 else place - 1]
                 row |= {f"position{end}": name, f"x_deg{end}": x, f"y_deg{end}": y}
         return row

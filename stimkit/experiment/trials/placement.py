@@ -28,6 +28,10 @@ class Place(Frozen):
     angle: Annotated[
         tuple[Degrees, ...], Field(description="directions at that distance, counter-clockwise from the right")
     ] = ()
+    as_made: Annotated[
+        bool,
+        Field(description="where each stimulus's polar windows assume it to be: fixation_x and fixation_y from it"),
+    ] = False
     fixation: Annotated[DegreesXY, Field(description="of the fixation mark, from the middle of the screen")] = _CENTRE
 
     @property
@@ -89,9 +93,11 @@ def misplaced(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """What cannot be shown as asked: keys of the design, and what to do.
 
-    `shown` is the number of stimuli of a trial, `times` are seconds by the keys of `[timing]`.
+    `records` are those of stimuli that can be shown, `shown` is the number of stimuli of a trial, `times` are seconds
+    by the keys of `[timing]`.
     """
     place, screen = layout.place, layout.screen
+    yield from _elsewhere(place, records)
     if screen is not None and screen.refresh:
         for key, seconds in times.items():
             frames = screen.frames(seconds)
@@ -101,7 +107,11 @@ def misplaced(
     if place is None:
         return
     positions = place.named
-    if shown > 1 and len(positions) != shown:
+    if place.as_made:
+        if shown > 1:
+            yield ("place", "as_made"), "is for trials of one stimulus"
+        positions = {one.stimulus_id: assumed_place(one) for one in records}
+    elif shown > 1 and len(positions) != shown:
         yield ("place",), f"has {len(positions)} positions for the {shown} stimuli of a trial"
         return
     if layout.image_ppd is None:
@@ -111,8 +121,9 @@ def misplaced(
         max(getattr(one, side) for one in records) / layout.image_ppd for side in ("height_px", "width_px")
     )
     for name, (x, y) in positions.items():
-        path = ("place", "positions", name) if place.positions else ("place", "eccentricity")
-        if (x, y) != _CENTRE and abs(x) < width / 2 and abs(y) < height / 2:
+        key = "as_made" if place.as_made else "eccentricity"
+        path = ("place", "positions", name) if place.positions else ("place", key)
+        if not place.as_made and (x, y) != _CENTRE and abs(x) < width / 2 and abs(y) < height / 2:
             yield path, f"a stimulus of {width:.3g} × {height:.3g} degrees there would cover fixation"
         if screen is not None:
             right, up = (
@@ -124,3 +135,23 @@ def misplaced(
     for (one, (x, y)), (other, (u, v)) in itertools.combinations(positions.items() if shown > 1 else (), 2):
         if abs(x - u) < width and abs(y - v) < height:
             yield ("place",), f"stimuli of {width:.3g} × {height:.3g} degrees at {one} and {other} would overlap"
+
+
+def assumed_place(record: Record) -> DegreesXY:
+    """Where the middle of a stimulus is from fixation, in degrees, as its polar windows assume."""
+    return 0.0 - record.settings.fixation_x, 0.0 - record.settings.fixation_y
+
+
+def _elsewhere(place: Place | None, records: Sequence[Record]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Stimuli whose windows are about another point than the fixation mark."""
+    if place is not None and place.as_made:
+        return
+    positions = set(place.named.values()) if place else {_CENTRE}
+    for one in records:
+        x, y = assumed_place(one)
+        if (x, y) != _CENTRE and positions != {(x, y)}:
+            words = (
+                f"windows of {one.stimulus_id} assume its middle at [{x:g}, {y:g}] from fixation: give as_made = true"
+            )
+            yield ("place",), words
+            return
