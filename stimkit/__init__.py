@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from stimkit.version import __version__
 
 if TYPE_CHECKING:
+    from stimkit.archiving.archive import Archive, archive
     from stimkit.auditing.audit import Audit, audit
     from stimkit.auditing.findings import Finding
     from stimkit.auditing.image_set import audit_images
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from stimkit.planning.cells import Cell, Plan
     from stimkit.planning.crossing import plan
     from stimkit.protocol.protocol import Protocol
-    from stimkit.reporting.archive import Archive, archive
     from stimkit.reporting.report import report
     from stimkit.runfolder.run import Run, open_run
     from stimkit.running.events import Event, RunSummary
@@ -95,7 +95,7 @@ _HOMES = {
     "planning.cells": "Cell Plan",
     "planning.crossing": "plan",
     "protocol.protocol": "Protocol",
-    "reporting.archive": "Archive archive",
+    "archiving.archive": "Archive archive",
     "reporting.report": "report",
     "runfolder.run": "Run open_run",
     "running.events": "Event RunSummary",

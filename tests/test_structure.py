@@ -18,7 +18,8 @@ from tests.conftest import ROOT
 
 ROOMS = (
     "errors", "version", "files", "columns", "documents", "images", "network", "protocol", "planning", "synthesis",
-    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "cli", "__init__", "__main__",
+    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "archiving",
+    "cli", "__init__", "__main__",
 )  # fmt: skip
 """In the order of imports: a module imports from its own room and from those before it."""
 MODULES = {
@@ -42,7 +43,7 @@ WITH_TORCH = {
     "cli.doctor",
 }  # fmt: skip
 """The modules that load torch, of rooms that otherwise do not: reading a run, and `--help`, must not wait for it."""
-ROOMS_WITH_TORCH = {"synthesis", "stimuli", "running", "auditing", "reporting"}
+ROOMS_WITH_TORCH = {"synthesis", "stimuli", "running", "auditing", "reporting", "archiving"}
 
 MODULES_PER_ROOM = 12
 LINES_PER_MODULE, LONGER_MODULES = 300, {"protocol.settings": 345}

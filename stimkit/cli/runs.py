@@ -84,11 +84,17 @@ def archive(
     run: RunPath,
     out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="Archive to write.", show_default=False)],
     inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
+    trials: Annotated[list[Path] | None, typer.Option(help="Folder of trial lists.")] = None,
+    answers: Annotated[list[Path] | None, typer.Option(help="Folder of joined answers.")] = None,
+    audit: Annotated[bool, typer.Option(help="Put a report and an audit into it.")] = True,
+    device: Annotated[str, typer.Option(help="Of the audit: auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Write a complete run with its inputs, a README and checksums as one archive."""
-    from stimkit.reporting.archive import archive as write
+    """Write a complete run with its inputs, an audit, trial lists, answers, a README and checksums as one archive."""
+    from stimkit.archiving.archive import archive as write
 
-    made = write(run, out, inputs=inputs or ())
+    made = write(run, out, inputs=inputs or (), trials=trials or (), answers=answers or (), audit=audit, device=device)
     say(f"{made.path}: {made.files} files, {len(made.inputs)} of them inputs")
+    for path in made.shortened:
+        say(f"shortened: {path}")
     for image in made.left_out:
         say(f"left out: {image}")

@@ -31,6 +31,7 @@ JOINED = (
     *BASIC,
 )  # fmt: skip
 """Columns of the manifest that are joined by default, beside factors and attributes."""
+RESPONSES = "responses.csv"  # in the folder of joined answers
 _MARKS = ("participant", "kind")  # coordinates too: kind is main, practice or catch
 _PERSON = ("participant", "subject", "observer", "participant_id", "subject_id")  # what a column of people is called
 
@@ -119,7 +120,7 @@ def join_responses(
 def save_joined(joined: Joined, out: str | Path) -> None:
     """Write responses.csv, responses.nc and, where there are any, unknown.csv and unanswered.csv into a new folder."""
     with whole_folder(Path(out)) as folder:
-        (folder / "responses.csv").write_bytes(csv_bytes(joined.responses))
+        (folder / RESPONSES).write_bytes(csv_bytes(joined.responses))
         write_atomically(folder / "responses.nc", netcdf_bytes(joined.dataset))
         if len(joined.unknown):
             (folder / "unknown.csv").write_bytes(csv_bytes(joined.unknown))

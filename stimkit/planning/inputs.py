@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from stimkit.images.reading import SourceImage, image_files, read_source
 from stimkit.network.formats import READERS
 from stimkit.network.sources import has_a_name, load_weights
 from stimkit.network.weights import Weights, weights_bytes
-from stimkit.planning.cells import Plan
+from stimkit.planning.cells import Input, Plan
 from stimkit.protocol.settings import Settings
 
 
@@ -120,16 +121,39 @@ class FoundInputs:
         return images
 
 
-def input_files(plan: Plan, inputs: InputSource, names: Container[str] | None = None) -> Iterator[tuple[str, bytes]]:
-    """The inputs of a plan as files with names of their own: images, or those called `names`, and weights.
+@dataclass(frozen=True)
+class InputFile:
+    """An input of a plan as a file with a name of its own."""
+
+    name: str
+    label: str
+    """What it is, with its digest, in words."""
+    image: Input | None
+    """None for weights."""
+    read: Callable[[], bytes]
+    """Its bytes. Raises `ImageError` or `WeightsError` where it is not found."""
+
+
+def input_files(plan: Plan, inputs: InputSource) -> Iterator[InputFile]:
+    """The images and weights of a plan as files.
 
     Images are written as PNG, which keeps their pixels and so their digests. Samples of scikit-image and weights
     with a name need no file.
     """
     for one in plan.inputs:
-        if not one.spec.startswith("skimage:") and (names is None or one.name in names):
-            yield f"{one.kind}-{one.name}.png", encode_png(inputs.image(one.kind, one.name))
+        if not one.spec.startswith("skimage:"):
+            label = f"{one.kind} image {one.name} (pixels sha256 {one.pixel_sha256})"
+            yield InputFile(f"{one.kind}-{one.name}.png", label, one, partial(_image_bytes, inputs, one))
     for settings in {cell.settings.weights: cell.settings for cell in plan.cells}.values():
         if not has_a_name(settings.weights):
-            found = inputs.weights(settings)
-            yield f"weights-{found.digest[:12]}.safetensors", weights_bytes(found)
+            digest = plan.weights[settings.source].digest
+            name, label = f"weights-{digest[:12]}.safetensors", f"weights (sha256 {digest})"
+            yield InputFile(name, label, None, partial(_weights_bytes, inputs, settings))
+
+
+def _image_bytes(inputs: InputSource, image: Input) -> bytes:
+    return encode_png(inputs.image(image.kind, image.name))
+
+
+def _weights_bytes(inputs: InputSource, settings: Settings) -> bytes:
+    return weights_bytes(inputs.weights(settings))

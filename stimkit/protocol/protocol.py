@@ -16,7 +16,17 @@ from stimkit.protocol.design_rules import check_design
 from stimkit.protocol.labels import label, label_level
 from stimkit.protocol.limits import Accept, AuditLimits
 from stimkit.protocol.rules import check_keys
-from stimkit.protocol.sections import Controls, Design, Display, Factors, Images, Layers, LevelCondition, Sample
+from stimkit.protocol.sections import (
+    Controls,
+    Design,
+    Display,
+    Factors,
+    Images,
+    Layers,
+    LevelCondition,
+    Publication,
+    Sample,
+)
 from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
 from stimkit.protocol.shorthand import expand
 from stimkit.protocol.variants import choose_variant
@@ -58,6 +68,7 @@ class Protocol(Frozen):
     exclude: Annotated[tuple[LevelCondition, ...], Field(description="combinations that meet one of these do not")] = ()
     sample: Sample | None = None
     controls: Controls = Controls()
+    publication: Publication = Publication()
     variants: Annotated[
         dict[str, dict[str, Any]],
         Field(exclude=True, description="other values of some keys by name, chosen with --variant"),

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Frozen, Settings
+from stimkit.protocol.values import written_as
 
 
 def _one_or_many(value: Any) -> Any:
@@ -164,3 +165,26 @@ class Sample(Frozen):
         tuple[str, ...], Field(min_length=1, description="the factors that are sampled; others are crossed with them")
     ] = ("content", "style")
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Author(Frozen):
+    """One of the authors of a stimulus set."""
+
+    given: Annotated[str, Field(min_length=1, description="given names")]
+    family: Annotated[str, Field(min_length=1, description="family names")]
+    orcid: Annotated[str, written_as(r"(\d{4}-){3}\d{3}[\dX]", "an ORCID iD, as 0000-0002-1825-0097")] = ""
+    affiliation: str = ""
+
+
+class Publication(Frozen):
+    """`[publication]`: what archives say of a stimulus set, in LICENCE and CITATION.cff."""
+
+    title: Annotated[str, Field(description="default: the name of the protocol")] = ""
+    authors: tuple[Author, ...] = ()
+    licence: Annotated[
+        str, written_as(r"[A-Za-z0-9][A-Za-z0-9.+-]*", "an SPDX id, as CC-BY-4.0"), Field(description="of the stimuli")
+    ] = ""
+    weights_licence: Annotated[str, Field(description="of files of weights; archives hold them where it is given")] = ""
+    doi: Annotated[str, written_as(r"10\.\d{4,9}/\S+", "a DOI, as 10.5281/zenodo.1234")] = ""
+    url: Annotated[str, written_as(r"https?://\S+", "an address that begins with https://")] = ""
+    keywords: tuple[Annotated[str, Field(min_length=1)], ...] = ()

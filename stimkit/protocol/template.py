@@ -55,6 +55,10 @@ max_evaluations = 150
 # clipping = 0.05               # part of the channel values that had to be clipped
 # retries = 2                   # tries from other noise before a cell is given up
 
+# [publication]                 # what `stimkit archive` says in LICENCE and CITATION.cff
+# authors = [{{ given = "Ada", family = "Lovelace", orcid = "0000-0000-0000-0000" }}]
+# licence = "CC-BY-4.0"         # of the stimuli; weights_licence: of a file of weights, which is in archives then
+
 # [audit]                       # `stimkit audit` fails beyond these; without them it only warns
 # clipping = 0.1
 # confounds = {{ mean_luminance = 0.2 }}   # part of the variance that a factor may explain at most

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 MAX_SIDE = 4096  # pixels; far above any display, far below what exhausts a machine by a typing error
@@ -55,3 +56,14 @@ def number_or_images(limit: float) -> BeforeValidator:
 
 
 Normalization = Literal["layer", "filter", "none"]
+
+
+def written_as(pattern: str, words: str) -> AfterValidator:
+    """Accept text of a form, or none; `words` say which form, with an example."""
+
+    def check(value: str) -> str:
+        if value and not re.fullmatch(pattern, value):
+            raise PydanticCustomError("text", "must be {words}", {"words": words})
+        return value
+
+    return AfterValidator(check)

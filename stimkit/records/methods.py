@@ -1,8 +1,7 @@
-"""Words about a run: a paragraph for a paper, a README for an archive."""
+"""Words about a run: a paragraph for a paper."""
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -76,46 +75,6 @@ def _weights(source: WeightsSource) -> str:
     """Weights in words: their name, who trained them on what, their digest."""
     origin = f"{source.description}; " if source.description else ""
     return f"{source.spec} ({origin}sha256 {source.digest[:12]})"
-
-
-def archive_readme(plan: Plan, methods: str, inputs: Sequence[str], left_out: Sequence[str]) -> str:
-    """README of an archive: what it holds, how the stimuli were made, how to make them again."""
-    lines = [
-        f"# {plan.protocol.name}",
-        "",
-        html.escape(plan.protocol.description, quote=False) or "A stimulus set made with stimkit.",
-        "",
-        f"- `stimuli/`: the stimuli, {_files(plan)}; the end of each name is the stimulus id",
-        "- `manifest.csv`, `losses.csv`, `manifest.nc`: parameters, losses and statistics of every stimulus",
-        "- `protocol.toml`: the request; `protocol.lock.json`: with every default, seed and digest resolved",
-        "- `records/`, `traces/`, `environment.json`: what the tables are made from, and where it was computed",
-        "- `inputs/`: content and style images and weights, found by their digests",
-        "- `SHA256SUMS`: check with `sha256sum -c SHA256SUMS`, or `stimkit verify .`",
-        "",
-        "## Methods",
-        "",
-        methods,
-        "",
-        "## Make them again",
-        "",
-        "    pip install stimkit",
-        f"    stimkit regenerate . --out again{' --inputs FOLDER' if left_out else ''}",
-        "",
-        *(["FOLDER has the images that are not in this archive.", ""] if left_out else []),
-        "## Inputs",
-        "",
-        *(f"- `{name}`" for name in inputs),
-        *(f"- not in this archive: {html.escape(reason, quote=False)}" for reason in left_out),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _files(plan: Plan) -> str:
-    words = {"srgb": "sRGB", "linear": "linear light"}
-    return _listed(
-        f"{settings.bits}-bit PNG ({words.get(settings.transfer, f'gamma {settings.gamma:g}')})"
-        for settings in dict.fromkeys(cell.settings for cell in plan.cells)
-    )
 
 
 def _listed(values: Iterable[Any]) -> str:

@@ -2,5 +2,4 @@
 
 contents  what a report shows, as JSON values
 report    a run -> one HTML file (its parts are in page/)
-archive   a run with its inputs -> one ZIP archive
 """

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from stimkit.auditing.audit import OnPhase, examine
+from stimkit.auditing.audit import Examination, OnPhase, examine
 from stimkit.errors import RunFolderError
 from stimkit.files import json_text, storage_errors, write_atomically
 from stimkit.records.methods import methods_paragraph
@@ -40,22 +40,25 @@ def report(
     resolved protocol does not describe it, or it has no complete stimulus yet.
     """
     run = read_run(run)
-    plan = run.plan
     if not run.records:
         raise RunFolderError(f"{run.path} has no complete stimulus yet")
     portray = thumbnails_for(run)
     found = examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase, portray=portray)
+    return write_report(run, found, run.path / REPORT_FILE if out is None else Path(out), losses_checked=losses)
+
+
+def write_report(run: Run, found: Examination, target: Path, *, losses_checked: bool) -> Path:
+    """Write the page about a run that was examined with `thumbnails_for`. Raises `StorageError`."""
     environments = _environments(run)
     html = _page(
         data=_script_safe(gather_contents(run, found)),
-        plan=plan,
+        plan=run.plan,
         found=found.audit,
-        losses_checked=losses,
-        methods=methods_paragraph(plan, list(run.records.values()), environments),
+        losses_checked=losses_checked,
+        methods=methods_paragraph(run.plan, list(run.records.values()), environments),
         environments={key: json_text(environment) for key, environment in environments.items()},
         version=__version__,
     )
-    target = run.path / REPORT_FILE if out is None else Path(out)
     with storage_errors(target):
         write_atomically(target, html.encode())
     return target

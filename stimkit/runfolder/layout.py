@@ -12,7 +12,8 @@ CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|journal\.csv|\.lock.*|\..*\.tmp")
 OWN_FILES = re.compile(
     r"protocol\.toml|protocol\.lock\.json|environment\.json|journal\.csv|manifest\.(csv|nc)|losses\.csv|windows\.csv|contact_sheet\.png"
-    r"|controls\.png|stimuli|traces|records|inputs|audit|report\.html|README\.md|SHA256SUMS|\..*"
+    r"|controls\.png|stimuli|traces|records|inputs|audit|report\.html|README\.md|SHA256SUMS"
+    r"|LICENCE|CITATION\.cff|data_dictionary\.csv|trials|answers|\..*"
 )
 """What a run folder holds, with what audits, reports and archives add; hidden files belong to tools such as git."""
 CLUTTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # that file managers leave

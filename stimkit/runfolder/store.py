@@ -36,7 +36,7 @@ RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 def environment_id(environment: Mapping[str, Any]) -> str:
     """What records call an environment: a digest of its contents."""
-    return "e" + hashlib.sha256(_json(environment)).hexdigest()[:8]
+    return "e" + hashlib.sha256(json_bytes(environment)).hexdigest()[:8]
 
 
 class RunStore(CellFiles):
@@ -99,7 +99,7 @@ class RunStore(CellFiles):
         if not is_new:
             self._check_ours(plan)
         self.write("protocol.toml", plan.protocol.text.encode())
-        lock = _json({**resolve(plan), "origin": self._relative(plan.protocol.base)})
+        lock = json_bytes({**resolve(plan), "origin": self._relative(plan.protocol.base)})
         with storage_errors(self.path), self.committing():
             if is_new or self.journal() is None:
                 records = sorted((self.path / "records").glob("s*.json"))
@@ -133,7 +133,7 @@ class RunStore(CellFiles):
         with storage_errors(self.path), locks.wait_for_turn(self.path, "environment"):
             environments = self.environments()
             if env_id not in environments:
-                self.write("environment.json", _json({**environments, env_id: environment}))
+                self.write("environment.json", json_bytes({**environments, env_id: environment}))
         return env_id
 
     def _relative(self, base: Path) -> str | None:
@@ -245,7 +245,7 @@ class RunStore(CellFiles):
             self._write_record(record)
 
     def _write_record(self, record: Record) -> None:
-        path, data = self.record_path(record.stimulus_id), _json(record.flat())
+        path, data = self.record_path(record.stimulus_id), json_bytes(record.flat())
         extend_journal(self.path, f"records/{path.name}", data)
         write_atomically(path, data)
 
@@ -262,5 +262,5 @@ class RunStore(CellFiles):
             write_atomically(self.path / name, data)
 
 
-def _json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

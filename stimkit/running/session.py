@@ -97,7 +97,7 @@ def _begin(store: RunStore, plan: Plan, cells: Iterable[Cell], options: RunOptio
     with store.in_turn() if in_turn else nullcontext():
         store.describe(plan)
     if options.keep_inputs:
-        store.keep_inputs(input_files(plan, PlanInputs(plan)))
+        store.keep_inputs((file.name, file.read()) for file in input_files(plan, PlanInputs(plan)))
     for record in pending.judged:
         store.rewrite(record)
     return pending

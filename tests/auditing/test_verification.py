@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 import stimkit
+from stimkit.archiving.archive import archive
 from stimkit.auditing.audit import audit
 from stimkit.auditing.findings import FILE_FINDINGS
 from stimkit.auditing.verification import verify
 from stimkit.errors import RunFolderError, StimkitError
 from stimkit.planning.resolved import plan_from_resolved, resolve
-from stimkit.reporting.archive import archive
 from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.runner import collect

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import stimkit
+from stimkit.archiving.archive import archive
 from stimkit.auditing.audit import audit
 from stimkit.auditing.regeneration import regenerate
 from stimkit.auditing.verification import verify
@@ -21,7 +22,6 @@ from stimkit.images.pixels import resize, to_float
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.planning.resolved import plan_from_resolved, resolve
-from stimkit.reporting.archive import archive
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.finishing import Finishings
 from stimkit.stimuli.preparation import prepare_initial

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import stimkit
+from stimkit.archiving.archive import archive
 from stimkit.auditing.table_agreement import csv_agrees
 from stimkit.auditing.verification import check_records, verify
 from stimkit.errors import RunFolderError
 from stimkit.planning.resolved import RESOLVED
 from stimkit.records.tables import manifest_csv
-from stimkit.reporting.archive import archive
 from stimkit.runfolder.journal import HEADER, JOURNAL, extend_journal, lengthen, read_journal
 from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
