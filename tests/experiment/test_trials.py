@@ -336,6 +336,42 @@ def test_controls_and_their_empty_levels(records: list[Record]) -> None:
     assert answers.table.loc[answers.table["role"] == "texture", "answer"].eq("").all()
 
 
+FORMS = {
+    "single": ("", ""),
+    "pair": ('form = "pair"\ndiffer = ["style"]\nfree = ["content"]', 'differ = ["content"]'),
+    "triplet": ('form = "triplet"\ndiffer = ["style"]\nfree = ["content"]', 'differ = ["content"]'),
+    "triplet of roles": ('form = "triplet"\ndiffer = ["role"]\nfree = ["style", "content"]', 'differ = ["content"]'),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("where", ['role == "untouched"', 'role == "main" and style == ""', 'role == "texture"'])
+def test_every_form_has_practice_and_catch_trials_of_controls(small_run: Run, form: str, where: str) -> None:
+    """Photographs and stimuli of content only, which have no style, and textures, which have no content."""
+    records = made_up(small_run, 4, 5)
+    for index, record in enumerate(records):
+        levels = record.levels
+        if levels["style"] in ("s3", "s4"):
+            role = "untouched" if levels["style"] == "s3" else "main"
+            records[index] = changed(record, role=role, levels={**levels, "style": ""})
+        elif levels["content"] == "c3":
+            records[index] = changed(record, role="texture", levels={**levels, "content": ""})
+    trial, own = FORMS[form]
+    own = own.replace("content", "style") if "texture" in where else own
+    sections = "".join(f"[{name}]\ncount = 2\nwhere = '{where}'\n{own}\n" for name in ("practice", "catch"))
+    found = lists(records, f"[stimuli]\nwhere = 'role != \"\"'\n[trial]\n{trial}\n{sections}", 3)
+    role = "texture" if "texture" in where else "untouched" if "untouched" in where else "main"
+    for rows in by_participant(found):
+        assert {"main": len(rows) - 4, "practice": 2, "catch": 2} == dict(rows["kind"].value_counts()) and len(rows) > 8
+        others = rows[rows["kind"] != "main"]
+        for column in (name for name in rows.columns if name.startswith("role")):
+            assert set(others[column]) == {role}
+    if own:
+        one = '[catch]\ncount = 1\nwhere = \'content == "c0" and style == "s0"\'\n'
+        with pytest.raises(ProtocolError, match=r"\[catch\] may have differ and free of its own"):
+            lists(records, f"[stimuli]\nwhere = 'role != \"\"'\n[trial]\n{trial}\n{one}", 1)
+
+
 def test_to_have_no_level_is_no_level(records: list[Record]) -> None:
     """Photographs without a style, one after the other, repeat no style."""
     for index in range(len(records) // 2 + 2):

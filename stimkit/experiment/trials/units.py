@@ -61,6 +61,8 @@ def make_units(
     if not found:
         rules = f"that differs in {', '.join(differ)}" if differ else "by the rules of [trial]"
         what = f"{len(labels)} stimuli are selected, and they make no {design.trial.form} {rules}"
+        if section != "stimuli" and differ == design.trial.differ and differ:
+            what += f"; [{section}] may have differ and free of its own"
         raise design.error(what if labels else "no stimulus is selected", section)
     return found
 
