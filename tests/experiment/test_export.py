@@ -165,8 +165,8 @@ def test_values_that_psychopy_reads_otherwise_are_refused(value: str) -> None:
 class Stage:
     """Stands for the windows and keyboard of PsychoPy: draws nothing, answers with keys that were given."""
 
-    def __init__(self, keys: list[str], patience: int = 1) -> None:
-        self.keys, self.patience, self.frames = keys, patience, 0
+    def __init__(self, keys: list[str], patience: int = 1, rate: float = 60.0) -> None:
+        self.keys, self.patience, self.rate, self.frames = keys, patience, rate, 0
         self.shown: list[Any] = []
         self.handlers: list[Any] = []
 
@@ -194,7 +194,7 @@ class Stage:
                 return self.frames / 60
 
             def getActualFrameRate(self) -> float:
-                return 60.0
+                return stage.rate
 
             def close(self) -> None:
                 stage.shown.append("closed")
@@ -289,11 +289,11 @@ def test_the_experiment_shows_every_trial_and_saves_the_answers(
     assert [json.loads(line)["response"] for line in lines] == [1, 2, 1]
 
 
-def run_script(stage: Stage, folder: Path, participant: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run_script(stage: Stage, folder: Path, participant: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> Any:
     """Run the experiment of an export with PsychoPy's stand-in; the script."""
     for name, module in stage.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(sys, "argv", ["experiment.py", participant])
+    monkeypatch.setattr(sys, "argv", ["experiment.py", participant, *options])
     spec = importlib.util.spec_from_file_location("experiment", folder / "experiment.py")
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
@@ -327,6 +327,19 @@ def test_the_experiment_counts_frames_and_places_stimuli(
     assert saved["fixation_s"].tolist() == pytest.approx([6 / 60] * len(trials))
     ppd = 1280 / 40 * 57 * 0.017455
     assert saved["image_scale"].tolist() == pytest.approx([ppd / 16] * len(trials))
+
+
+def test_a_display_of_another_refresh_rate_is_told_before_anything_is_shown(
+    placed_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(placed_run.path, "psychopy", tmp_path / "out", design=TrialDesign.from_toml(PLACED))
+    stage = Stage(["1", "2"] * 20, rate=144.0)
+    with pytest.raises(SystemExit, match=r"shows 144\.0 frames a second, not 60: switch vertical synchronization on"):
+        run_script(stage, tmp_path / "out", "p001", monkeypatch)
+    assert stage.shown == ["closed"] and not list((tmp_path / "out/data").glob("*.csv"))
+    run_script(stage, tmp_path / "out", "p001", monkeypatch, "--any-rate")
+    saved = pd.read_csv(next((tmp_path / "out/data").glob("p001_*.csv")))
+    assert set(saved["frame_rate"]) == {144.0}
 
 
 # --- jsPsych --------------------------------------------------------------------------------------------------
@@ -718,65 +731,3 @@ def test_mistakes(run: Run, design: TrialDesign, tmp_path: Path, command: Comman
     assert code == 2 and "is not an empty folder" in err
     with pytest.raises(UsageError, match="the trial design says"):
         export(run.path, "csv", tmp_path / "other", design=design, where="style == 'x'")
-
-
-# --- PsychoPy itself ------------------------------------------------------------------------------------------
-
-READ = """
-import json, sys
-from psychopy.data import importConditions
-rows = importConditions(sys.argv[1])
-print(json.dumps([{k: v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in rows]))
-"""
-ANSWER = """
-import sys
-from psychopy import data
-rows = data.importConditions(sys.argv[1])
-experiment = data.ExperimentHandler(name="test", extraInfo={"session": 1}, savePickle=False, saveWideText=False)
-loop = data.TrialHandler(rows, nReps=1, method="sequential", name="trials")
-experiment.addLoop(loop)
-for number, trial in enumerate(loop):
-    loop.addData("choice", "left")
-    loop.addData("rt", number / 4)
-    experiment.nextEntry()
-experiment.saveAsWideText(sys.argv[2])
-experiment.abort()
-"""
-NEEDED = [
-    "numpy",
-    "pandas",
-    "openpyxl",
-    "packaging",
-    "scipy",
-    "pillow",
-    "requests",
-    "pyyaml",
-    "six",
-    "json-tricks",
-    "i18next",
-]
-
-
-@pytest.mark.slow
-def test_psychopy_itself_reads_the_conditions_and_its_data_are_joined(
-    run: Run, design: TrialDesign, tmp_path: Path
-) -> None:
-    """In an environment of its own, since PsychoPy needs much that is of no use here."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv/bin/python"
-    pip = [str(python), "-m", "pip", "install", "--quiet"]
-    if subprocess.run([*pip, "--no-deps", "psychopy"]).returncode or subprocess.run([*pip, *NEEDED]).returncode:
-        lacking("the package registry")
-    export(run.path, "psychopy", tmp_path / "out", design=design)
-    trials = make_lists(list(run.records.values()), design).table.drop(columns="answer")  # which it would misread
-    for form in ("csv", "xlsx"):
-        for participant, expected in trials.groupby("participant"):
-            path = tmp_path / f"out/conditions/{participant}.{form}"
-            done = subprocess.run([python, "-c", READ, path], capture_output=True, text=True, check=True)
-            same(pd.DataFrame(json.loads(done.stdout.splitlines()[-1]), dtype=object), expected.astype(object))
-    answers = tmp_path / "answers.csv"
-    subprocess.run([python, "-c", ANSWER, tmp_path / "out/conditions/p001.csv", answers], check=True)
-    joined = join_responses(run.path, [answers])
-    expected = trials[trials["participant"] == "p001"].reset_index(drop=True)
-    same(joined.responses[list(expected.columns)], expected)
-    assert list(joined.responses["rt"]) == [number / 4 for number in range(len(expected))]

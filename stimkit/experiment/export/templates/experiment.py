@@ -2,6 +2,7 @@
 
 python experiment.py              asks for the participant
 python experiment.py p001         shows the list conditions/p001.csv
+python experiment.py --any-rate   also where the display does not have the refresh rate of settings.json
 
 settings.json has the prompt, the answers with their keys, places, timing and the screen. Times are counted in frames;
 how long stimuli were there, and frames that were dropped, are in the data. Every answer is at once a line of
@@ -24,14 +25,17 @@ HERE = Path(__file__).resolve().parent
 SETTINGS = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
 WORDS = SETTINGS["words"]
 CHOICE_OF = dict(zip(SETTINGS["keys"], SETTINGS["choices"], strict=True))
+SAME_RATE = 0.05  # relative difference from the refresh rate that is asked for; times would be off by as much
+ANY_RATE = "--any-rate"
 GAP = 40  # pixels between the stimuli of a trial without places in degrees
 FEEDBACK = 0.8  # seconds
 
 
 def ask_for_participant() -> str:
     """Participant of the command line, or of a dialog."""
-    if len(sys.argv) > 1:
-        return sys.argv[1]
+    named = [one for one in sys.argv[1:] if one != ANY_RATE]
+    if named:
+        return named[0]
     lists = sorted(path.stem for path in (HERE / "conditions").glob("*.csv"))
     dialog = gui.DlgFromDict({"participant": lists}, title=SETTINGS["name"])
     if not dialog.OK:
@@ -59,7 +63,15 @@ class Stage:
         self.window = visual.Window(fullscr=True, units="pix", color=[grey] * 3, **extra)
         self.window.mouseVisible = False
         wanted = (SETTINGS["screen"] or {}).get("refresh")
-        self.rate = wanted or self.window.getActualFrameRate() or 60.0
+        self.measured = self.window.getActualFrameRate()
+        self.rate = wanted or self.measured or 60.0
+        if ANY_RATE not in sys.argv and (self.measured is None or abs(self.measured / self.rate - 1) > SAME_RATE):
+            self.window.close()
+            shown = "no steady number of" if self.measured is None else f"{self.measured:.1f}"
+            raise SystemExit(
+                f"The display shows {shown} frames a second, not {self.rate:g}: switch vertical synchronization on and"
+                f" close other programs, or correct refresh in [screen]; {ANY_RATE} goes on all the same."
+            )
         self.window.refreshThreshold = 1.2 / self.rate
         self.window.recordFrameIntervals = True
         ppd = SETTINGS["image_ppd"]
@@ -155,7 +167,7 @@ def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
         "fixation_s": onset - start,
         "stimulus_s": (end if offset is None else offset) - onset,
         "dropped_frames": stage.window.nDroppedFrames - dropped,
-        "frame_rate": stage.rate,
+        "frame_rate": stage.measured,
         "image_scale": stage.scale,
     }
     if trial["answer_index"] is not None and choice is not None:
