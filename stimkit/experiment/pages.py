@@ -16,6 +16,7 @@ Word = Literal[
     "participant", "start", "continue", "look", "rest", "thanks", "saved", "not_sent", "save_so_far", "save_answers",
     "go_on", "start_anew", "answered", "all_answered", "agree", "decline", "declined", "right", "wrong", "begin_key",
     "rest_key", "end_key",
+    "card", "card_done", "blind_spot", "measurements", "distance", "distance_wrong", "distance_right",
 ]  # fmt: skip
 WORDS: dict[str, dict[Word, str]] = {
     "en": {
@@ -41,6 +42,16 @@ WORDS: dict[str, dict[Word, str]] = {
         "begin_key": "Press a key to begin.",
         "rest_key": "Press a key to go on.",
         "end_key": "Press a key to end.",
+        "card": "Hold a bank card to the screen, and drag the lower right corner until the rectangle has its size.",
+        "card_done": "It has the size of the card",
+        "blind_spot": (
+            "Now the distance from your eyes to the screen is measured. Cover your right eye, look at the black square"
+            " with the left one, and press the space bar when the red ball disappears. The space bar starts it."
+        ),
+        "measurements": "Still to do:",
+        "distance": "You seem to be at a distance of",
+        "distance_wrong": "That is wrong: measure again",
+        "distance_right": "That is about right",
     },
     "de": {
         "participant": "Versuchsperson",
@@ -65,6 +76,20 @@ WORDS: dict[str, dict[Word, str]] = {
         "begin_key": "Beginnen Sie mit einer beliebigen Taste.",
         "rest_key": "Weiter mit einer beliebigen Taste.",
         "end_key": "Beenden Sie mit einer beliebigen Taste.",
+        "card": (
+            "Halten Sie eine Bankkarte an den Bildschirm, und ziehen Sie die Ecke rechts unten, bis das Rechteck so"
+            " groß wie die Karte ist."
+        ),
+        "card_done": "Es ist so groß wie die Karte",
+        "blind_spot": (
+            "Nun wird der Abstand Ihrer Augen vom Bildschirm gemessen. Bedecken Sie das rechte Auge, sehen Sie mit dem"
+            " linken auf das schwarze Quadrat, und drücken Sie die Leertaste, wenn der rote Ball verschwindet. Die"
+            " Leertaste beginnt damit."
+        ),
+        "measurements": "Noch zu tun:",
+        "distance": "Ihr Abstand scheint zu sein:",
+        "distance_wrong": "Das stimmt nicht: noch einmal messen",
+        "distance_right": "Das stimmt ungefähr",
     },
 }
 """What the experiments say, by language."""

@@ -27,7 +27,7 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Error, Page, expect
 
 import stimkit
-from stimkit.errors import RunFolderError, StimkitError, UsageError
+from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
 from stimkit.experiment.export.formats import FORMATS, export
 from stimkit.experiment.export.jspsych_library import JSPSYCH_PACKAGES, load_library, npm_command
 from stimkit.experiment.export.psychopy import check_conditions
@@ -513,6 +513,80 @@ def test_pictures_are_where_the_design_says(
     assert found["image_scale"].tolist() == pytest.approx([ppd / 16] * len(rows))
 
 
+SEVERAL = """
+[trial]
+form = "{form}"
+differ = ["style_layers"]
+[place.positions]
+left = [-4.5, 0.25]
+middle = [0.1, 3]
+right = [5, -1]
+"""
+
+
+@pytest.mark.parametrize("form", ["pair", "triplet"])
+def test_every_picture_of_a_trial_is_at_its_place(placed_run: Run, tarballs: Path, tmp_path: Path, form: str) -> None:
+    text = PLACED.replace("eccentricity = 6\nangle = [0, 90, 180]\n", "") + SEVERAL.format(form=form)
+    text = text.replace("stimulus = 0.05\nmask = 0.03333333\n", "")
+    places = {name: json.loads(place) for name, place in re.findall(r"(left|middle|right) = (\[.*\])", SEVERAL)}
+    if form == "pair":
+        text = text.replace("middle = [0.1, 3]\n", "")
+        del places["middle"]
+    else:
+        text = text.replace('choices = ["left", "right"]\n', "")
+    export(placed_run.path, "jspsych", tmp_path / "out", design=TrialDesign.from_toml(text), jspsych_tarballs=tarballs)
+    ppd = json.loads((tmp_path / "out/settings.json").read_text())["screen"]["ppd"]
+    (row, *_) = json.loads((tmp_path / "out/lists/p001.json").read_text())
+    with served(tmp_path / "out") as address, launched() as browser:
+        for ratio, (width, height) in itertools.product((1, 2), ((1280, 800), (900, 701), (1111, 733))):
+            context = browser.new_context(device_scale_factor=ratio, viewport={"width": width, "height": height})
+            page = context.new_page()
+            page.goto(f"{address}/?participant=p001")
+            page.click("#jspsych-instructions-next")
+            expect(page.locator("#stage img")).to_have_count(len(places))
+            boxes = page.eval_on_selector_all("#stage img", BOXES)
+            for number, ((left, top, wide, high), (name, (x, y))) in enumerate(
+                zip(boxes, places.items(), strict=True), 1
+            ):
+                assert row[f"position_{number}"] == name
+                middle = np.array([width, height]) * ratio / 2 + np.array([1 + x, 0.5 - y]) * ppd
+                assert np.abs([left + wide / 2, top + high / 2] - middle).max() <= 0.51
+            context.close()
+
+
+def test_a_screen_is_measured_with_a_card_and_the_blind_spot(placed_run: Run, tarballs: Path, tmp_path: Path) -> None:
+    """A card of 171 px for 85.6 mm, and stimuli where that and the distance that is found put them."""
+    text = PLACED.replace("stimulus = 0.05\nmask = 0.03333333\n", "")
+    text = text.replace("viewing_distance = 57\nwidth = 40\npixels = [1280, 1024]", "calibrate = true")
+    design = TrialDesign.from_toml(text)
+    with pytest.raises(ProtocolError, match="calibrate: is for browsers; PsychoPy needs viewing_distance"):
+        export(placed_run.path, "psychopy", tmp_path / "psychopy", design=design)
+    export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    with served(tmp_path / "out") as address, launched() as browser:
+        page = browser.new_context(device_scale_factor=2, viewport={"width": 1280, "height": 800}).new_page()
+        page.goto(f"{address}/?participant=p001")
+        page.locator("#item").evaluate("item => { item.style.width = '171px'; }")
+        page.click("button:text-is('It has the size of the card')")
+        while not page.locator("#distance-estimate").count():
+            page.keyboard.press("Space")
+            page.wait_for_timeout(250)
+        page.click("button:text-is('That is about right')")
+        page.click("#jspsych-instructions-next")
+        page.wait_for_selector("#stage img")
+        *_, (left, top, wide, high) = page.eval_on_selector_all("#stage > *", BOXES)
+        page.keyboard.press("1")
+        kept = "JSON.parse(localStorage.getItem('stimkit periphery p001'))?.rows"
+        page.wait_for_function(f"{kept}?.length === 1")
+        (row,) = page.evaluate(kept)
+    distance, ppd = row["viewing_distance_cm"], row["pixels_per_degree"]
+    item = 2 * np.degrees(np.arctan(8.56 / 2 / distance))
+    assert ppd == pytest.approx(2 * 171 / item, rel=0.01) and 1 < distance < 500
+    middle = [1280 + (1 + row["x_deg"]) * ppd, 800 - (row["y_deg"] - 0.5) * ppd]
+    assert np.abs([left + wide / 2 - middle[0], top + high / 2 - middle[1]]).max() <= 0.51
+    fits = left >= 0 and top >= 0 and left + wide <= 2560 and top + high <= 1600
+    assert row["fits_window"] is fits and row["image_scale"] == pytest.approx(ppd / 16)
+
+
 def test_times_of_the_page_are_those_of_frames(placed_run: Run, tarballs: Path, tmp_path: Path) -> None:
     """Not shorter than was asked for by more than half a frame, whatever the browser had to do meanwhile."""
     design = TrialDesign.from_toml(PLACED)
@@ -650,6 +724,8 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
         ('[[pages]]\nfile = "none.txt"\n', "none.txt"),
         ('[[pages]]\nwhen = "after"\nconsent = true\n', "comes before the trials"),
         ('[[pages]]\nquestions = [{ name = "rt", text = "?" }]\n', "rt is the name of another column"),
+        ('[[pages]]\nquestions = [{ name = "x_deg", text = "?" }]\n', "x_deg is the name of another column"),
+        ('[[pages]]\nquestions = [{ name = "frame_ms", text = "?" }]\n', "frame_ms is the name of another column"),
         ('[[pages]]\nquestions = [{ name = "a", text = "?", kind = "choice" }]\n', 'belong to kind = "choice"'),
         ('[words]\nown = { hello = "Hi" }\n', "hello"),
         ('[words]\nlanguage = "tlh"\n', "language"),

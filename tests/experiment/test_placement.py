@@ -12,6 +12,7 @@ import pytest
 import stimkit
 from stimkit.errors import ProtocolError
 from stimkit.experiment.export.formats import export
+from stimkit.experiment.trials.balance import count_balance
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
 from stimkit.experiment.trials.placement import Screen
@@ -104,6 +105,16 @@ def test_what_cannot_be_shown_is_told_before(records: list[Record], text: str, m
 def test_degrees_need_pixels_per_degree(small_run: Run) -> None:
     with pytest.raises(ProtocolError, match="needs one ppd"):
         lists(list(small_run.records.values()), "[place]\neccentricity = 3\nangle = [0]\n")
+
+
+def test_positions_are_counted(records: list[Record]) -> None:
+    found = lists(records, "[place]\neccentricity = 6\nangle = [0, 180]\n")
+    counts = count_balance(found)
+    own = counts[(counts["measure"] == "position") & (counts["of"] == "")].set_index("level")["total"]
+    main = found.table[found.table["kind"] == "main"]
+    assert own.to_dict() == main["position"].value_counts().to_dict() and set(own.index) == {"0deg", "180deg"}
+    both = counts[(counts["measure"] == "position") & (counts["of"] == "style_layers")].set_index("level")["total"]
+    assert both["0deg, one"] == ((main["position"] == "0deg") & (main["style_layers"] == "one")).sum()
 
 
 def test_stimuli_are_where_their_windows_assume_fixation(records: list[Record]) -> None:

@@ -31,7 +31,11 @@ Stimuli are shown pixel by pixel on the display's own pixels, also where the bro
 a `[screen]` (or the address `&ppd=44.1`) whose pixels per degree are others than those of the stimuli, these are
 resampled to their size in degrees; `image_scale` in the data says so. `onset_ms`, `stimulus_ms` and `fixation_ms` are
 measured at frames, `frame_ms` is what a frame takes; `device_pixel_ratio` and the size of the window are there for
-every trial.
+every trial, and `fits_window` says whether the stimuli were in it as a whole.
+
+With `calibrate = true` in `[screen]` the page first measures how large its pixels are, with a bank card that is held to
+the screen, and the viewing distance, with the blind spot (Li, Joo, Yeatman & Reinecke 2020): `pixels_per_degree` and
+`viewing_distance_cm` are in the data.
 
     stimkit join RUN answers.csv
 

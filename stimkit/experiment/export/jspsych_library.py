@@ -65,6 +65,10 @@ JSPSYCH_PACKAGES = (
         "plugin-html-button-response", "2.1.0",
         "AhJPePA8s/ount+QYtqfgMtEkz7g+j+bnhQ9XqxfsnK2f5MdnlakYtpjxW9YgFx9y0Gs7yb7OZk1+omcKlzaEQ==",
     ),
+    _plugin(
+        "plugin-virtual-chinrest", "3.1.0",
+        "5PQfCRruwosOliqaltjpYltIo1teypByz6Fa0RBFxj4vKeMTl3WUM2A0ogeBcV4pLDgMFbJTrBLLgtlOsPLHpQ==",
+    ),
 )  # fmt: skip
 
 

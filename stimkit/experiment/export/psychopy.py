@@ -45,9 +45,12 @@ _TRUTH = {"true", "false"}
 def write(stimuli: StimulusSet, folder: Path) -> None:
     """Write stimuli, conditions of every participant as CSV and XLSX, experiment.py and settings.json.
 
-    Raises `UsageError` where PsychoPy would read a name or a value as something else.
+    Raises `UsageError` where PsychoPy would read a name or a value as something else, `ProtocolError` for a screen that
+    is to be measured.
     """
-    table = stimuli.lists.table
+    design, table = stimuli.lists.design, stimuli.lists.table
+    if design.screen is not None and design.screen.calibrate:
+        raise design.error("is for browsers; PsychoPy needs viewing_distance, width and pixels", "screen", "calibrate")
     if any(_read_otherwise(str(answer)) for answer in table["answer"].unique()):
         table = table.drop(columns="answer")  # its index among the choices is there
     check_conditions(table)

@@ -18,15 +18,17 @@ BALANCE_COLUMNS = ("measure", "of", "level", "total", "lowest", "highest")
 def count_balance(lists: TrialLists) -> pd.DataFrame:
     """Counts in the main trials: one row for each, in all and the lowest and highest of a participant.
 
-    Measures are `trials` (stimuli shown, by level of a factor), `place` (by place in the trial, too), `answer` (right
-    answers), `block` (blocks with a label, by place in the order), `block_after` (by the block before), `stimulus`
-    (uses of a stimulus; lowest and highest are over stimuli), `arrangement` (showings of the same stimuli in the same
-    places, of pairs and triplets; lowest and highest are over these) and `longest_run` (of trials that share a level;
-    total is the longest of all). Rows of `longest_run` count catch trials, too.
+    Measures are `trials` (stimuli shown, by level of a factor), `place` (by place in the trial, too), `position`
+    (single stimuli, by position on the screen, and by that and level of a factor), `answer` (right answers), `block`
+    (blocks with a label, by place in the order), `block_after` (by the block before), `stimulus` (uses of a stimulus;
+    lowest and highest are over stimuli), `arrangement` (showings of the same stimuli in the same places, of pairs and
+    triplets; lowest and highest are over these) and `longest_run` (of trials that share a level; total is the longest
+    of all). Rows of `longest_run` count catch trials, too.
     """
     main = lists.table[lists.table["kind"] == "main"]
     rows = [
         *_levels(lists, main),
+        *_positions(lists, main),
         *_counted("answer", "", _by_participant(main[main["answer"] != ""], "answer")),
         *_blocks(main),
         *_stimuli(lists, main),
@@ -97,6 +99,17 @@ def _levels(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
         if name in lists.design.trial.differ:
             for column in columns:
                 yield from _counted("place", column, _by_participant(main, column))
+
+
+def _positions(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
+    """Where single stimuli are; several have the positions of their places."""
+    if "position" not in main:
+        return
+    yield from _counted("position", "", _by_participant(main, "position"))
+    for name in lists.factors:
+        if main[name].nunique() > 1:
+            both = main.assign(both=main["position"] + ", " + main[name].astype(str))
+            yield from _counted("position", name, _by_participant(both, "both"))
 
 
 def _blocks(main: pd.DataFrame) -> Iterator[BalanceRow]:

@@ -27,7 +27,13 @@ LIST_COLUMNS = (
     "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
 )  # fmt: skip
 RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
-TAKEN = (*LIST_COLUMNS, *RESPONSE_COLUMNS, "position", "stimulus_id", "stim_file")
+MEASURED_COLUMNS = (
+    "fixation_ms", "onset_ms", "stimulus_ms", "mask_ms", "frame_ms", "fixation_s", "stimulus_s", "dropped_frames",
+    "frame_rate", "device_pixel_ratio", "window_width_px", "window_height_px", "pixels_per_degree",
+    "viewing_distance_cm", "image_scale", "fits_window", "time_elapsed", "trial_index", "trial_type",
+)  # fmt: skip
+PLACE_COLUMNS = ("position", "x_deg", "y_deg")
+TAKEN = (*LIST_COLUMNS, *RESPONSE_COLUMNS, *MEASURED_COLUMNS, *PLACE_COLUMNS, "stimulus_id", "stim_file")
 """Names of columns that questions cannot have."""
 ManifestCondition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
 
@@ -220,6 +226,7 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
     if blocks.get("by") and blocks.get("count"):
         found.append((("blocks", "count"), "give either by or count"))
     found += _check_place(as_table(document, "place"), document)
+    found += _check_screen(as_table(document, "screen"), document)
     found += check_pages(document, TAKEN)
     timing = as_table(document, "timing")
     if timing.get("mask") and not timing.get("stimulus"):
@@ -237,6 +244,16 @@ def _check(document: dict[str, Any]) -> list[BrokenRule]:
     if response.get("correct") and form == "triplet":
         found.append((("response", "correct"), "the right answer of a triplet is the place of the odd one"))
     return found
+
+
+def _check_screen(screen: dict[str, Any], document: dict[str, Any]) -> list[BrokenRule]:
+    keys = ("viewing_distance", "width", "pixels")
+    given = [key for key in keys if key in screen]
+    if "screen" not in document or (screen.get("calibrate") is True and not given):
+        return []
+    if screen.get("calibrate") is True:
+        return [(("screen", given[0]), "is measured where calibrate is true; leave it out")]
+    return [(("screen", key), "is needed, or calibrate = true in a browser") for key in keys if key not in given]
 
 
 def _check_place(place: dict[str, Any], document: dict[str, Any]) -> list[BrokenRule]:

@@ -12,7 +12,7 @@ import pandas as pd
 from stimkit.errors import UsageError
 from stimkit.experiment.trials.answers import Answers, find_answers
 from stimkit.experiment.trials.assignment import Assignment
-from stimkit.experiment.trials.design import LIST_COLUMNS, RESPONSE_COLUMNS, SHOWN, TrialDesign
+from stimkit.experiment.trials.design import LIST_COLUMNS, PLACE_COLUMNS, RESPONSE_COLUMNS, SHOWN, TrialDesign
 from stimkit.experiment.trials.material import Material, gather_material
 from stimkit.experiment.trials.placement import DegreesXY, Layout, assumed_place, image_ppd, misplaced
 from stimkit.experiment.trials.sequence import Impossible
@@ -21,7 +21,6 @@ from stimkit.experiment.trials.units import TrialUnit
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import AnyRun, read_run
 
-PLACE_COLUMNS = ("position", "x_deg", "y_deg")
 MAX_TRIALS, MAX_ROWS = 10_000, 1_000_000
 MAX_CHOICES = 10**10  # participants × trials × possible trials; a minute
 

@@ -47,15 +47,28 @@ class Place(Frozen):
 class Screen(Frozen):
     """`[screen]`: the display of the experiment."""
 
-    viewing_distance: Annotated[Centimetres, Field(description="from eye to screen, cm")]
-    width: Annotated[Centimetres, Field(description="of the picture, cm")]
-    pixels: Annotated[tuple[Annotated[int, Field(ge=100, le=100_000)], ...], Field(min_length=2, max_length=2)]
+    viewing_distance: Annotated[Centimetres | None, Field(description="from eye to screen, cm")] = None
+    width: Annotated[Centimetres | None, Field(description="of the picture, cm")] = None
+    pixels: Annotated[
+        Annotated[tuple[Annotated[int, Field(ge=100, le=100_000)], ...], Field(min_length=2, max_length=2)] | None,
+        Field(description="width and height"),
+    ] = None
+    calibrate: Annotated[
+        bool, Field(description="in a browser: measured with a card held to the screen, and the blind spot")
+    ] = False
     refresh: Annotated[float | None, Field(gt=10, le=1000, description="frames a second")] = None
 
     @property
-    def ppd(self) -> float:
-        """Pixels per degree of visual angle in the middle of the screen."""
+    def ppd(self) -> float | None:
+        """Pixels per degree of visual angle in the middle of the screen; None where it is measured later."""
+        if self.viewing_distance is None or self.width is None or self.pixels is None:
+            return None
         return self.pixels[0] / self.width * self.viewing_distance * math.tan(math.radians(1))
+
+    @property
+    def degrees(self) -> tuple[float, float] | None:
+        """Width and height in degrees of visual angle; None where they are measured later."""
+        return (self.pixels[0] / self.ppd, self.pixels[1] / self.ppd) if self.pixels and self.ppd else None
 
     def frames(self, seconds: float) -> float:
         """How many frames a time is."""
@@ -125,12 +138,10 @@ def misplaced(
         path = ("place", "positions", name) if place.positions else ("place", key)
         if not place.as_made and (x, y) != _CENTRE and abs(x) < width / 2 and abs(y) < height / 2:
             yield path, f"a stimulus of {width:.3g} × {height:.3g} degrees there would cover fixation"
-        if screen is not None:
-            right, up = (
-                abs(a + b) + side / 2 for a, b, side in zip((x, y), place.fixation, (width, height), strict=True)
-            )
-            if right > screen.pixels[0] / screen.ppd / 2 or up > screen.pixels[1] / screen.ppd / 2:
-                size = " × ".join(f"{pixels / screen.ppd:.4g}" for pixels in screen.pixels)
+        if screen is not None and screen.degrees is not None:
+            far = (abs(a + b) + side / 2 for a, b, side in zip((x, y), place.fixation, (width, height), strict=True))
+            if any(one > side / 2 for one, side in zip(far, screen.degrees, strict=True)):
+                size = " × ".join(f"{side:.4g}" for side in screen.degrees)
                 yield path, f"does not fit the screen of {size} degrees"
     for (one, (x, y)), (other, (u, v)) in itertools.combinations(positions.items() if shown > 1 else (), 2):
         if abs(x - u) < width and abs(y - v) < height:

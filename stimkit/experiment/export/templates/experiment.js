@@ -16,25 +16,55 @@ const MARK = 0.25; // length of an arm of the fixation mark, degrees
 
 // --- the screen -----------------------------------------------------------------------------------------------
 
-const screenPpd = Number(parameters.get("ppd")) || settings.screen?.ppd || settings.image_ppd;
-const imageScale = (() => {
+let screenPpd = Number(parameters.get("ppd")) || settings.screen?.ppd || settings.image_ppd;
+let viewingDistance = settings.screen?.viewing_distance ?? null; // cm
+const REPETITIONS = 5; // measurements of the blind spot
+const imageScale = () => {
   const scale = screenPpd && settings.image_ppd ? screenPpd / settings.image_ppd : 1;
   return Math.abs(scale - 1) < settings.same_scale ? 1 : scale;
-})();
+};
+
+// Measure pixels per degree with a card and the blind spot (Li, Joo, Yeatman & Reinecke 2020).
+async function calibrate() {
+  const instance = initJsPsych();
+  await instance.run([{
+    type: jsPsychVirtualChinrest,
+    blindspot_reps: REPETITIONS,
+    adjustment_prompt: `<p>${escaped(words.card)}</p>`,
+    adjustment_button_prompt: escaped(words.card_done),
+    blindspot_prompt: `<p>${escaped(words.blind_spot)}</p>`,
+    blindspot_measurements_prompt: escaped(words.measurements),
+    viewing_distance_report: `<p>${escaped(words.distance)} <b id="distance-estimate"></b></p>`,
+    redo_measurement_button_label: escaped(words.distance_wrong),
+    blindspot_done_prompt: escaped(words.distance_right),
+  }]);
+  const found = instance.data.get().values()[0];
+  screenPpd = found.px2deg * window.devicePixelRatio;
+  viewingDistance = found.view_dist_mm / 10;
+}
+
+// Whether all that is on the stage is in the window.
+function fitsWindow() {
+  return [...stage.children].every((element) => {
+    const { left, top, right, bottom } = element.getBoundingClientRect();
+    return Math.min(left, top, window.innerWidth - right, window.innerHeight - bottom) > -0.5;
+  });
+}
 const stage = document.createElement("div");
 stage.id = "stage";
 document.body.before(stage);
 
 // Put an element of a size, in pixels of the display, with its middle at a place right of and above the window's.
-function put(element, x, y, width, height) {
+function put(element, x, y, ...size) {
   const ratio = window.devicePixelRatio;
+  const [width, height] = size.map(Math.round);
   const left = Math.round((window.innerWidth * ratio) / 2 + x - width / 2);
   const top = Math.round((window.innerHeight * ratio) / 2 - y - height / 2);
   Object.assign(element.style, {
     left: `${left / ratio}px`,
     top: `${top / ratio}px`,
-    width: `${Math.round(width) / ratio}px`,
-    height: `${Math.round(height) / ratio}px`,
+    width: `${width / ratio}px`,
+    height: `${height / ratio}px`,
   });
 }
 
@@ -94,7 +124,8 @@ async function prepare(trial) {
 
 // Images of a trial at their places, which are those of its stimuli.
 function draw(trial, images) {
-  const scaled = images.map((image) => [image, image.naturalWidth * imageScale, image.naturalHeight * imageScale]);
+  const scale = imageScale();
+  const scaled = images.map((image) => [image, image.naturalWidth * scale, image.naturalHeight * scale]);
   const whole = scaled.reduce((sum, [, width]) => sum + width, GAP * (scaled.length - 1));
   let left = -whole / 2;
   ends(trial).forEach((end, index) => {
@@ -104,7 +135,7 @@ function draw(trial, images) {
       [x, y] = [0, 1].map((axis) => (settings.fixation_deg[axis] + trial[`${"xy"[axis]}_deg${end}`]) * screenPpd);
     }
     left += width + GAP;
-    image.className = imageScale === 1 ? "stimulus exact" : "stimulus";
+    image.className = scale === 1 ? "stimulus exact" : "stimulus";
     put(image, x, y, width, height);
     stage.append(image);
   });
@@ -333,6 +364,7 @@ function press(event) {
 
 function shown(trial, images, participant) {
   const measured = {};
+  let fits = null;
   let over = false;
   let began = 0;
   return {
@@ -349,6 +381,7 @@ function shown(trial, images, participant) {
       draw(trial, images.stimuli);
       const onset = await frame();
       measured.onset_ms = onset;
+      fits = fitsWindow();
       if (settings.stimulus_s > 0) {
         const offset = await until(onset, 1000 * settings.stimulus_s, () => over);
         if (!over) {
@@ -389,7 +422,9 @@ function shown(trial, images, participant) {
         device_pixel_ratio: window.devicePixelRatio,
         window_width_px: window.innerWidth,
         window_height_px: window.innerHeight,
-        image_scale: imageScale,
+        viewing_distance_cm: viewingDistance,
+        image_scale: imageScale(),
+        fits_window: fits,
         pixels_per_degree: screenPpd ?? null,
         time_elapsed: data.time_elapsed,
         trial_index: data.trial_index,
@@ -438,6 +473,9 @@ const list = await (await fetch(`lists/${encodeURIComponent(participant)}.json`)
 const earlier = await earlierAnswers(participant, list);
 ({ rows, replies } = earlier ?? { rows, replies });
 if (earlier || (await showPages("before"))) {
+  if (settings.screen?.calibrate && !Number(parameters.get("ppd")) && rows.length < list.length) {
+    await calibrate();
+  }
   await load(list);
   interval = await frameInterval();
   if (rows.length < list.length) {
