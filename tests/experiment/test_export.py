@@ -387,6 +387,13 @@ def note_message(errors: list[str], message: ConsoleMessage) -> None:
         errors.append(message.text)
 
 
+def wait_for_answers(page: Page, name: str, count: int, participant: str = "p001") -> list[Any]:
+    """Wait until a page has kept so many answers; return them. What it shows meanwhile may be gone in a moment."""
+    kept = f"JSON.parse(localStorage.getItem('stimkit {name} {participant}'))?.rows"
+    page.wait_for_function(f"{kept}?.length === {count}")
+    return list(page.evaluate(kept))
+
+
 def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
     """In a browser, from a plain static server, every trial answered; what it saves joins the manifest."""
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
@@ -415,7 +422,7 @@ def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarbal
                         page.click(f"button:text-is('{choices[number % 2]}')")
                     else:
                         page.keyboard.press(str(1 + number % 2))
-                    expect(shown).to_have_count(0)
+                    wait_for_answers(page, "compare", number + 1, participant)
                 page.click("button:text-is('Continue')")
             download.value.save_as(tmp_path / f"{participant}.{form}")
             assert errors == []
@@ -498,7 +505,7 @@ def test_pictures_are_where_the_design_says(
                 assert np.abs([left + wide / 2, top + high / 2] - expected).max() <= 0.51
             assert image[2:] == pytest.approx([round(32 * ppd / 16)] * 2, abs=0.05), "layout has 64ths of a pixel"
             page.keyboard.press(str(1 + number % 2))
-            page.wait_for_selector("#stage img", state="detached")
+            wait_for_answers(page, "periphery", number + 1)
         page.wait_for_selector("form.start")
         with page.expect_download() as download:
             page.keyboard.press("Enter")
@@ -575,9 +582,7 @@ def test_a_screen_is_measured_with_a_card_and_the_blind_spot(placed_run: Run, ta
         page.wait_for_selector("#stage img")
         *_, (left, top, wide, high) = page.eval_on_selector_all("#stage > *", BOXES)
         page.keyboard.press("1")
-        kept = "JSON.parse(localStorage.getItem('stimkit periphery p001'))?.rows"
-        page.wait_for_function(f"{kept}?.length === 1")
-        (row,) = page.evaluate(kept)
+        (row,) = wait_for_answers(page, "periphery", 1)
     distance, ppd = row["viewing_distance_cm"], row["pixels_per_degree"]
     item = 2 * np.degrees(np.arctan(8.56 / 2 / distance))
     assert ppd == pytest.approx(2 * 171 / item, rel=0.01) and 1 < distance < 500
@@ -595,9 +600,7 @@ def test_times_of_the_page_are_those_of_frames(placed_run: Run, tarballs: Path, 
         page = browser.new_page()
         page.goto(f"{address}/?participant=p001")
         page.click("#jspsych-instructions-next")
-        kept = "JSON.parse(localStorage.getItem('stimkit periphery p001'))?.rows"
-        page.wait_for_function(f"{kept}.length === 1", timeout=20_000)  # 3 s without an answer
-        (row,) = page.evaluate(kept)
+        (row,) = wait_for_answers(page, "periphery", 1)  # after 3 s without an answer
     assert row["response"] is None and row["choice"] is None and row["rt"] is None
     for name, asked in (("fixation_ms", 100), ("stimulus_ms", 50), ("mask_ms", 100 / 3)):
         assert row[name] >= asked - 0.6 * row["frame_ms"], name
@@ -620,7 +623,7 @@ def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs:
                 page.wait_for_selector("#stage img")
                 expect(page.locator("#stage img").first).to_have_attribute("src", row["stim_file_1"])
                 page.keyboard.press("1")
-                page.wait_for_selector("#stage img", state="detached")
+                wait_for_answers(page, "compare", row["trial"])
 
         page = context.new_page()
         page.goto(f"{address}/?participant=p001")
@@ -707,7 +710,7 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
             page.keyboard.press("1")
             if row["kind"] == "practice":
                 expect(page.locator(".feedback")).to_have_text("Gut!" if row["answer_index"] == 1 else "Falsch")
-            page.wait_for_selector("#stage img", state="detached")
+            wait_for_answers(page, "pages", number + 1)
         page.click("button:text-is('Weiter')")
         with page.expect_download() as download:
             page.click("button:text-is('Weiter')")
