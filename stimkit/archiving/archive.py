@@ -104,7 +104,8 @@ def archive(
             if file.name not in free
         ]
         held = Held(sorted(free), left_out, list(lists), list(tables), audit, bool(shortened))
-        members = [*_files_below(copy), *of_lists, *_words(made, held, tables)]
+        below = ((name, _without(building, name, data)) for name, data in _files_below(copy))
+        members = [*below, *of_lists, *_words(made, held, tables)]
         write_atomically(path, _zip(members))
     return Archive(path, len(members) + 1, tuple(sorted(free)), tuple(left_out), shortened)
 
@@ -219,6 +220,11 @@ def _trial_files(name: str, folder: Path) -> Iterator[tuple[str, bytes]]:
 def _files_below(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
         yield path.relative_to(folder).as_posix(), read_file(path)
+
+
+def _without(building: str, name: str, data: bytes) -> bytes:
+    """What an audit says, without the folder where it was made: of inputs that it did not find."""
+    return data.replace(building.encode(), b"") if name.startswith((f"{AUDIT_FOLDER}/", REPORT_FILE)) else data
 
 
 def _zip(members: Sequence[tuple[str, bytes]]) -> bytes:

@@ -133,6 +133,21 @@ def test_no_file_of_an_archive_tells_where_it_was_made(complete: Path) -> None:
     assert {image.spec for image in run.plan.inputs} == {"content.png", "style.png"}
 
 
+def test_an_audit_without_all_inputs_tells_no_folder(place: Path, tmp_path: Path) -> None:
+    """The style image has no licence, and is not found any more."""
+    (tmp_path / "the-maker").mkdir()
+    for name in ("content.png", "style.png", "w.safetensors"):
+        shutil.copy(place / name, tmp_path / "the-maker" / name)
+    files = {"content": {"a": "content.png"}, "style": {"b": "style.png"}, "licence": {"a": "CC0-1.0"}}
+    plan = small_plan(images={"root": str(tmp_path / "the-maker"), **files}, factors={"style_layers": ["one"]})
+    stimkit.run(plan, tmp_path / "the-maker" / "run", device="cpu")
+    (tmp_path / "the-maker" / "style.png").unlink()
+    made = archive(tmp_path / "the-maker" / "run", tmp_path / "the-maker" / "set.zip", device="cpu")
+    with zipfile.ZipFile(made.path) as packed:
+        assert "was not found" in packed.read("audit/findings.csv").decode()
+        assert not [name for name in packed.namelist() if b"the-maker" in packed.read(name)]
+
+
 def test_a_reviewer_does_what_the_readme_says(complete: Path, tmp_path: Path, command: Command) -> None:
     text = (complete / "README.md").read_text()
     commands = [line.split()[1:] for line in text.splitlines() if line.startswith("    stimkit ")]
