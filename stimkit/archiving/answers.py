@@ -68,13 +68,16 @@ def _description(stimuli: StimulusSet, tables: Mapping[str, pd.DataFrame], publi
         for row in rows
     ]
     authors = [{"@type": "Person", "givenName": one.given, "familyName": one.family} for one in publication.authors]
+    given = {
+        "author": authors, "license": publication.licence, "url": publication.url, "identifier": publication.doi,
+        "keywords": list(publication.keywords),
+    }  # fmt: skip
     return {
         "@context": "https://schema.org/",
         "@type": "Dataset",
         "name": f"Answers to {publication.title or stimuli.name}",
         "description": f"Answers of participants to stimuli of the set {stimuli.name}, beside what its manifest says.",
         "schemaVersion": "Psych-DS 0.4.0",
-        **({"author": authors} if authors else {}),
-        **({"license": publication.licence} if publication.licence else {}),
+        **{key: value for key, value in given.items() if value},
         "variableMeasured": variables,
     }

@@ -269,15 +269,17 @@ def test_a_file_put_there_by_hand_is_found(
 
 @pytest.fixture(scope="session")
 def fitted() -> list[tuple[Weights, dict[str, np.ndarray]]]:
-    images = read_images(["skimage:chelsea", "skimage:coffee"], Path())[:, :, ::2, ::2]
-    return [fit_weights(images, "mine", patches=400) for _ in range(2)]
+    images = read_images(["skimage:chelsea", "skimage:coffee"], Path())[:, :, ::4, ::4]
+    return [fit_weights(images, "mine", patches=200) for _ in range(2)]
 
 
+@pytest.mark.slow
 def test_fit_gives_the_same_digest_again(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
     assert fitted[0][0].digest == fitted[1][0].digest
     assert fitted[0][0].digest != load_weights("pca").digest
 
 
+@pytest.mark.slow
 def test_fitted_weights_survive_their_file(fitted: list[tuple[Weights, dict[str, np.ndarray]]], tmp_path: Path) -> None:
     made, packed = fitted[0]
     save_weights(made, tmp_path / "mine.safetensors", packed)
@@ -285,6 +287,7 @@ def test_fitted_weights_survive_their_file(fitted: list[tuple[Weights, dict[str,
     assert (again.digest, again.unit_mean_pooling) == (made.digest, "average")
 
 
+@pytest.mark.slow
 def test_fitted_filters_have_unit_mean_activation(fitted: list[tuple[Weights, dict[str, np.ndarray]]]) -> None:
     network = VGG(fitted[0][0], normalize="none")
     maps = network.features(calibration_images(), ["conv1_1", "conv2_2", "conv4_1"])

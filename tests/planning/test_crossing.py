@@ -224,7 +224,7 @@ def test_estimate_grows_with_cells_and_pixels() -> None:
 
 def test_planning_and_the_command_line_load_no_torch() -> None:
     code = (
-        "import sys, stimkit, stimkit.archiving.archive, stimkit.cli.main, stimkit.auditing.verification;"
+        "import sys, stimkit, stimkit.cli.main, stimkit.auditing.verification;"
         f"stimkit.plan(stimkit.Protocol.from_dict({document()!r}));"
         "sys.exit('torch' in sys.modules)"
     )

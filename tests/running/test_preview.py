@@ -70,7 +70,7 @@ def test_without_two_images_there_is_no_ratio() -> None:
 
 def test_the_command(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "p.toml").write_text(tomli_w.dumps(document()))
+    (tmp_path / "p.toml").write_text(tomli_w.dumps(document(factors={"style_layers": ["one"]})))
     code, out, err = command("preview", "p.toml", "--device", "cpu")
     assert code == 0 and "between style and content: ratios from about" in out, err
     assert out.count("ratio ") == 9 and "all style" in out and "all content" in out
