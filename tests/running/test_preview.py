@@ -68,6 +68,7 @@ def test_without_two_images_there_is_no_ratio() -> None:
         stimkit.preview(plan, device="cpu")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.toml").write_text(tomli_w.dumps(document(factors={"style_layers": ["one"]})))
