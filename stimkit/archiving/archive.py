@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from stimkit.archiving.answers import dataset_files, read_answers
-from stimkit.archiving.papers import Held, citation, licence, readme
+from stimkit.archiving.papers import Held, citation, licence_text, readme
 from stimkit.archiving.paths import shorten_paths
 from stimkit.auditing.audit import OnPhase, examine
 from stimkit.auditing.saving import AUDIT_FOLDER, save_audit
@@ -89,10 +89,10 @@ def archive(
     tables = read_answers([Path(folder) for folder in answers])
     with storage_errors(path), tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".archive-") as building:
         copy, gathered = Path(building) / "run", Path(building) / "inputs"
-        free = _gather_inputs(run, inputs, gathered, others=audit)
+        licences = _gather_inputs(run, inputs, gathered, others=audit)
         _copy_run(run, copy)
         shortened = shorten_paths(copy)
-        _keep_inputs(copy, gathered, free)
+        _keep_inputs(copy, gathered, licences)
         made = read_run(copy)
         if audit:
             found = examine(made, inputs=[gathered], device=device, on_phase=on_phase, portray=thumbnails_for(made))
@@ -101,16 +101,18 @@ def archive(
         left_out = [
             f"{file.label}: the protocol names no licence"
             for file in input_files(made.plan, made.inputs())
-            if file.name not in free
+            if file.name not in licences
         ]
-        held = Held(sorted(free), left_out, list(lists), list(tables), audit, bool(shortened))
+        held = Held(sorted(licences), left_out, list(lists), list(tables), audit, bool(shortened))
         below = ((name, _without(building, name, data)) for name, data in _files_below(copy))
-        members = [*below, *of_lists, *_words(made, held, tables)]
+        members = [*below, *of_lists, *_words(made, held, licences, tables)]
         write_atomically(path, _zip(members))
-    return Archive(path, len(members) + 1, tuple(sorted(free)), tuple(left_out), shortened)
+    return Archive(path, len(members) + 1, tuple(held.inputs), tuple(left_out), shortened)
 
 
-def _words(run: Run, held: Held, answers: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, bytes]]:
+def _words(
+    run: Run, held: Held, licences: Mapping[str, str], answers: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, bytes]]:
     """What is told about a run: answers, a data dictionary, README, LICENCE and CITATION.cff."""
     plan, records = run.plan, list(run.records.values())
     protocol = plan.protocol
@@ -121,14 +123,7 @@ def _words(run: Run, held: Held, answers: Mapping[str, pd.DataFrame]) -> Iterato
     yield "data_dictionary.csv", csv_bytes(describe_columns(stimuli, {**tables, **answers}))
     methods = methods_paragraph(plan, records, run.environments)
     yield "README.md", readme(plan, methods, held, records[0].stimulus_id).encode()
-    licences = {
-        f"{INPUTS}/{one.kind}-{one.name}.png": protocol.images.licence[one.name]
-        for one in plan.inputs
-        if f"{one.kind}-{one.name}.png" in held.inputs
-    }
-    weights = [name for name in held.inputs if name.startswith("weights-")]
-    licences |= dict.fromkeys((f"{INPUTS}/{name}" for name in weights), protocol.publication.weights_licence)
-    yield "LICENCE", licence(protocol, licences).encode()
+    yield "LICENCE", licence_text(protocol, {f"{INPUTS}/{name}": one for name, one in licences.items()}).encode()
     yield "CITATION.cff", citation(protocol).encode()
 
 
@@ -149,28 +144,29 @@ def _check_sound(run: Run) -> None:
         )
 
 
-def _is_free(file: InputFile, plan: Plan) -> bool:
-    """Whether the protocol names a licence of an input."""
+def _licence_of(file: InputFile, plan: Plan) -> str:
+    """The licence that the protocol names of an input; empty where it names none."""
     if file.image is None:
-        return bool(plan.protocol.publication.weights_licence)
-    return file.image.name in plan.protocol.images.licence
+        return plan.protocol.publication.weights_licence
+    return plan.protocol.images.licence.get(file.image.name, "")
 
 
-def _gather_inputs(run: Run, folders: Sequence[str | Path], target: Path, *, others: bool) -> dict[str, InputFile]:
-    """Write the inputs that have a licence into a folder, and return them; with `others` also those that are found."""
+def _gather_inputs(run: Run, folders: Sequence[str | Path], target: Path, *, others: bool) -> dict[str, str]:
+    """Write the inputs that have a licence into a folder, and return these by name; with `others` also those that are
+    found."""
     target.mkdir()
-    free = {}
+    licences = {}
     for file in input_files(run.plan, run.inputs(folders)):
-        if _is_free(file, run.plan):
-            free[file.name] = file
+        if licence := _licence_of(file, run.plan):
+            licences[file.name] = licence
         elif not others:
             continue
         try:
             (target / file.name).write_bytes(file.read())
         except (ImageError, WeightsError):
-            if file.name in free:
+            if licence:
                 raise
-    return free
+    return licences
 
 
 def _copy_run(run: Run, target: Path) -> None:

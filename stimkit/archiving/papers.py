@@ -109,7 +109,7 @@ def _files(plan: Plan) -> str:
     )
 
 
-def licence(protocol: Protocol, inputs: Mapping[str, str]) -> str:
+def licence_text(protocol: Protocol, inputs: Mapping[str, str]) -> str:
     """LICENCE: that of the stimuli, and those of the inputs by the names of their files."""
     publication = protocol.publication
     who = ", ".join(f"{one.given} {one.family}" for one in publication.authors) or "their authors"

@@ -104,7 +104,7 @@ def _grid(size: tuple[int, int], count: int) -> tuple[Window, ...]:
     return tuple(Window(box, np.ones((box[1] - box[0], box[3] - box[2]))) for box in boxes)
 
 
-def polar_spacing(shape: RegionShape) -> tuple[float, int]:
+def _polar_spacing(shape: RegionShape) -> tuple[float, int]:
     """Distance of rings of windows in the logarithm of eccentricity, and windows of a ring."""
     half = shape.scaling / 2
     return float(np.log((1 + half) / (1 - half))), max(4, round(np.pi / half))
@@ -118,7 +118,7 @@ def _polar(shape: RegionShape) -> tuple[Window, ...]:
     y, x = np.meshgrid(
         np.arange(height) + 0.5 - height / 2 + up, np.arange(width) + 0.5 - width / 2 - right, indexing="ij"
     )
-    step, around = polar_spacing(shape)
+    step, around = _polar_spacing(shape)
     ring = np.log(np.maximum(np.hypot(y, x), 1e-9) / shape.central_radius) / step
     sector = np.arctan2(y, x) / (2 * np.pi) * around
     window: list[NDArray[np.int64]] = []
