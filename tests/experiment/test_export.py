@@ -24,7 +24,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from playwright.sync_api import ConsoleMessage, Error, Page, expect
+from playwright.sync_api import ConsoleMessage, Error, Page, Route, expect
 
 import stimkit
 from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
@@ -677,10 +677,19 @@ questions = [
 [[pages]]
 when = "after"
 questions = [{ name = "remark", text = "Bemerkungen?", required = false }]
+[save]
+datapipe = "abc123"
+jatos = true
 [words]
 language = "de"
 own = { right = "Gut!" }
 """
+
+
+def refuse(sent: list[Any], route: Route) -> None:
+    """Stand for a server that takes no answers."""
+    sent.append(route.request.post_data_json)
+    route.fulfill(status=400, headers={"Access-Control-Allow-Origin": "*"})
 
 
 def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_path: Path) -> None:
@@ -691,6 +700,9 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
     rows = json.loads((tmp_path / "out/lists/p001.json").read_text())
     with served(tmp_path / "out") as address, launched() as browser:
         page = browser.new_page()
+        page.add_init_script("window.jatos = {submitResultData: async text => { window.sent = text; }};")
+        sent: list[Any] = []
+        page.route("https://pipe.jspsych.org/**", partial(refuse, sent))
         page.goto(f"{address}/?participant=p001")
         page.click("button:text-is('Ich stimme nicht zu')")
         expect(page.locator(".done")).to_have_text("Vielen Dank. Das Experiment endet hier.")
@@ -717,6 +729,12 @@ def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_pat
         with page.expect_download() as download:
             page.click("button:text-is('Weiter')")
         download.value.save_as(tmp_path / "answers.csv")
+        expect(page.locator(".done")).to_contain_text("Sie konnten nicht an den Server geschickt werden.")
+        saved = (tmp_path / "answers.csv").read_text(encoding="utf-8-sig")
+        assert page.evaluate("window.sent").lstrip("\ufeff") == saved, "what JATOS gets"
+    (posted,) = sent
+    assert posted["experimentID"] == "abc123" and posted["data"].lstrip("\ufeff") == saved
+    assert re.fullmatch(r"pages_p001_.*\.csv", posted["filename"])
     found = join_responses(run.path, [tmp_path / "answers.csv"]).responses
     assert set(found["age"]) == {31.5} and set(found["hand"]) == {"rechts"} and found["remark"].isna().all()
 

@@ -223,16 +223,19 @@ function download(participant) {
 // Send answers where settings.json says; the download is made in any case.
 async function send(participant) {
   const [format, text] = answersFile();
+  if (settings.save.jatos && window.jatos) {
+    await window.jatos.submitResultData(text);
+  }
   if (settings.save.datapipe) {
     const filename = `${settings.name}_${participant}_${new Date().toISOString().replaceAll(":", "-")}.${format}`;
-    await fetch("https://pipe.jspsych.org/api/data/", {
+    const reply = await fetch("https://pipe.jspsych.org/api/data/", {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "*/*" },
       body: JSON.stringify({ experimentID: settings.save.datapipe, filename, data: text }),
     });
-  }
-  if (settings.save.jatos && window.jatos) {
-    await window.jatos.submitResultData(text);
+    if (!reply.ok) {
+      throw new Error(`DataPipe answers with ${reply.status}`);
+    }
   }
 }
 
