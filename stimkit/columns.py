@@ -99,6 +99,11 @@ class RecordColumns(BaseModel):
     style_id: Annotated[str, Meaning("name of the style image")]
     mask_id: Annotated[str, Meaning("name of the mask that says where the style goes", since=3)] = ""
     mask_sha256: Annotated[str, Meaning("digest of the mask's pixels as read", since=3)] = ""
+    content_mix: Annotated[str, Meaning("images and weights that the content is a mixture of", since=8)] = ""
+    style_mix: Annotated[str, Meaning("images and weights that the style is a mixture of", since=8)] = ""
+    style_path: Annotated[
+        Literal["", "linear", "geodesic"], Meaning("how Gram matrices of the mixture go from image to image", since=8)
+    ] = ""
     replicate: Annotated[Natural, Meaning("number of the replicate, from 1")]
     seed: Annotated[Natural, Meaning("seed of the initial noise of that attempt", "")]
     content_layers_used: Annotated[str, Meaning("content layers")]

@@ -18,7 +18,7 @@ from stimkit.auditing.effects import explain_variance
 from stimkit.auditing.evidence import Evidence, read_evidence
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.losses import LossCheck, check_sums
-from stimkit.auditing.rules import find_confounds, find_outliers, judge_stimuli
+from stimkit.auditing.rules import find_confounds, find_outliers, find_reversals, judge_stimuli
 from stimkit.auditing.verification import (
     check_folder,
     check_protocol,
@@ -30,14 +30,16 @@ from stimkit.auditing.verification import (
 )
 from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
 from stimkit.errors import ImageError, RunFolderError
-from stimkit.images.pixels import Pixels, resize
+from stimkit.images.pixels import Pixels
 from stimkit.images.png import to_shown
 from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
-from stimkit.records.schema import TERMS, Record
+from stimkit.records.schema import Record
+from stimkit.records.stages import TERMS
 from stimkit.records.tables import attribute_names, factor_names, to_table
 from stimkit.runfolder.run import AnyRun, Run, read_run
+from stimkit.stimuli.preparation import picture
 from stimkit.synthesis.devices import choose_device
 
 STATISTIC_TOLERANCE = 1e-9
@@ -135,6 +137,7 @@ def examine(
     factors, limits = factor_names(records), plan.protocol.audit
     design = stimuli[stimuli["role"] == "main"]
     findings += judge_stimuli(stimuli, limits)
+    findings += find_reversals(design[design["status"] != "failed"], plan.protocol, factors)
     findings += find_outliers(design[design["status"] != "failed"], limits, factors)
     accepted = design[design["status"] == "accepted"]
     # Observers do not see how long a stimulus took; it is looked at only where the protocol has a limit for it.
@@ -241,8 +244,7 @@ class _References:
         key = (cell.content, cell.settings.size, cell.settings.fit)
         if cell.content is not None and key not in self._known:
             try:
-                image = self._inputs.image("content", cell.content)
-                self._known[key] = resize(image, cell.settings.size, cell.settings.fit)
+                self._known[key] = picture(cell, "content", self._inputs)
             except ImageError:  # the check of the losses says so
                 self._known[key] = None
         return self._known.get(key)

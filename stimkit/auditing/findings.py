@@ -51,6 +51,7 @@ FINDINGS = {
     "file_without_factors": "a file that the factors do not account for",
     "factors_without_file": "a row of the factors has no file",
     "rejected": "a rule of [accept] does not hold",
+    "not_monotone": "along a series, stimuli do not go steadily from one image to the next",
     "no_better_than_chance": "unrelated images of the set are as close to a target as the stimulus",
 }
 """Names of findings, the gravest first, and what they mean."""

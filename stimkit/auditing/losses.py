@@ -18,7 +18,9 @@ from stimkit.images.pixels import FloatImage
 from stimkit.images.png import to_network_image
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import InputSource
-from stimkit.records.schema import TERMS, Record, StageLosses
+from stimkit.protocol.mixes import write_mixture
+from stimkit.records.schema import Record
+from stimkit.records.stages import TERMS, StageLosses
 from stimkit.stimuli.preparation import prepare_initial
 from stimkit.synthesis.synthesis import Measured
 
@@ -27,6 +29,7 @@ from stimkit.synthesis.synthesis import Measured
 # convolutions of the optimization. The bounds leave room for other processors and for images that are not photographs.
 ROUNDING = 4e-6
 FAST_ROUNDING = 4e-5
+WEIGHT_TOLERANCE = 1e-4  # of the weights of a mixture that follow from distances
 InputKey = tuple[str, str]  # kind and name
 LossRow = dict[str, Any]  # numbers about a stimulus, by their columns
 
@@ -65,16 +68,19 @@ class LossCheck:
         """Measure stimuli of equal settings."""
         again = self._remeasurement
         tolerance = again.plan.protocol.audit.loss_tolerance
-        cells = [cell for cell, _ in group]
+        cells = [again.resolve(cell) for cell, _ in group]
         files = [_shown(evidence) for _, evidence in group]
         starts = [prepare_initial(cell, again.inputs) for cell in cells]
         self._look_for_dominance(cells, starts)
         measured = zip(again.losses(cells, files), again.losses(cells, starts), strict=True)
-        for (cell, evidence), (file, start) in zip(group, measured, strict=True):
+        for cell, (_, evidence), ((file, *others), (start, *_)) in zip(cells, group, measured, strict=True):
             assert evidence.trace is not None, "a stimulus that lacks its trace is not sound"
             scale = again.scale(cell)
-            wrong = _mismatches(evidence.record, evidence.trace, file, start, scale, tolerance)
-            yield cell.id, _row(cell, file, again), list(wrong)
+            wrong = [
+                *_mismatches(evidence.record, evidence.trace, file, start, scale, tolerance),
+                *_mismatches_of_mixtures(evidence.record, cell, others, scale, tolerance),
+            ]
+            yield cell.id, _row(cell, file, again), wrong
 
     def _look_for_dominance(self, cells: Sequence[Cell], starts: Sequence[FloatImage]) -> None:
         """Look once at each loss of a set: of an image, some layers, and settings."""
@@ -94,8 +100,8 @@ class LossCheck:
 
     def _inputs_of(self, cell: Cell) -> set[InputKey]:
         """The images that the losses of a stimulus need."""
-        names = {"content": cell.content, "style": cell.style, "mask": cell.mask}
-        used = [self._remeasurement.plan.input(kind, name) for kind, name in names.items() if name]
+        names = [*((kind, name) for kind in ("content", "style", "mask") for name in cell.images(kind)), *cell.compared]
+        used = [self._remeasurement.plan.input(*name) for name in names]
         return {(image.kind, image.name) for image in used}
 
 
@@ -156,6 +162,32 @@ def _mismatches(
             if not _equal(known, float(total), scale.total, tolerance, FAST_ROUNDING):
                 detail = f"{stage}: the total loss is {known:.6g}, the trace says {total:.6g}"
                 yield Finding("loss_inconsistent", "error", record.stimulus_id, detail)
+
+
+def _mismatches_of_mixtures(
+    record: Record, cell: Cell, others: Sequence[Measured], scale: Measured, tolerance: float
+) -> Iterator[Finding]:
+    """Weights of mixtures, and losses to the images that a stimulus is compared with."""
+    for kind in ("content", "style"):
+        recorded, mixture = getattr(record, f"{kind}_mix"), cell.mixture(kind)
+        if _weights_differ(recorded, write_mixture(mixture)):
+            detail = f"{kind}_mix is {write_mixture(mixture)}, recorded is {recorded}"
+            yield Finding("loss_mismatch", "error", record.stimulus_id, detail)
+    for (kind, image), measured in zip(cell.compared, others, strict=True):
+        scales, again = (getattr(one, f"{kind}_layers") for one in (scale, measured))
+        for layer, value in record.distances[kind][image].items():
+            known = math.nan if value is None else value
+            if not _equal(known, again[layer], scales[layer], tolerance, ROUNDING):
+                detail = f"distance to {kind} {image}: {layer} is {again[layer]:.6g}, recorded is {known:.6g}"
+                yield Finding("loss_mismatch", "error", record.stimulus_id, detail)
+
+
+def _weights_differ(one: str, other: str) -> bool:
+    """Whether written mixtures differ in their images, or in weights by more than rounding makes."""
+    pairs = [[part.rpartition("=") for part in text.split(";")] for text in (one, other)]
+    if one == other or [name for name, *_ in pairs[0]] != [name for name, *_ in pairs[1]]:
+        return one != other
+    return any(abs(float(a) - float(b)) > WEIGHT_TOLERANCE for (*_, a), (*_, b) in zip(*pairs, strict=True))
 
 
 def _equal(one: float, other: float, scale: float, tolerance: float, rounding: float) -> bool:

@@ -1,6 +1,7 @@
 """Losses of finished images, measured anew: one pass through the network, then the formulas as they are printed.
 
-Nothing here is shared with the optimization but the network itself. Losses of pairs of unrelated images say what
+Nothing here is shared with the optimization but the network itself, and what lies between style images: where a series
+has its steps, and the cross terms of geodesics. Losses of pairs of unrelated images say what
 a loss means: how much closer a stimulus is to its target than another picture of the set.
 """
 
@@ -17,12 +18,16 @@ from torch import Tensor
 from stimkit.images.pixels import Pixels, resize, to_float
 from stimkit.images.regions import Window, count_regions, region_windows, whole_window
 from stimkit.network.layers import LAYERS, Convention
+from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell, Input, LayerWeights, Plan
 from stimkit.planning.inputs import InputSource
+from stimkit.protocol.mixes import Mixture
 from stimkit.protocol.settings import Settings
 from stimkit.stimuli.dominance import Dominance, find_dominance, split_content_loss, split_style_loss
+from stimkit.stimuli.mixtures import shares_of
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask, to_grey_if_asked
+from stimkit.stimuli.targets import TargetCache
 from stimkit.synthesis.devices import network_arithmetic
 from stimkit.synthesis.synthesis import Measured
 
@@ -105,32 +110,38 @@ class Remeasurement:
         self._without = without  # images that are not there, by kind and name
         self._networks = Networks(inputs, device)
         self._targets: dict[tuple[object, ...], Layered] = {}
+        self._made: dict[VGG, TargetCache] = {}
         self._chance: dict[tuple[object, ...], dict[str, NDArray[np.float64]]] = {}
         self._pools: dict[tuple[object, ...], tuple[list[Input], list[Layered], list[Layered]]] = {}
 
-    def losses(self, cells: Sequence[Cell], pixels: Sequence[NDArray[np.float32]]) -> Iterator[Measured]:
-        """Losses of images (3, height, width), one for each cell. All cells have the same settings."""
+    def resolve(self, cell: Cell) -> Cell:
+        """A cell whose mixture has weights."""
+        return self._made_targets(cell.settings).resolve(cell)
+
+    def losses(self, cells: Sequence[Cell], pixels: Sequence[NDArray[np.float32]]) -> Iterator[list[Measured]]:
+        """Losses of images (3, height, width), one for each cell: to its own targets, then to the images that it is
+        compared with. All cells have the same settings."""
         settings = cells[0].settings
         layers = sorted({name for cell in cells for name in cell.layers})
         step = max(1, BATCH_PIXELS[self._device.type] // (settings.height * settings.width))
         for start in range(0, len(cells), step):
             maps = self._features(settings, np.stack(pixels[start : start + step]), layers)
             for row, cell in enumerate(cells[start : start + step]):
-                yield self._of_cell(cell, {name: one[row] for name, one in maps.items()})
+                own = {name: one[row] for name, one in maps.items()}
+                yield [self._of_cell(one, own) for one in (cell, *(cell.with_image(*other) for other in cell.compared))]
 
-    def _of_cell(self, cell: Cell, maps: Mapping[str, Tensor]) -> Measured:
+    def _of_cell(self, cell: Cell, maps: Mapping[str, Tensor] | None) -> Measured:
+        """Losses of feature maps by layer; None for those of an image without any response."""
         convention = cell.settings.loss
         content: dict[str, float] = {}
         style: dict[str, float] = {}
         if cell.content:
-            target = self._target("content", cell)
-            content = {name: content_term(maps[name], target[name], convention) for name, _ in cell.content_layers}
+            for name, target in self._target("content", cell).items():
+                content[name] = content_term(_or_nothing(maps, name, target), target, convention)
         if cell.style:
-            target = self._target("style", cell)
-            style = {
-                name: style_term(maps[name], target[name], self._regions(cell, name), convention)
-                for name, _ in cell.style_layers
-            }
+            for name, target in self._target("style", cell).items():
+                one = _or_nothing(maps, name, target)
+                style[name] = style_term(one, target, self._regions(cell, name), convention)
         return self._summed(cell, content, style)
 
     def _regions(self, cell: Cell, layer: str) -> list[Window] | None:
@@ -161,43 +172,26 @@ class Remeasurement:
 
     def scale(self, cell: Cell) -> Measured:
         """Losses of an image without any response: the size of the targets, to which rounding is relative."""
-        convention = cell.settings.loss
-        content: dict[str, float] = {}
-        style: dict[str, float] = {}
-        if cell.content:
-            target = self._target("content", cell)
-            content = {
-                name: content_term(torch.zeros_like(target[name]), target[name], convention)
-                for name, _ in cell.content_layers
-            }
-        if cell.style:
-            target = self._target("style", cell)
-            style = {
-                name: style_term(torch.zeros_like(target[name]), target[name], self._regions(cell, name), convention)
-                for name, _ in cell.style_layers
-            }
-        return self._summed(cell, content, style)
+        return self._of_cell(cell, None)
 
     def chance(self, term: str, cell: Cell) -> Chance | None:
         """Losses of unrelated images of the set for one term of a cell; None where there are none."""
-        name, weights = (cell.content, cell.content_layers) if term == "content" else (cell.style, cell.style_layers)
-        if name is None:
+        weights = cell.content_layers if term == "content" else cell.style_layers
+        if not cell.images(term):
             return None
-        by_layer = self._chance_by_layer(term, name, cell, weights)
+        by_layer = self._chance_by_layer(term, cell, weights)
         values = np.sum([weight * by_layer[layer] for layer, weight in weights], axis=0)
         return Chance(values) if values.size and np.median(values) > 0 else None
 
-    def _chance_by_layer(
-        self, term: str, name: str, cell: Cell, weights: LayerWeights
-    ) -> dict[str, NDArray[np.float64]]:
+    def _chance_by_layer(self, term: str, cell: Cell, weights: LayerWeights) -> dict[str, NDArray[np.float64]]:
         key = (*preparation_key(cell, term), *self._key(cell.settings), cell.settings.loss)
         known = self._chance.setdefault(key, {})
         absent = [layer for layer, _ in weights if layer not in known]
         if absent:
             target = self._target(term, cell)
             sources, features, styles = self._pool(cell.settings)
-            digest = self.plan.input(term, name).pixel_sha256
-            others = [index for index, source in enumerate(sources) if source.pixel_sha256 != digest]
+            own = {self.plan.input(term, name).pixel_sha256 for name in cell.images(term)}
+            others = [index for index, source in enumerate(sources) if source.pixel_sha256 not in own]
             for layer in absent:
                 if term == "content":
                     found = [content_term(features[i][layer], target[layer], cell.settings.loss) for i in others]
@@ -240,9 +234,27 @@ class Remeasurement:
             self._pools = {key: (sources, features, styles)}  # that of earlier settings is not needed any more
         return self._pools[key]
 
+    def _made_targets(self, settings: Settings) -> TargetCache:
+        """The targets of the optimization, of which those of mixtures need parts."""
+        reference = self._networks.reference(settings)
+        return self._made.setdefault(reference, TargetCache(reference, self.inputs))
+
     def _target(self, term: str, cell: Cell) -> Layered:
-        settings = cell.settings
         weights = cell.content_layers if term == "content" else cell.style_layers
+        mixture = cell.mixture(term)
+        if not isinstance(mixture, Mixture):
+            return self._target_of_image(term, cell, weights)
+        parts = [self._target_of_image(term, cell.with_image(term, name), weights) for name in mixture.parts]
+        shares, of_cross = shares_of(mixture)
+        if of_cross:
+            crosses = self._made_targets(cell.settings).cross_terms(cell, mixture.parts, list(parts[0]))
+            parts, shares = [*parts, crosses], [*shares, of_cross]
+        pairs = list(zip(shares, parts, strict=True))
+        like = parts[0]
+        return {name: torch.stack([w * part[name].view_as(like[name]) for w, part in pairs]).sum(0) for name in like}
+
+    def _target_of_image(self, term: str, cell: Cell, weights: LayerWeights) -> Layered:
+        settings = cell.settings
         key = (*preparation_key(cell, term), *self._key(settings))
         if not {layer for layer, _ in weights} <= self._targets.get(key, {}).keys():
             layers = sorted({layer for layer, _ in weights} | self._targets.get(key, {}).keys())
@@ -252,7 +264,7 @@ class Remeasurement:
             full = len(self._targets) >= MAX_TARGETS
             self._targets = {key: target for key, target in self._targets.items() if key[0] != "content" and not full}
             self._targets[key] = found
-        return self._targets[key]
+        return {layer: self._targets[key][layer] for layer, _ in weights}
 
     def _features_of(self, pixels: Pixels, settings: Settings, layers: Sequence[str]) -> Layered:
         maps = self._features(settings, to_float(pixels)[None], layers)
@@ -271,6 +283,10 @@ class Remeasurement:
         model = (*settings.source, settings.pooling, settings.normalize)
         image = (settings.size, settings.fit, settings.colour)
         return (*model, *image, settings.region_shape, settings.precision == "float64")
+
+
+def _or_nothing(maps: Mapping[str, Tensor] | None, layer: str, target: Tensor) -> Tensor:
+    return torch.zeros_like(target) if maps is None else maps[layer]
 
 
 def _of_style(maps: Tensor, settings: Settings) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from stimkit.auditing.findings import Finding
 from stimkit.documents.messages import EVERY
 from stimkit.protocol.limits import DEFAULT_LIMITS, AuditLimits
+from stimkit.protocol.mixes import Mix, steps_of
+from stimkit.protocol.protocol import Protocol
 
 OUTLYING = ("log_loss_content", "log_loss_style", "evaluations", "mean_luminance", "rms_contrast", "clipped")
 MIN_REPLICATES = 5  # fewer have no median that one of them cannot move
 MIN_REPEATED = 20  # stimuli with replicates, of fewer than which the spread is unsure: the limit is doubled
 EQUALIZED = 0.02  # relative difference from a target of equalization
 CHANCE_PERCENTILE = 5.0
+REVERSAL = 0.01  # of the range of distances between two images: less is noise of the optimization
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
 
 
@@ -147,6 +151,42 @@ def _chance(table: pd.DataFrame) -> Iterator[Finding]:
             value = float(getattr(row, column))
             detail = f"{value:.3g} % of unrelated images are as close to its {term} target"
             yield Finding("no_better_than_chance", "notice", row.stimulus_id, detail, value, CHANCE_PERCENTILE)
+
+
+def find_reversals(table: pd.DataFrame, protocol: Protocol, factors: Sequence[str]) -> Iterator[Finding]:
+    """Series whose files, from one image to the next, do not get further from the first and closer to the second."""
+    for kind in ("style", "content"):
+        others = [name for name in factors if name != kind]
+        mixes = protocol.mixes(kind)
+        for name, steps in steps_of(mixes).items():
+            mix = mixes[name]
+            if mix.mean_of:
+                continue
+            levels = table[table[kind].isin([step.level for step in steps])]
+            for _, rows in levels.groupby(others, dropna=False) if others else [((), levels)]:
+                at = {str(row[kind]): row for _, row in rows.iterrows()}
+                yield from _reversals(name, kind, mix, [at[step.level] for step in steps if step.level in at])
+
+
+def _reversals(name: str, kind: str, mix: Mix, steps: Sequence[Any]) -> Iterator[Finding]:
+    segments = list(pairwise((*mix.of, *mix.of[:1]) if mix.closed else mix.of))
+    for number, (first, second) in enumerate(segments):
+        closing = mix.closed and number == len(segments) - 1
+        between = [row for row in steps if _images_of(row, kind) <= {first, second}]
+        if closing:
+            between = [*between[1:], between[0]] if between and between[0][kind] == second else between
+        for image, sign in ((first, 1), (second, -1)):
+            distances = np.array([row[f"{kind}_distance_{image}"] for row in between], float) * sign
+            back: Any = np.flatnonzero(np.diff(distances) < -REVERSAL * np.ptp(distances)) if len(between) > 2 else []
+            for index in back:
+                row, before = between[index + 1], between[index]
+                detail = f"{name}: its distance to {image} {'falls' if sign > 0 else 'grows'} after {before[kind]}"
+                yield Finding("not_monotone", "warning", row["stimulus_id"], detail)
+
+
+def _images_of(row: Any, kind: str) -> set[str]:
+    """The images that a stimulus of a series is made of."""
+    return {part.rpartition("=")[0] for part in row[f"{kind}_mix"].split(";")} if row[f"{kind}_mix"] else {row[kind]}
 
 
 def find_confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:

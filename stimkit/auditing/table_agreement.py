@@ -13,7 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from stimkit.planning.resolved import RESOLVED
-from stimkit.records.schema import COLUMN_OF, STAGES, TERMS, Record
+from stimkit.records.schema import COLUMN_OF, Record
+from stimkit.records.stages import STAGES, TERMS
 
 
 def _later_columns(records: Sequence[Record]) -> set[str]:

@@ -24,9 +24,10 @@ from stimkit.images.reading import decode_image
 from stimkit.network.weights import read_weights
 from stimkit.planning.cells import Cell
 from stimkit.records.dataset import netcdf_bytes
-from stimkit.records.record import judge, requested_values
-from stimkit.records.schema import Record, StageLosses
-from stimkit.records.tables import losses_csv, manifest_csv, table_names, windows_csv
+from stimkit.records.record import distances_of, judge, requested_values
+from stimkit.records.schema import Record
+from stimkit.records.stages import StageLosses
+from stimkit.records.tables import CSV_TABLES, table_names
 from stimkit.runfolder.journal import JOURNAL, Journal, file_digest
 from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET
 from stimkit.runfolder.run import AnyRun, Run, read_records, read_run
@@ -164,9 +165,18 @@ def _expected(record: Record, run: Run) -> dict[str, Any]:
     return {
         "attempts": [*attempts[:-1], {key: flat[key] for key in attempts[-1]}],
         "losses": {stage: _of_layers(losses, last) for stage, losses in record.losses.stages().items()},
+        "distances": distances_of(last, _finite_ones(record)),
         **requested_values(last, run.plan),
         "status": judged.status,
         "status_reason": judged.status_reason,
+    }
+
+
+def _finite_ones(record: Record) -> dict[str, dict[str, dict[str, float]]]:
+    """The distances of a record that are known."""
+    return {
+        kind: {name: {layer: loss for layer, loss in layers.items() if loss is not None} for name, layers in of.items()}
+        for kind, of in record.distances.items()
     }
 
 
@@ -274,12 +284,8 @@ def _agrees(name: str, path: Path, run: Run, traces: Traces) -> bool:
     records = list(run.records.values())
     try:
         data = read_file(path)
-        if name == "manifest.csv":
-            return csv_agrees(data, manifest_csv(records), records)
-        if name == "losses.csv":
-            return csv_agrees(data, losses_csv(records), records)
-        if name == "windows.csv":
-            return csv_agrees(data, windows_csv(records), records)
+        if name in CSV_TABLES:
+            return csv_agrees(data, CSV_TABLES[name](records), records)
         return netcdf_agrees(data, netcdf_bytes(run.build_dataset(traces)), records)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, RunFolderError):
         return False

@@ -75,10 +75,9 @@ def known_keys(protocol: type[BaseModel], table: KeyPath) -> list[str]:
     """List the keys that a table of a document can have, by its model."""
     model: Any = protocol
     for part in table:
-        model = model.model_fields[part].annotation
-        model = next(
-            (argument for argument in get_args(model) if hasattr(argument, "model_fields")), model
-        )  # of an optional table
+        if part in model.model_fields:  # not the name of a table of tables, or the number of one of a list
+            model = model.model_fields[part].annotation
+            model = next((argument for argument in get_args(model) if hasattr(argument, "model_fields")), model)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from stimkit.errors import Problem, ProtocolError
 from stimkit.network.layers import LAYERS
 from stimkit.protocol.labels import label
+from stimkit.protocol.mixes import AnyMixture
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Settings, Source
@@ -62,6 +63,7 @@ class Cell:
     attributes: Mapping[str, str]
     """What follows from the levels: attributes of the images, such as their category, and marks."""
     content: str | None
+    """Name of its content: an image, or a level of a mix."""
     style: str | None
     mask: str | None
     content_layers: LayerWeights
@@ -76,6 +78,11 @@ class Cell:
     """main, or one of the controls of `stimkit.planning.controls`."""
     control_of: tuple[str, ...] = ()
     """Ids of the cells that this one is a control of."""
+    content_mix: AnyMixture | None = None
+    """Of which images its content is made, where it is not an image itself."""
+    style_mix: AnyMixture | None = None
+    compared: tuple[tuple[str, str], ...] = ()
+    """Images, by kind and name, that the stimulus is compared with beside its own: those of the series it is in."""
     attempt: int = 1
     """How often the cell was tried: a cell that is not accepted may be tried again from other noise."""
 
@@ -90,6 +97,22 @@ class Cell:
         """Return this cell as its record says that it was made: at which attempt and, if titrated, which ratio."""
         cell = self.at_attempt(attempt)
         return cell if self.settings.titrate == "none" else replace(cell, alpha=alpha)
+
+    def mixture(self, kind: str) -> AnyMixture | None:
+        """What its content or style is a mixture of; None for an image."""
+        return self.content_mix if kind == "content" else self.style_mix
+
+    def images(self, kind: str) -> tuple[str, ...]:
+        """Names of the content, style or mask images that it is made from."""
+        mixture = None if kind == "mask" else self.mixture(kind)
+        name = getattr(self, kind)
+        return mixture.parts if mixture else () if name is None else (name,)
+
+    def with_image(self, kind: str, name: str) -> Cell:
+        """This cell with another image as its content or style."""
+        if kind == "content":
+            return replace(self, content=name, content_mix=None)
+        return replace(self, style=name, style_mix=None)
 
     @property
     def ratio(self) -> float:

@@ -12,6 +12,7 @@ from stimkit.images.regions import SMALLEST
 from stimkit.network.layers import LAYERS, deepest
 from stimkit.planning.cells import Cell, Input
 from stimkit.protocol.labels import label
+from stimkit.protocol.mixes import KEY_OF
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.settings import POOLS, SECTION_OF, Settings
 
@@ -143,6 +144,7 @@ def _check_sizes(protocol: Protocol) -> None:
 def _check_outputs(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
     """What is asked of the finished images must be possible, as far as that can be known before they are made."""
     _check_masks(cells, protocol, inputs)
+    _check_mixes(cells, protocol, inputs)
     kinds = {(cell.settings, cell.content is not None, cell.style is not None, _style_stride(cell)) for cell in cells}
     found = {one for kind in kinds for one in _contradictions(*kind)}
     if found:
@@ -163,13 +165,34 @@ def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Inp
     sizes = {(image.kind, image.name): (image.height, image.width) for image in inputs if image.height}
     problems = set()
     for cell in cells:
-        size, other = sizes.get(("mask", cell.mask or "")), sizes.get(("content", cell.content or ""))
-        line = protocol.line("images", "mask", cell.mask or "")
-        if size and other and size != other:
-            words = f"has {size[0]} × {size[1]} px, its content image {cell.content} {other[0]} × {other[1]}"
-            problems.add(Problem(f"images.mask.{cell.mask}", words, line))
+        size, line = sizes.get(("mask", cell.mask or "")), protocol.line("images", "mask", cell.mask or "")
+        for name in cell.images("content") if size else ():
+            other = sizes.get(("content", name), size)
+            if size and other and size != other:
+                words = f"has {size[0]} × {size[1]} px, its content image {name} {other[0]} × {other[1]}"
+                problems.add(Problem(f"images.mask.{cell.mask}", words, line))
         if cell.mask and cell.settings.regions != "whole":
             problems.add(Problem(f"images.mask.{cell.mask}", "is a region by itself; leave out `regions`", line))
+    if problems:
+        raise ProtocolError(problems, protocol.file)
+
+
+def _check_mixes(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Input]) -> None:
+    """Mixes are of different pictures, and of whole ones."""
+    digests: dict[tuple[str, str], str] = {(image.kind, image.name): image.pixel_sha256 for image in inputs}
+    problems = set()
+    for kind, key in KEY_OF.items():
+        for name, mix in protocol.mixes(kind).items():
+            seen: dict[str, str] = {}
+            for image in (*mix.of, *mix.mean_of):
+                twin = seen.setdefault(digests.get((kind, image), image), image)
+                if twin != image:
+                    line = protocol.line("images", key, name)
+                    problems.add(Problem(f"images.{key}.{name}", f'"{twin}" and "{image}" are the same picture', line))
+    if any(cell.style_mix and cell.settings.regions != "whole" for cell in cells):
+        message = "compares regions of the stimulus with those of one style image; a mix of styles has none"
+        section = "factors" if getattr(protocol.factors, "regions", None) is not None else "synthesis"
+        problems.add(Problem(f"{section}.regions", message, protocol.line(section, "regions")))
     if problems:
         raise ProtocolError(problems, protocol.file)
 

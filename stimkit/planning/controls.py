@@ -71,7 +71,7 @@ def _of_cell(
     if cell.content is None:
         return
     if wanted.own_texture and cell.style is not None:
-        yield make("own_texture", ("style", *STYLE_ONLY), **_style_only(cell), style=own_style(cell.content))
+        yield make("own_texture", ("style", *STYLE_ONLY), **_style_only(cell), **_own_style(cell))
     alone = _content_only(cell)
     for layer in wanted.reconstruction:
         yield make("reconstruction", CONTENT_ONLY, **alone, content_layers=((layer, 1.0),))
@@ -87,13 +87,21 @@ def _style_only(cell: Cell) -> dict[str, Any]:
     settings = cell.settings.model_copy(update=PLAIN)
     changes: dict[str, Any] = {"alpha": 0.0, "beta": 1.0, "settings": settings}
     needed = settings.colour in BY_CONTENT or "content" in settings.equalize_targets
-    return changes if needed else {**changes, "content": None, "content_layers": ()}
+    return changes if needed else {**changes, "content": None, "content_mix": None, "content_layers": ()}
+
+
+def _own_style(cell: Cell) -> dict[str, Any]:
+    """A cell's content as its style."""
+    assert cell.content is not None
+    mixture = cell.content_mix
+    own = None if mixture is None else replace(mixture, parts=tuple(map(own_style, mixture.parts)))
+    return {"style": own_style(cell.content), "style_mix": own}
 
 
 def _content_only(cell: Cell) -> dict[str, Any]:
     settings = cell.settings.model_copy(update=PLAIN)
     changes: dict[str, Any] = {"alpha": 1.0, "beta": 0.0, "settings": settings}
-    no_style = {"style": None, "style_layers": (), "mask": None}
+    no_style = {"style": None, "style_mix": None, "style_layers": (), "mask": None}
     return changes if "style" in settings.equalize_targets else {**changes, **no_style}
 
 
@@ -120,6 +128,8 @@ def _changed(
         content=made.content,
         style=made.style,
         mask=made.mask,
+        content_mix=made.content_mix,
+        style_mix=made.style_mix,
         content_layers=made.content_layers,
         style_layers=made.style_layers,
         alpha=made.alpha,
@@ -133,4 +143,5 @@ def _changed(
         role=role,
         levels=levels | {name: value for name, value in named.items() if name in levels},
         attributes={name: value if name in left else "" for name, value in cell.attributes.items()},
+        compared=tuple((kind, name) for kind, name in cell.compared if kind in kept and getattr(made, kind)),
     )

@@ -20,7 +20,9 @@ from stimkit.planning.combinations import Point, cross_levels
 from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
 from stimkit.protocol.labels import label
+from stimkit.protocol.mixes import KEY_OF, steps_of
 from stimkit.protocol.protocol import Protocol
+from stimkit.protocol.rules import IMAGE_KINDS
 from stimkit.protocol.settings import SECTION_OF, Settings, Source
 
 
@@ -37,7 +39,7 @@ def plan(protocol: Protocol | str | Path) -> Plan:
     """
     if not isinstance(protocol, Protocol):
         protocol = Protocol.load(protocol)
-    names = [(kind, name) for kind in ("content", "style", "mask") for name in protocol.levels(kind) if name]
+    names = [(kind, name) for kind in IMAGE_KINDS for name in _images_of(protocol, kind)]
     known: dict[tuple[str, str], Input] = {}  # several names may be of one file
     inputs = tuple(_identify(protocol, kind, name, known) for kind, name in names)
     sources = {
@@ -66,6 +68,16 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[Source
     }
     made = (*cells, *make_controls(cells, protocol, identities, subsets))
     return Plan(protocol, inputs, sources, made, found.excluded, found.not_sampled)
+
+
+def _images_of(protocol: Protocol, kind: str) -> tuple[str, ...]:
+    """The images that the levels of a factor are made from or compared with, each once."""
+    mixtures, series = protocol.mixtures(kind), _images_of_series(protocol, kind)
+    found: dict[str, None] = {}
+    for level in filter(None, protocol.levels(kind)):
+        found |= dict.fromkeys(mixtures[level].parts if level in mixtures else (level,))
+        found |= dict.fromkeys(name for _, name in series.get(level, ()))
+    return tuple(found)
 
 
 def _identify(protocol: Protocol, kind: Any, name: str, known: dict[tuple[str, str], Input]) -> Input:
@@ -102,6 +114,8 @@ def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) 
     named = protocol.factor_names
     varied = [name for name in SECTION_OF if name in points[0].varying]
     constant = {name: points[0].level(name) for name in SECTION_OF if name not in varied}
+    mixtures = {kind: protocol.mixtures(kind) for kind in KEY_OF}
+    series = {kind: _images_of_series(protocol, kind) for kind in KEY_OF}
 
     @cache
     def settings_of(*levels: Any) -> Settings:
@@ -126,6 +140,8 @@ def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) 
             "content": content,
             "style": style,
             "mask": at("mask") if style else None,
+            "content_mix": mixtures["content"].get(content),
+            "style_mix": mixtures["style"].get(style),
             "content_layers": layers_of("content", at("content_layers"), settings.loss) if content else (),
             "style_layers": layers_of("style", at("style_layers"), settings.loss) if style else (),
             "alpha": alpha,
@@ -134,7 +150,21 @@ def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) 
         }
         identity, seed = identities.of(settings, **parts)
         levels = {factor: label_of(level := at(factor), type(level).__name__) for factor in named}
-        yield Cell(id=identity, levels=levels, attributes=point.attributes, seed=seed, settings=settings, **parts)
+        compared = (*series["content"].get(content, ()), *series["style"].get(style, ()))
+        yield Cell(
+            id=identity, levels=levels, attributes=point.attributes, seed=seed, settings=settings, compared=compared,
+            **parts,
+        )  # fmt: skip
+
+
+def _images_of_series(protocol: Protocol, kind: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """For each level of a series, the images that its series goes through, by kind and name."""
+    found: dict[str, dict[tuple[str, str], None]] = {}
+    mixes = protocol.mixes(kind)
+    for name, steps in steps_of(mixes).items():
+        for step in steps:
+            found.setdefault(step.level, {}).update(dict.fromkeys((kind, image) for image in mixes[name].of))
+    return {level: tuple(images) for level, images in found.items()}
 
 
 def _alpha_beta(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
 from stimkit.planning.scales import scale_sizes
+from stimkit.protocol.mixes import AnyMixture, Mixture
 from stimkit.protocol.protocol import Protocol
+from stimkit.protocol.rules import IMAGE_KINDS
 from stimkit.protocol.settings import Settings, Source
 
 _SEED = "*seed*"  # stands for a seed in a text
@@ -22,7 +25,7 @@ class Identities:
 
     def __init__(self, protocol: Protocol, inputs: Sequence[Input], sources: Mapping[Source, WeightsSource]) -> None:
         self._protocol, self._inputs, self._sources = protocol, inputs, sources
-        self._digests = {(image.kind, image.name): image.pixel_sha256 for image in inputs}
+        self._digests: dict[tuple[str, str], str] = {(image.kind, image.name): image.pixel_sha256 for image in inputs}
         self._digests |= {
             ("style", own_style(image.name)): image.pixel_sha256 for image in inputs if image.kind == "content"
         }
@@ -30,8 +33,9 @@ class Identities:
         self._texts = lru_cache(maxsize=10_000)(self._text_of)  # the same for all replicates
 
     def of(self, settings: Settings, *, replicate: int, **parts: Any) -> tuple[str, int]:
-        """Id and seed of a cell; `parts` are the other arguments of `_text_of`."""
-        text, with_seed = self._texts(settings, **parts)
+        """Id and seed of a cell; `parts` are its images, mixtures, layers, weights by their names."""
+        images = tuple((kind, parts.pop(kind), parts.pop(f"{kind}_mix", None)) for kind in IMAGE_KINDS)
+        text, with_seed = self._texts(settings, images, **parts)
         cell = "null" if self._protocol.seeds == "shared" else text
         # 48 bits, which spreadsheets, R and MATLAB read without loss as a double.
         seed = int(_sha256(f'{{"cell":{cell},"replicate":{replicate},"seed":{self._protocol.seed}}}')[:12], 16)
@@ -40,10 +44,8 @@ class Identities:
     def _text_of(
         self,
         settings: Settings,
+        images: tuple[tuple[str, str | None, AnyMixture | None], ...],
         *,
-        content: str | None,
-        style: str | None,
-        mask: str | None,
         content_layers: LayerWeights,
         style_layers: LayerWeights,
         alpha: float,
@@ -54,16 +56,22 @@ class Identities:
         identity = {
             **self._canonical(settings),
             **({"scales": sizes} if sizes > 1 else {}),
-            "content": self._digests.get(("content", content or "")),
-            "style": self._digests.get(("style", style or "")),
+            **{kind: self._of_images(kind, name, mixture) for kind, name, mixture in images if name or kind != "mask"},
             "content_layers": content_layers,
             "style_layers": style_layers,
             "alpha": alpha,
             "beta": beta,
         }
-        if mask is not None:
-            identity["mask"] = self._digests["mask", mask]
         return _json(identity), _json({**identity, "seed": _SEED})
+
+    def _of_images(self, kind: str, name: str | None, mixture: AnyMixture | None) -> Any:
+        """The digest of an image, or those of a mixture with all else that makes it, whatever its images are called."""
+        if mixture is None:
+            return self._digests.get((kind, name or ""))
+        digests = [self._digests[kind, part] for part in mixture.parts]
+        if isinstance(mixture, Mixture):
+            return {"parts": sorted(zip(digests, mixture.weights, strict=True)), "path": mixture.path}
+        return {**asdict(mixture), "parts": digests}
 
     def _of_settings(self, settings: Settings) -> dict[str, Any]:
         """Settings at their default are left out, so that a setting added in a later version changes no id."""

@@ -1,13 +1,13 @@
 """What is asked for: a protocol file, validated.
 
 labels        levels as they stand in tables and file names
-patterns      file names with placeholders
+patterns      file names with placeholders, and the images that they stand for
 values        what values of settings can be
 settings      the settings of a cell, each with its rule, default and meaning
 limits        rules of [accept], limits of [audit]
 rules         rules that relate keys
 design_rules  rules that relate factors, attributes, conditions, samples
-variants      other values of some keys, in the same file
+mixes         levels that lie between images
 shorthand     what a file says in short, written out
 sections      the tables of a protocol, but for settings and limits
 protocol      TOML text -> Protocol

@@ -9,13 +9,16 @@ from stimkit.columns import BASIC, CONFOUNDS, RecordColumns
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.errors import did_you_mean
 from stimkit.protocol.labels import cell_objection, label, label_attribute, label_level
+from stimkit.protocol.mixes import image_levels
 from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
 from stimkit.protocol.settings import SECTION_OF
 
 RESERVED = (
     "stimulus", "stage", "channel", "trace_step", "content_layer", "style_layer", "channel_mean", "content_weight",
-    "style_weight", "content_loss_by_layer", "style_loss_by_layer", "clipped", "still_falling", "problem",
+    "style_weight", "content_image", "style_image",
+    "content_loss_by_layer", "style_loss_by_layer", "clipped", "still_falling", "problem",
 )  # fmt: skip
+BEGINNINGS = ("loss_", "trace_", "content_distance", "style_distance")
 """Names of the manifest's dimensions and of an audit's columns, beside those of records."""
 
 
@@ -51,7 +54,7 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
     known: dict[str, list[Any]] = {}
     known["mask"] = as_list(factors.get("mask")) or list(as_table(document, "images", "mask"))
     for kind in IMAGE_FACTORS:
-        images, sets = list(as_table(document, "images", kind)), layer_sets(document, kind)
+        images, sets = image_levels(document, kind), layer_sets(document, kind)
         known[kind] = as_list(factors.get(kind)) or images
         known[f"{kind}_layers"] = as_list(factors.get(f"{kind}_layers")) or sets
     known |= {name: as_list(levels) for name, levels in factors.items() if name not in known}
@@ -63,7 +66,11 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[BrokenRule]:
     reserved = {*factors, *RecordColumns.model_fields, *SECTION_OF, *BASIC, *CONFOUNDS, *RESERVED}
     for name in named:
-        if name in reserved or not name.isidentifier() or name.startswith(("loss_", "trace_")):
+        if (
+            name in reserved
+            or not name.isidentifier()
+            or name.startswith(("loss_", "trace_", "content_distance", "style_distance"))
+        ):
             yield ("images",), f'an attribute or mark cannot be called "{name}": the manifest has such a column'
 
 
@@ -71,7 +78,7 @@ def _check_attributes(document: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Attributes must belong to declared images, and each name to one kind."""
     names: dict[str, set[str]] = {}
     for kind in IMAGE_FACTORS:
-        images = as_table(document, "images", kind)
+        images = image_levels(document, kind)
         for image, values in as_table(document, "images", "attributes", kind).items():
             names.setdefault(kind, set()).update(as_table(values))
             if image not in images:

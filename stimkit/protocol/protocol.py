@@ -15,6 +15,7 @@ from stimkit.errors import Problem, ProtocolError
 from stimkit.protocol.design_rules import check_design
 from stimkit.protocol.labels import label, label_level
 from stimkit.protocol.limits import Accept, AuditLimits
+from stimkit.protocol.mixes import KEY_OF, AnyMixture, Mix, check_mixes, steps_of
 from stimkit.protocol.rules import check_keys
 from stimkit.protocol.sections import (
     Controls,
@@ -28,8 +29,7 @@ from stimkit.protocol.sections import (
     Sample,
 )
 from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
-from stimkit.protocol.shorthand import expand
-from stimkit.protocol.variants import choose_variant
+from stimkit.protocol.shorthand import choose_variant, expand
 
 
 class Protocol(Frozen):
@@ -113,7 +113,7 @@ class Protocol(Frozen):
     ) -> Protocol:
         chosen, wrong = choose_variant(parse_toml(text, name), variant)
         document, found = expand(chosen, base, files=not written_out)
-        found += [*wrong, *check_keys(document), *check_design(document)]
+        found += [*wrong, *check_keys(document), *check_mixes(document), *check_design(document)]
         protocol = validate(cls, document, text, name, found)
         protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
         protocol._order = tuple(document["factors"])
@@ -142,6 +142,15 @@ class Protocol(Frozen):
     def line(self, *path: str | int) -> int | None:
         """Line of a key path in the file, or of the closest parent that has one."""
         return nearest_line(self._lines, path)
+
+    def mixes(self, kind: str) -> dict[str, Mix]:
+        """The mixes of content or style images, by name; there are none of masks."""
+        return dict(getattr(self.images, KEY_OF[kind])) if kind in KEY_OF else {}
+
+    def mixtures(self, kind: str) -> dict[str, AnyMixture]:
+        """What the levels of a factor are mixtures of; images are not among them."""
+        steps = (step for steps in steps_of(self.mixes(kind)).values() for step in steps)
+        return {step.level: step.mixture for step in steps if step.mixture is not None}
 
     @property
     def factor_names(self) -> tuple[str, ...]:

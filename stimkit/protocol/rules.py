@@ -11,6 +11,7 @@ from stimkit.columns import CONFOUNDS
 from stimkit.documents.messages import EVERY, BrokenRule, as_list, as_table, in_words
 from stimkit.errors import did_you_mean
 from stimkit.network.layers import NETWORKS, NetworkName, explain_unknown
+from stimkit.protocol.mixes import image_levels
 
 LEVEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 IMAGE_FACTORS = ("content", "style")
@@ -97,7 +98,7 @@ def _check_layer_sets(kind: str, document: dict[str, Any]) -> Iterator[BrokenRul
 
 def _check_references(document: dict[str, Any], kind: str) -> Iterator[BrokenRule]:
     factors = as_table(document, "factors")
-    known = {kind: as_table(document, "images", kind), f"{kind}_layers": dict.fromkeys(layer_sets(document, kind))}
+    known = {kind: image_levels(document, kind), f"{kind}_layers": layer_sets(document, kind)}
     where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
     for factor, names in known.items():
         for index, level in enumerate(as_list(factors.get(factor))):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
+from stimkit.protocol.mixes import Mix
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Frozen, Settings
 from stimkit.protocol.values import written_as
@@ -64,6 +65,12 @@ class Images(Frozen):
     style: ImageFiles = Field(default_factory=dict)
     mask: Annotated[ImageFiles, Field(description="where the style goes: white, and nowhere where black")] = Field(
         default_factory=dict
+    )
+    mixes: Annotated[dict[str, Mix], Field(description="levels of the factor style between its images")] = Field(
+        default_factory=dict
+    )
+    content_mixes: Annotated[dict[str, Mix], Field(description="levels of the factor content between its images")] = (
+        Field(default_factory=dict)
     )
     groups: Annotated[
         dict[str, Any], Field(description="what the placeholders of a pattern stand for: a list, or how many")

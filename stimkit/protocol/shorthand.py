@@ -1,4 +1,4 @@
-"""What a protocol file says in short, written out: series of levels, image patterns, tables of cells.
+"""What a protocol file says in short, written out: variants, series of levels, image patterns, mixes, tables of cells.
 
 A document is expanded before it is validated, so that the protocol of a lock needs none of the files it came from.
 """
@@ -7,44 +7,67 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import math
 import tomllib
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stimkit.documents.messages import BrokenRule, as_table
 from stimkit.documents.schemas import Document
-from stimkit.errors import UsageError
+from stimkit.errors import UsageError, did_you_mean
 from stimkit.files import read_file
-from stimkit.images.reading import is_hidden
 from stimkit.protocol.labels import label_level
-from stimkit.protocol.patterns import PLACEHOLDER, matching, placeholders
+from stimkit.protocol.mixes import write_mixes
+from stimkit.protocol.patterns import expand_patterns
+from stimkit.protocol.rules import LEVEL_NAME
 from stimkit.protocol.settings import Settings
 
 LOGARITHMIC = ("ratio", "alpha", "beta")
 TEXT_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
 MAX_STEPS = 1000
-MAX_IMAGES = 100_000
 LARGEST = 1e100  # of a number that is calculated with
+_NOT_REPLACED = {"schema", "name", "variants"}  # by a variant
+
+
+def choose_variant(document: Document, name: str | None) -> tuple[Document, list[BrokenRule]]:
+    """The document with the values of its variant called `name`, if one is; and what is wrong with its variants.
+
+    Tables of a variant replace keys of the document's tables, everything else replaces what the document says. Its
+    name goes behind the protocol's, since other values make other stimuli.
+    """
+    variants = as_table(document, "variants")
+    problems: list[BrokenRule] = [
+        (("variants", one), "a variant has a name of letters, digits and hyphens, and tables of keys to replace")
+        for one, values in variants.items()
+        if not (LEVEL_NAME.fullmatch(one) and isinstance(values, dict)) or values.keys() & _NOT_REPLACED
+    ]
+    if name is None:
+        return document, problems
+    chosen = dict(document)
+    if name not in variants:
+        problems.append((("variants",), f'there is no variant "{name}"{did_you_mean(name, variants)}'))
+    for section in as_table(document, "variants", name):
+        value = as_table(document, "variants", name)[section]
+        chosen[section] = {**as_table(document, section), **value} if isinstance(value, dict) else value
+    chosen["name"] = f"{document.get('name')}-{name}"
+    return chosen, problems
 
 
 def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Document, list[BrokenRule]]:
     """Write out a document, whatever else is wrong with it; return it with what cannot be written out.
 
     Series `{ from, to, steps }` of factors become lists, `images.content` and `images.style` given as a pattern
-    become tables of files with their attributes, `design.table` given as a file becomes its rows. Files are
-    relative to `base`; without `files`, what names one is left as it is.
+    become tables of files with their attributes, `design.table` given as a file becomes its rows, mixes become levels
+    of their factors. Files are relative to `base`; without `files`, what names one is left as it is.
     """
     problems: list[BrokenRule] = []
     expanded = dict(document)
-    changes = [("factors", _series), ("images", _patterns), ("design", _table)]
+    changes = [("factors", _series), ("images", expand_patterns), ("design", _table)]
     for section, change in changes if files else changes[:1]:
         if isinstance(expanded.get(section), dict):
             expanded[section], found = change(expanded[section], base)
             problems += found
+    expanded = write_mixes(expanded, base)
     problems += _sized(expanded)
     rows = _rows(expanded)
     if rows:
@@ -136,78 +159,6 @@ def _pair(value: Any) -> list[Any] | None:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
-
-
-# --- images by pattern -----------------------------------------------------------------------------------------
-
-
-def _patterns(images: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
-    written = dict(images)
-    problems: list[BrokenRule] = []
-    groups, root = as_table(images, "groups"), images.get("root", ".")
-    for kind in ("content", "style", "mask"):
-        pattern = images.get(kind)
-        if not isinstance(pattern, str):
-            continue
-        try:
-            found = list(_members(pattern, groups, base / root))
-        except (UsageError, TypeError) as error:
-            problems.append((("images", kind), str(error)))
-            written[kind] = {"unknown": pattern}
-            continue
-        names = [_name(pattern, values) for values in found]
-        if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-            problems.append((("images", kind), f'two images of the pattern would be called "{twice}"'))
-        written[kind] = {name: _filled(pattern, values) for name, values in zip(names, found, strict=True)}
-        if kind != "mask":
-            written["attributes"] = {**as_table(written, "attributes"), kind: dict(zip(names, found, strict=True))}
-    return written, problems
-
-
-def _members(pattern: str, groups: Mapping[str, Any], root: Path) -> Iterator[dict[str, str]]:
-    """Values of the placeholders of every image that is listed, or is there."""
-    names = placeholders(pattern)
-    if pattern.startswith("/") or ".." in pattern.split("/"):
-        raise UsageError("a pattern is relative to images.root, and does not leave it")
-    if listed := [name for name in names if name in groups]:
-        if absent := [name for name in names if name not in groups]:
-            raise UsageError(f"images.groups lists {listed[0]}, but not {absent[0]}; list all of them, or none")
-        members = [_listed(groups[name], name) for name in names]
-        if math.prod(map(len, members)) > MAX_IMAGES:
-            raise UsageError(f"the pattern stands for more than {MAX_IMAGES:,} images")
-        for values in itertools.product(*members):
-            yield dict(zip(names, values, strict=True))
-        return
-    place = root / PLACEHOLDER.split(pattern)[0].rpartition("/")[0]
-    files = (path for path in place.rglob("*") if path.is_file() and not is_hidden(path, place))
-    there = sorted(path.relative_to(root).as_posix() for path in files)
-    found = {name: values for name, values in matching(there, pattern).items() if _filled(pattern, values) == name}
-    if not found:
-        raise UsageError(
-            f"no file in {place} matches {pattern}; to plan before the images are there, list what"
-            f" {{{names[0]}}} stands for in images.groups"
-        )
-    yield from found.values()
-
-
-def _listed(value: Any, name: str) -> list[str]:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_IMAGES:
-        return [str(number) for number in range(1, value + 1)]
-    if isinstance(value, list) and value and all(isinstance(item, str | int) for item in value):
-        return [str(item) for item in value]
-    raise UsageError(f"images.groups.{name} must be a list of names, or how many there are")
-
-
-def _filled(pattern: str, values: Mapping[str, str]) -> str:
-    return PLACEHOLDER.sub(lambda match: values[match[1]], pattern)
-
-
-def _name(pattern: str, values: Mapping[str, str]) -> str:
-    """The image's name: the parts of its path from the first that has a placeholder on, without the suffix."""
-    parts = pattern.split("/")
-    first = next((index for index, part in enumerate(parts) if PLACEHOLDER.search(part)), 0)
-    whole = _filled("/".join(parts[first:]), values)
-    return whole.rpartition(".")[0].replace("/", "-").replace("_", "-")
 
 
 # --- tables of cells -------------------------------------------------------------------------------------------

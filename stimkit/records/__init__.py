@@ -1,6 +1,7 @@
 """What is known of a stimulus, and tables of it. No torch.
 
 migrations  steps from older schemas
+stages      losses by stage, and attempts: the parts of a record
 schema      Record: the typed schema, its columns, its JSON
 acceptance  whether a stimulus meets the rules
 record      a made, lost or judged cell -> Record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from stimkit.errors import StorageError
 from stimkit.network.layers import LAYERS
-from stimkit.records.schema import COLUMN_OF, STAGES, TERMS, Record, StageLosses
+from stimkit.records.schema import COLUMN_OF, Record
+from stimkit.records.stages import STAGES, TERMS, StageLosses
 from stimkit.records.tables import factor_names, to_table
 
 MANIFEST_SCHEMA = 2
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
+_OF_DISTANCE = re.compile("(content|style)_distance_")
 _BY_CHANNEL = ("mean_r", "mean_g", "mean_b")
 
 
@@ -34,7 +37,7 @@ def to_dataset(
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {"stage": _stages(records), "channel": ["red", "green", "blue"]}
     for name in frame.columns:
-        if name in _BY_STAGE or name in _BY_CHANNEL:
+        if name in _BY_STAGE or name in _BY_CHANNEL or _OF_DISTANCE.match(name):
             continue
         column = COLUMN_OF.get(name)
         what = "level of the factor" if name in factors else "attribute or mark"
@@ -44,7 +47,7 @@ def to_dataset(
         array = values.to_numpy() if values.dtype.kind in "fiub" else values.fillna("").astype(str).to_numpy(object)
         is_measure = column is not None and column.units != "" and numeric and name not in factors
         (variables if is_measure else coordinates)[name] = ("stimulus", array, _attributes(*described_as))
-    variables |= _stage_losses(records) | _layer_losses(records) | _traces(records, traces)
+    variables |= _stage_losses(records) | _layer_losses(records) | _distances(records) | _traces(records, traces)
     variables["channel_mean"] = (
         ("stimulus", "channel"),
         frame[list(_BY_CHANNEL)].to_numpy(float),
@@ -52,6 +55,8 @@ def to_dataset(
     )
     for term in ("content", "style"):
         coordinates[f"{term}_layer"] = _layers(records, term)
+        if images := _series_images(records, term):
+            coordinates[f"{term}_image"] = images
     first = {"title": attributes["title"], "manifest_schema": MANIFEST_SCHEMA, "factors": ";".join(factors)}
     return xr.Dataset(variables, coordinates, {**first, **attributes})
 
@@ -142,6 +147,26 @@ def _layer_losses(records: Sequence[Record]) -> dict[str, Any]:
             np.array(weights).reshape(len(records), len(layers)),
             _attributes(f"weight of the layer in the {term} loss", "1"),
         )
+    return variables
+
+
+def _series_images(records: Sequence[Record], term: str) -> list[str]:
+    """The images that the series of a run go through."""
+    return list(dict.fromkeys(image for record in records for image in record.distances.get(term, {})))
+
+
+def _distances(records: Sequence[Record]) -> dict[str, Any]:
+    variables: dict[str, Any] = {}
+    for term in ("content", "style"):
+        images, layers = _series_images(records, term), _layers(records, term)
+        if images:
+            found = [[record.distances.get(term, {}).get(image, {}) for image in images] for record in records]
+            values = [[[one.get(layer) for layer in layers] for one in row] for row in found]
+            variables[f"{term}_distance"] = (
+                ("stimulus", f"{term}_image", f"{term}_layer"),
+                np.array(values, float),
+                _attributes(f"{term} loss of the file to an image of its series, of one layer, unweighted", "1"),
+            )
     return variables
 
 

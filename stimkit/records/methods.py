@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stimkit.planning.cells import Plan, WeightsSource
+from stimkit.protocol.mixes import KEY_OF, steps_of
 from stimkit.protocol.settings import Settings
 from stimkit.records.schema import Record
 
@@ -56,6 +57,7 @@ def methods_paragraph(
         f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
         f"The network was {networks} with {pooling} pooling and the weights {weights}{rescaled}.",
         *_layer_sentences(records),
+        *_series_sentences(plan, varied),
         "The total loss α · content + β · style"
         f" (convention of losses: {_listed(setting.loss for setting in settings)};"
         f" α/β {_listed(_ratio(record) for record in records)}) was minimized{_coarse_to_fine(records)} by"
@@ -92,6 +94,26 @@ def _layer_sentences(records: Sequence[Record]) -> list[str]:
         if named:
             sentences.append(f"{term.capitalize()} layers: {named}.")
     return sentences
+
+
+def _series_sentences(plan: Plan, varied: Mapping[str, Container[str]]) -> Iterator[str]:
+    """Which levels lie between images, and how."""
+    for kind in KEY_OF:
+        mixes = plan.protocol.mixes(kind)
+        for name, steps in steps_of(mixes).items():
+            mix = mixes[name]
+            if all(step.level in varied.get(kind, ()) for step in steps):
+                way = "feature maps" if kind == "content" else "Gram matrices"
+                if mix.path == "geodesic":
+                    way = "means and covariances of features on Bures-Wasserstein geodesics"
+                equal = "distances of Gram matrices" if mix.spacing == "distance" else "steps"
+                images = ", ".join(mix.of or mix.mean_of)
+                yield (
+                    f"The {kind} {name} was the mean of {len(mix.mean_of)} images ({way}: {images})."
+                    if mix.mean_of
+                    else f"The {kind}s {name} were {len(steps)} levels from image to image ({images}"
+                    f"{', and back' if mix.closed else ''}), interpolated in {way}, with equal {equal}."
+                )
 
 
 def _coarse_to_fine(records: Sequence[Record]) -> str:

@@ -16,11 +16,13 @@ from stimkit.images.equalization import Light
 from stimkit.images.png import values_digest
 from stimkit.images.statistics import measure_basics
 from stimkit.planning.cells import Cell, Plan
+from stimkit.protocol.mixes import Spaced, write_mixture
 from stimkit.records.acceptance import list_objections
-from stimkit.records.schema import STAGES, Attempt, Record, build_record
+from stimkit.records.schema import Record, build_record
+from stimkit.records.stages import STAGES, Attempt
 
 if TYPE_CHECKING:  # which would load torch
-    from stimkit.stimuli.stimulus import Made, Stimulus
+    from stimkit.stimuli.stimulus import Distances, Made, Stimulus
     from stimkit.synthesis.minimization import Trace
     from stimkit.synthesis.synthesis import Measured, Synthesis
 
@@ -58,6 +60,7 @@ def make_record(made: Made, plan: Plan, execution: Execution, earlier: Sequence[
         "rollbacks": synthesis.rollbacks,
         "stop_reason": synthesis.stop_reason,
         "titrate_error": made.titrate_error,
+        "distances": distances_of(cell, made.distances),
         **_statistics(stimulus),
         "file_sha256": stimulus.file_sha256,
         "pixel_sha256": values_digest(stimulus.values),
@@ -80,6 +83,7 @@ def lost_record(
     }
     values = {
         **dict.fromkeys((*RecordColumns.model_fields, *BASIC)),
+        "distances": distances_of(cell, {}),
         "evaluations": 0,
         "coarse_evaluations": "",
         "rollbacks": 0,
@@ -168,16 +172,29 @@ def requested_values(cell: Cell, plan: Plan) -> dict[str, Any]:
         "height_px": settings.height,
         "width_px": settings.width,
         **dict(zip(("height_deg", "width_deg"), settings.degrees or (None, None), strict=True)),
+        "style_path": cell.style_mix.path if cell.style_mix else "",
         "mask_id": cell.mask or "",
         "mask_sha256": plan.input("mask", cell.mask).pixel_sha256 if cell.mask else "",
     }
     terms = (("content", cell.content, cell.content_layers), ("style", cell.style, cell.style_layers))
     for kind, name, layers in terms:
         values[f"{kind}_id"] = name or ""
-        values[f"{kind}_sha256"] = plan.input(kind, name).pixel_sha256 if name else ""
+        if not isinstance(cell.mixture(kind), Spaced):  # whose weights are known once they are made
+            values[f"{kind}_sha256"] = ";".join(plan.input(kind, one).pixel_sha256 for one in cell.images(kind))
+            values[f"{kind}_mix"] = write_mixture(cell.mixture(kind))
         values[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
         values[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
     return values
+
+
+def distances_of(cell: Cell, measured: Distances) -> dict[str, Any]:
+    """Losses to the images that a cell is compared with, as a record holds them; null where there are none."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind, image in cell.compared:
+        losses = measured.get(kind, {}).get(image, {})
+        layers = cell.content_layers if kind == "content" else cell.style_layers
+        found.setdefault(kind, {})[image] = {layer: _finite(losses.get(layer, math.nan)) for layer, _ in layers}
+    return found
 
 
 def trace_digest(trace: Trace) -> str:

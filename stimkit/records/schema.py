@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from stimkit.columns import (
@@ -20,7 +20,6 @@ from stimkit.columns import (
     MEASURES,
     Column,
     Meaning,
-    Natural,
     Number,
     RecordColumns,
     describe_field,
@@ -30,77 +29,14 @@ from stimkit.errors import RunFolderError
 from stimkit.protocol.labels import cell_objection
 from stimkit.protocol.settings import Settings
 from stimkit.records.migrations import RECORD
+from stimkit.records.stages import STAGES, TERMS, Attempt, Loss, RecordedLosses
 
-STAGES = {
-    "initial": "of the initial image",
-    "optimized": "of the optimized image before clipping and rounding",
-    "equalized": "after equalization, before aperture and rounding",
-    "file": "of the stimulus as decoded from its file",
-}
-"""Where losses are measured; `equalized` only where an image is changed between optimization and file."""
-TERMS = ("content", "style", "total")
 _RENAMED = {"loss_convention": "loss", "model": "network"}  # settings that have another name in tables
 _IN_PARTS = ("size",)  # settings that tables hold as several columns
 _OF_RENAMED = {
     "loss_convention": Column("loss_convention", "", "definition of the losses: paper (Gatys et al. 2015) or mean"),
     "model": Column("model", "", "network"),
 }
-Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class StageLosses(_Part):
-    """Losses of a stage, unweighted; null where a cell has no such term, or the loss was not finite."""
-
-    content: Loss | None
-    style: Loss | None
-    total: Loss | None
-    content_layers: dict[str, Loss | None]
-    style_layers: dict[str, Loss | None]
-
-    def layers(self, term: str) -> dict[str, Loss | None]:
-        """Losses of the layers of a term."""
-        return self.content_layers if term == "content" else self.style_layers
-
-    def sum(self, term: str) -> Loss | None:
-        """The weighted sum of a term, or the total."""
-        return {"content": self.content, "style": self.style, "total": self.total}[term]
-
-
-class RecordedLosses(_Part):
-    """Losses by stage."""
-
-    initial: StageLosses
-    optimized: StageLosses
-    equalized: StageLosses | None = None
-    file: StageLosses
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_no_empty_stage(cls, stages: Any) -> Any:
-        if isinstance(stages, dict) and "equalized" in stages and stages["equalized"] is None:
-            raise PydanticCustomError("null", "equalized is null: a stage that is not there is left out")
-        return stages
-
-    def stages(self) -> dict[str, StageLosses]:
-        """The stages that there are, in their order."""
-        stages = {stage: getattr(self, stage) for stage in STAGES}
-        return {stage: losses for stage, losses in stages.items() if losses is not None}
-
-
-class Attempt(_Part):
-    """What a record keeps of each attempt at its cell."""
-
-    seed: Natural
-    status_reason: str
-    stop_reason: str
-    evaluations: Natural
-    batch_id: str
-    batch_size: Natural
-    batch_slot: Natural
 
 
 class Record(RecordColumns):
@@ -115,6 +51,8 @@ class Record(RecordColumns):
     statistics: dict[str, Number | None]
     """Those of `BASIC`, of the file; null for a stimulus without an image."""
     losses: RecordedLosses
+    distances: Annotated[dict[str, dict[str, dict[str, Loss | None]]], Meaning(since=8)] = Field(default_factory=dict)
+    """Losses of the file to the images of its series: by kind, image and layer."""
     trace_sha256: str
     attempts: Annotated[tuple[Attempt, ...], Field(min_length=1), Meaning(since=2)]
 
@@ -150,6 +88,14 @@ class Record(RecordColumns):
         """Evaluations at smaller sizes, from the smallest on."""
         return [int(part) for part in _listed(self.coarse_evaluations)]
 
+    def distance(self, kind: str, image: str) -> float | None:
+        """The weighted content or style loss of the file to an image of its series."""
+        losses = self.distances.get(kind, {}).get(image, {})
+        if not losses or None in losses.values():
+            return None
+        weights = self.layer_weights(kind)
+        return sum(weights[layer] * loss for layer, loss in losses.items() if loss is not None)
+
     def own_trace(self, trace: NDArray[Any]) -> NDArray[Any]:
         """The part of a trace, (evaluations, 3), that is of the size of the stimulus: without that of smaller sizes."""
         return trace[sum(self.coarse_evaluations_listed) :]
@@ -182,6 +128,16 @@ class Record(RecordColumns):
         return self
 
     @model_validator(mode="after")
+    def _has_distances_of_its_layers(self) -> Self:
+        for kind, images in self.distances.items():
+            layers = self.layer_weights(kind).keys() if kind in ("content", "style") else set()
+            for image, losses in images.items():
+                if losses.keys() != layers:
+                    words = {"kind": kind, "image": image}
+                    raise PydanticCustomError("layers", "distances.{kind}.{image} are not of the layers used", words)
+        return self
+
+    @model_validator(mode="after")
     def _has_losses_of_its_layers(self) -> Self:
         for term in ("content", "style"):
             try:
@@ -201,10 +157,10 @@ def _listed(text: str) -> list[str]:
 
 _ORDER = (
     "stimulus_id", "filename", "status", "status_reason", "role", "control_of", "attempt", "content_id", "style_id",
-    "mask_id", "mask_sha256", "regions", "region_count", "region_scaling", "replicate", "seed", "content_layers_used",
-    "style_layers_used", "content_layer_weights", "style_layer_weights", "alpha", "beta", "alpha_beta_ratio",
-    "loss_convention", "content_sha256", "style_sha256", "model", "weights", "weights_sha256",
-    "weights_origin", "preprocessing",
+    "content_mix", "style_mix", "style_path", "mask_id", "mask_sha256", "regions", "region_count", "region_scaling",
+    "replicate", "seed", "content_layers_used", "style_layers_used", "content_layer_weights", "style_layer_weights",
+    "alpha", "beta", "alpha_beta_ratio", "loss_convention", "content_sha256", "style_sha256", "model", "weights",
+    "weights_sha256", "weights_origin", "preprocessing",
     "pooling", "normalize", "fit", "style_scale", "init", "init_contrast", "init_slope", "init_sha256", "optimizer",
     "preconditioner", "history", "learning_rate", "precision", "max_evaluations", "rtol", "window", "target_style",
     "target_content", "colour", "equalize_luminance", "equalize_contrast", "equalize_histogram", "equalize_spectrum",

@@ -1,8 +1,8 @@
-"""Records as tables: manifest.csv, losses.csv, windows.csv, and the data frame that the first is made of."""
+"""Records as tables: the CSV files of a run folder, and the data frame that the manifest is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,11 @@ def to_table(records: Sequence[Record]) -> pd.DataFrame:
                 **record.levels,
                 **record.attributes,
                 **record.row(),
+                **{
+                    f"{kind}_distance_{image}": record.distance(kind, image)
+                    for kind, images in record.distances.items()
+                    for image in images
+                },
             }
             for record in records
         ]
@@ -87,10 +92,24 @@ def _loss_rows(records: Iterable[Record]) -> Iterator[tuple[Any, ...]]:
             yield record.stimulus_id, stage, "total", "all", 1.0, losses.total
 
 
-def table_names(records: Iterable[Record]) -> tuple[str, ...]:
+def distances_csv(records: Sequence[Record]) -> bytes:
+    """distances.csv: one row for every loss of a file to an image of its series, by layer, unweighted."""
+    rows = [
+        (record.stimulus_id, kind, image, layer, record.layer_weights(kind)[layer], value)
+        for record in records
+        for kind, images in record.distances.items()
+        for image, losses in images.items()
+        for layer, value in losses.items()
+    ]
+    return csv_bytes(pd.DataFrame(rows, columns=["stimulus_id", "term", "image", "layer", "weight", "value"]))
+
+
+def table_names(records: Collection[Record]) -> tuple[str, ...]:
     """The tables of a run folder; that of windows where there are any, and stimkit was of a version that wrote it."""
     has_windows = any(one.settings.regions != "whole" and "fovea" in one.names for one in records)
-    return ("manifest.csv", "losses.csv", "manifest.nc", *(("windows.csv",) if has_windows else ()))
+    has_distances = any(one.distances for one in records)
+    further = {"windows.csv": has_windows, "distances.csv": has_distances}
+    return ("manifest.csv", "losses.csv", "manifest.nc", *(name for name, there in further.items() if there))
 
 
 def windows_csv(records: Sequence[Record]) -> bytes:
@@ -127,6 +146,14 @@ def _window_rows(settings: Settings) -> Iterator[dict[str, Any]]:
             "box_width_px": right - left,
             "box_height_px": bottom - top,
         }
+
+
+CSV_TABLES = {
+    "manifest.csv": manifest_csv,
+    "losses.csv": losses_csv,
+    "windows.csv": windows_csv,
+    "distances.csv": distances_csv,
+}
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

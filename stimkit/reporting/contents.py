@@ -19,7 +19,10 @@ from stimkit.auditing.saving import audit_values
 from stimkit.columns import FURTHER, MEASURES, OUTCOMES, SSIM_CONTENT
 from stimkit.images.png import to_picture
 from stimkit.planning.cells import Cell, Plan
-from stimkit.records.schema import COLUMNS, STAGES, TERMS, Record
+from stimkit.protocol.mixes import KEY_OF, steps_of
+from stimkit.protocol.protocol import Protocol
+from stimkit.records.schema import COLUMNS, Record
+from stimkit.records.stages import STAGES, TERMS
 from stimkit.runfolder.run import Run
 
 THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
@@ -47,6 +50,7 @@ def gather_contents(run: Run, found: Examination) -> dict[str, Any]:
         "name": run.plan.protocol.name,
         "design": list(run.plan.factors),
         "factors": _factors(run.plan),
+        "series": _series(run.plan.protocol),
         "variables": [variable._asdict() for variable in known],
         "columns": {column.name: column.long_name for column in COLUMNS},
         "stages": [stage for stage in STAGES if stage in stages],
@@ -70,6 +74,19 @@ def _factors(plan: Plan) -> dict[str, list[str]]:
     }
 
 
+def _series(protocol: Protocol) -> list[dict[str, Any]]:
+    """The series of mixes: their levels in order, and the images that they go through."""
+    found = []
+    for kind in KEY_OF:
+        mixes = protocol.mixes(kind)
+        for name, steps in steps_of(mixes).items():
+            mix = mixes[name]
+            levels = [{"level": step.level, "position": step.position} for step in steps]
+            if not mix.mean_of:
+                found.append({"name": name, "kind": kind, "steps": levels, "images": mix.of, "closed": mix.closed})
+    return found
+
+
 def _stimulus(record: Record, cell: Cell, values: list[Any], trace: ThinTrace, image: str | None) -> dict[str, Any]:
     parameters = {name: value for name, value in record.row().items() if not name.startswith("loss_")}
     return {
@@ -79,6 +96,9 @@ def _stimulus(record: Record, cell: Cell, values: list[Any], trace: ThinTrace, i
         "levels": {"role": cell.role, **cell.levels, **cell.attributes},
         "image": image,
         "parameters": {name: value for name, value in parameters.items() if value not in (None, "")},
+        "distances": {
+            kind: {image: record.distance(kind, image) for image in images} for kind, images in record.distances.items()
+        },
         "losses": {stage: losses.model_dump() for stage, losses in record.losses.stages().items()},
         "values": values,
         "trace": trace,

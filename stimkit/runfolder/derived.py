@@ -5,7 +5,7 @@ from __future__ import annotations
 from stimkit.images.png import encode_png
 from stimkit.records.dataset import netcdf_bytes
 from stimkit.records.schema import Record
-from stimkit.records.tables import losses_csv, manifest_csv, table_names, windows_csv
+from stimkit.records.tables import CSV_TABLES, table_names
 from stimkit.runfolder.contact_sheet import draw_contact_sheet, number_by_row
 from stimkit.runfolder.layout import CONTROLS_SHEET, SHEET
 from stimkit.runfolder.run import Run
@@ -20,11 +20,8 @@ def rebuild(run: Run) -> list[Record]:
     store, records = run.store, list(run.records.values())
     if not records:
         return records
-    store.write("manifest.csv", manifest_csv(records))
-    store.write("losses.csv", losses_csv(records))
-    store.write("manifest.nc", netcdf_bytes(run.dataset))
-    if "windows.csv" in table_names(records):
-        store.write("windows.csv", windows_csv(records))
+    for name in table_names(records):
+        store.write(name, CSV_TABLES[name](records) if name in CSV_TABLES else netcdf_bytes(run.dataset))
     stimuli = store.path / "stimuli"
     design = [record for record in records if record.role == "main"]
     controls = [record for record in records if record.role != "main"]

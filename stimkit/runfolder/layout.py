@@ -11,7 +11,7 @@ CONTROLS_SHEET = "controls.png"  # derived too, where there are controls
 # What a folder can hold that was left before its lock file was written.
 BEGUN = re.compile(r"stimuli|traces|records|protocol\.toml|environment\.json|journal\.csv|\.lock.*|\..*\.tmp")
 OWN_FILES = re.compile(
-    r"protocol\.toml|protocol\.lock\.json|environment\.json|journal\.csv|manifest\.(csv|nc)|losses\.csv|windows\.csv|contact_sheet\.png"
+    r"protocol\.toml|protocol\.lock\.json|environment\.json|journal\.csv|manifest\.(csv|nc)|(losses|windows|distances)\.csv|contact_sheet\.png"
     r"|controls\.png|stimuli|traces|records|inputs|audit|report\.html|README\.md|SHA256SUMS"
     r"|LICENCE|CITATION\.cff|data_dictionary\.csv|trials|answers|\..*"
 )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from stimkit.errors import RunFolderError
 from stimkit.planning.cells import Cell, Plan
 from stimkit.records.record import judge, requested_values
-from stimkit.records.schema import Attempt, Record, build_record
+from stimkit.records.schema import Record, build_record
+from stimkit.records.stages import Attempt
 from stimkit.runfolder.journal import file_digest
 from stimkit.runfolder.store import RunStore
 

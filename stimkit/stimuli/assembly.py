@@ -16,6 +16,8 @@ from stimkit.network.vgg import VGG
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.planning.scales import at_size, scale_limits, scale_sizes
+from stimkit.protocol.settings import Settings
+from stimkit.stimuli.distances import measure_distances
 from stimkit.stimuli.dominance import find_dominance, split_content_loss, split_style_loss
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
@@ -78,15 +80,21 @@ class Assembly:
 
     def make(self, cells: Sequence[Cell], on_progress: OnProgress | None = None) -> list[Made]:
         """Optimize cells of equal settings as one batch, and finish their stimuli."""
+        cells = self._resolved(cells)
         finishings = [self._finishings.of(cell) for cell in cells]
         batch = self._batch(cells, finishings)
         results = synthesize_batch(batch, on_progress)
         stimuli = finish(results, batch, finishings)
-        return [Made(*parts) for parts in zip(cells, results, stimuli, strict=True)]
+        targets = self._targets_for(batch.settings)
+        distances = measure_distances(
+            cells, stimuli, batch, lambda there: build_objective(there, targets, self.inputs, self._device)
+        )
+        return [Made(*parts) for parts in zip(cells, results, stimuli, distances, strict=True)]
 
     def dominance(self, cell: Cell) -> list[str]:
         """What dominates the losses of a cell that have a weight in its total loss, in words."""
-        batch = self._problem([cell], [self._finishings.of(cell)], 0)
+        cells = self._resolved([cell])
+        batch = self._problem(cells, [self._finishings.of(one) for one in cells], 0)
         objective = batch.objective
         with torch.no_grad():
             maps = batch.reference.features(batch.initial, cell.layers)
@@ -111,7 +119,17 @@ class Assembly:
 
     def batch(self, cells: Sequence[Cell]) -> Batch:
         """Assemble cells of equal settings, ready to be optimized."""
+        cells = self._resolved(cells)
         return self._batch(cells, [self._finishings.of(cell) for cell in cells])
+
+    def _resolved(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Cells of equal settings whose mixtures have weights."""
+        targets = self._targets_for(cells[0].settings)
+        return [targets.resolve(cell) for cell in cells]
+
+    def _targets_for(self, settings: Settings) -> TargetCache:
+        reference = self._networks.reference(settings)
+        return self._targets.setdefault(reference, TargetCache(reference, self.inputs))
 
     def _batch(self, cells: Sequence[Cell], finishings: Sequence[Finishing]) -> Batch:
         check_masks(cells, self.inputs)
@@ -129,8 +147,7 @@ class Assembly:
         """Cells at one size."""
         settings = cells[0].settings
         reference = self._networks.reference(settings)
-        targets = self._targets.setdefault(reference, TargetCache(reference, self.inputs))
-        objective = build_objective(cells, targets, self.inputs, self._device)
+        objective = build_objective(cells, self._targets_for(settings), self.inputs, self._device)
         initial = build_initial(cells, self.inputs, self._device)
         light = build_light_penalty(finishings, initial)
         return Batch(settings, self._networks.network(settings), reference, objective, initial, limit, light)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -32,7 +32,9 @@ from stimkit.images.pixels import FloatImage, resize, to_float
 from stimkit.images.png import Values, to_file_values, to_network_image
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
+from stimkit.protocol.mixes import Mixture
 from stimkit.protocol.settings import POOLS, Settings
+from stimkit.stimuli.preparation import picture
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def describe(cell: Cell) -> dict[str, str]:
     parameters = {
         **cell.settings.model_dump(mode="json", exclude_defaults=True, exclude={"weights"}),  # which may be a path
         **{name: getattr(cell, name) for name in ("content", "style", "mask", "alpha", "beta", "seed")},
+        **{f"{kind}_mix": asdict(mixture) for kind in ("content", "style") if (mixture := cell.mixture(kind))},
         "content_layers": dict(cell.content_layers),
         "style_layers": dict(cell.style_layers),
     }
@@ -150,7 +153,7 @@ class Finishings:
         settings = cell.settings
         recoloured = None
         if settings.colour == "luminance" and cell.content is not None:
-            image = to_float(resize(self._inputs.image("content", cell.content), settings.size, settings.fit))
+            image = to_float(picture(cell, "content", self._inputs))
             recoloured = to_linear(scramble_phases(image, cell.seed) if settings.init == "scrambled" else image)
         return Finishing(
             settings,
@@ -171,23 +174,29 @@ class Finishings:
         )
 
     def _shape_of(self, wanted: str, what: str, cell: Cell) -> Array | None:
-        return None if wanted == "none" else self._shape(what, self._sources(wanted, cell), cell.settings)
+        if wanted == "none":
+            return None
+        parts = [weight * self._shape(what, one, cell.settings) for one, weight in self._sources(wanted, cell)]
+        return np.asarray(np.sum(parts, axis=0))
 
     def _number(self, wanted: float | str, what: str, cell: Cell) -> float | None:
         if wanted == "none":
             return None
         if not isinstance(wanted, str):
             return float(wanted)
-        found = [getattr(self._light(source, cell.settings), what) for source in self._sources(wanted, cell)]
-        return float(np.mean(found))
+        found = [
+            weight * np.mean([getattr(self._light(image, cell.settings), what) for image in images])
+            for images, weight in self._sources(wanted, cell)
+        ]
+        return float(np.sum(found))
 
-    def _sources(self, wanted: str, cell: Cell) -> tuple[tuple[str, str], ...]:
-        """The input images that a target is taken from."""
+    def _sources(self, wanted: str, cell: Cell) -> list[tuple[tuple[tuple[str, str], ...], float]]:
+        """The input images that a target is taken from, those of equal weight together."""
         if wanted in POOLS:
-            return tuple((POOLS[wanted], name) for name in self._inputs.names(POOLS[wanted]))
-        name = cell.content if wanted == "content" else cell.style
-        assert name is not None
-        return ((wanted, name),)
+            return [(tuple((POOLS[wanted], name) for name in self._inputs.names(POOLS[wanted])), 1.0)]
+        mixture = cell.mixture(wanted)
+        weights = mixture.weights if isinstance(mixture, Mixture) else (1.0,)
+        return [(((wanted, name),), weight) for name, weight in zip(cell.images(wanted), weights, strict=True)]
 
     def _values(self, source: tuple[str, str], settings: Settings) -> Array:
         pixels = resize(self._inputs.image(*source), settings.size, settings.fit)

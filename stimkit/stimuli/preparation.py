@@ -10,25 +10,39 @@ from stimkit.images.noise import draw_sloped_noise, draw_white_noise, scramble_p
 from stimkit.images.pixels import FloatImage, Pixels, quantize, resize, to_float
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
+from stimkit.protocol.mixes import Mixture
 from stimkit.protocol.settings import BY_CONTENT, GREY_COLOURS, Settings
 
 
 def prepare_image(cell: Cell, kind: str, inputs: InputSource) -> Pixels:
     """The content or style image of a cell, (height, width, 3), as the network is shown it."""
     settings = cell.settings
-    content = (
-        None if cell.content is None else resize(inputs.image("content", cell.content), settings.size, settings.fit)
-    )
     if kind == "content":
-        assert content is not None
-        return to_grey_if_asked(content, settings)
-    assert cell.style is not None
-    style = to_grey_if_asked(resize(inputs.image("style", cell.style), settings.style_size, settings.fit), settings)
-    if content is None or settings.colour not in BY_CONTENT:
+        return to_grey_if_asked(picture(cell, "content", inputs), settings)
+    style = to_grey_if_asked(picture(cell, "style", inputs, settings.style_size), settings)
+    if cell.content is None or settings.colour not in BY_CONTENT:
         return style
+    content = picture(cell, "content", inputs)
     if settings.colour == "histogram":
         return match_histograms(style, content)
     return match_covariance(style, to_grey_if_asked(content, settings))
+
+
+def picture(cell: Cell, kind: str, inputs: InputSource, size: tuple[int, int] | None = None) -> Pixels:
+    """The content or style image of a cell in its own size or another; of a mixture the weighted mean in linear light.
+
+    Networks are shown the images of a mixture one by one. It is a picture only where one is needed: as the initial
+    image, for colours, and as a control.
+    """
+    wanted = cell.settings.size if size is None else size
+    images = [resize(inputs.image(kind, name), wanted, cell.settings.fit) for name in cell.images(kind)]
+    mixture = cell.mixture(kind)
+    if mixture is None:
+        return images[0]
+    assert isinstance(mixture, Mixture), "distances are resolved before anything is made"
+    pairs = zip(mixture.weights, images, strict=True)
+    mean = np.sum([weight * to_linear(to_float(image)) for weight, image in pairs], axis=0)
+    return quantize(to_srgb(mean).astype(np.float32))
 
 
 def prepare_mask(cell: Cell, inputs: InputSource) -> Array:
@@ -46,9 +60,8 @@ def prepare_initial(cell: Cell, inputs: InputSource) -> FloatImage:
         slope = settings.init_slope
         noise = draw_sloped_noise(cell.seed, *shape, slope) if slope else draw_white_noise(cell.seed, *shape)
         return np.repeat(noise[:1], 3, axis=0) if settings.colour in GREY_COLOURS else noise
-    kind, name = ("style", cell.style) if settings.init == "style" else ("content", cell.content)
-    assert name is not None
-    image = to_float(to_grey_if_asked(resize(inputs.image(kind, name), settings.size, settings.fit), settings))
+    kind = "style" if settings.init == "style" else "content"
+    image = to_float(to_grey_if_asked(picture(cell, kind, inputs), settings))
     if settings.init != "scrambled":
         return image
     scrambled = scramble_phases(image, cell.seed)

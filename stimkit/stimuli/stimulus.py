@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from stimkit.planning.cells import Cell
 from stimkit.stimuli.finishing import Finishing
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.synthesis import Measured, Synthesis, measure
+
+Distances = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Losses by layer, by image, by kind of image."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Made:
     cell: Cell
     synthesis: Synthesis
     stimulus: Stimulus
+    distances: Distances = field(default_factory=dict)
+    """Losses of the file to the images that its cell is compared with."""
     titrate_error: float | None = None
     """How far the stimulus is from the value that its ratio was titrated to."""
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stimkit.images.pixels import resize
 from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.stimuli.assembly import Assembly
+from stimkit.stimuli.preparation import picture
 from stimkit.stimuli.stimulus import Made
 from stimkit.synthesis.minimization import OnProgress
 
@@ -93,10 +93,10 @@ def _miss(made: Made, inputs: InputSource) -> float:
 def titrated_value(made: Made, inputs: InputSource) -> float:
     """Measure the variable that a cell is titrated by, of its stimulus; NaN where it has none."""
     cell, stimulus = made.cell, made.stimulus
-    name, settings = cell.settings.titrate, cell.settings
+    name = cell.settings.titrate
     if name == "ssim_content":
         assert cell.content is not None
-        content = resize(inputs.image("content", cell.content), settings.size, settings.fit)
+        content = picture(cell, "content", inputs)
         similar = measure_similarity(stimulus.shown, content)
         return math.nan if similar is None else similar
     if name.startswith("relative_"):

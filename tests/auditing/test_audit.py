@@ -317,13 +317,13 @@ def test_targets_have_no_loss_and_company_changes_nothing() -> None:
         images = [
             to_float(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)) for seed in range(4)
         ]
-        together = list(again.losses(cells, images))
-        alone = [next(again.losses([cell], [image])) for cell, image in zip(cells, images, strict=True)]
+        together = [own for own, *_ in again.losses(cells, images)]
+        alone = [next(again.losses([cell], [image]))[0] for cell, image in zip(cells, images, strict=True)]
         for one, other in zip(together, alone, strict=True):
             assert one.total == pytest.approx(other.total, rel=1e-5)
         for term, name in (("content", "cat"), ("style", "cup")):
             target = to_float(resize(inputs.image(term, name), (32, 32), "crop"))
-            assert getattr(next(again.losses(cells[:1], [target])), term) == pytest.approx(0, abs=1e-9)
+            assert getattr(next(again.losses(cells[:1], [target]))[0], term) == pytest.approx(0, abs=1e-9)
 
 
 def test_chance_is_the_loss_of_the_other_pictures() -> None:
@@ -343,7 +343,7 @@ def test_chance_is_the_loss_of_the_other_pictures() -> None:
     for term in ("content", "style"):
         own = (term, getattr(cell, term))
         expected = sorted(
-            getattr(next(again.losses([cell], [one])), term) for key, one in pictures.items() if key != own
+            getattr(next(again.losses([cell], [one]))[0], term) for key, one in pictures.items() if key != own
         )
         chance = again.chance(term, cell)
         assert chance is not None and np.allclose(sorted(chance.values), expected, rtol=1e-5)

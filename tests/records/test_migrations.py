@@ -25,7 +25,7 @@ from tests.conftest import ROOT, document
 FROZEN = ROOT / "tests" / "frozen"
 
 
-OLDER = [1, 2, 3, 4, 5, 6]  # schemas of records
+OLDER = [1, 2, 3, 4, 5, 6, 7]  # schemas of records
 
 
 @pytest.fixture(params=OLDER)
@@ -40,8 +40,8 @@ def thawed(schema: int, folder: Path) -> Path:
     return folder / "run"
 
 
-def raw_record(run: Path) -> dict[str, object]:
-    record: dict[str, object] = json.loads(next((run / "records").glob("s*.json")).read_bytes())
+def raw_record(run: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(next((run / "records").glob("s*.json")).read_bytes())
     return record
 
 
@@ -128,8 +128,8 @@ def test_an_old_run_is_made_again_and_continued(
     protocol = tmp_path / "more.toml"
     more = (old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]")
     schema = raw_record(old_run)["schema"]
-    earlier = "max_evaluations = 6\nscales = 1\nhistory = 10" + ('\nimage_range = "free"' if schema != 6 else "")
-    more = more.replace("max_evaluations = 6", earlier)
+    earlier = {6: "scales = 1\nhistory = 10", 7: ""}.get(schema, 'scales = 1\nhistory = 10\nimage_range = "free"')
+    more = more.replace("max_evaluations = 6", f"max_evaluations = 6\n{earlier}")
     was, other = ("filter", "layer") if schema in (1, 2, 3, 4) else ("layer", "filter")
     protocol.write_text(more + f'[model]\nnormalize = "{other}"\n')
     code, out, err = command("run", protocol, "--out", old_run, "--device", "cpu")

@@ -25,7 +25,7 @@ from stimkit.reporting.contents import BYTES_PER_PIXEL, SMALLEST_THUMBNAIL, THUM
 from stimkit.reporting.report import report
 from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
-from tests.conftest import document, forge, launched
+from tests.conftest import document, forge, launched, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
@@ -171,6 +171,31 @@ def page(browser: Browser, page_file: Path) -> Iterator[Page]:
 
 def shown(page: Page) -> list[str]:
     return [thumb.get_attribute("data-id") or "" for thumb in page.locator("#sheet button.thumb").all()]
+
+
+def test_series_are_drawn_as_strips(browser: Browser, tmp_path: Path) -> None:
+    mixes = {
+        "sm": {"of": ["cup", "grass"], "steps": 3},
+        "geo": {"of": ["grass", "cup"], "steps": 3, "path": "geodesic"},
+    }
+    images = {"style": {"cup": "skimage:coffee", "grass": "skimage:grass"}, "mixes": mixes}
+    factors = {"style_layers": ["one"]}
+    stimkit.run(
+        small_plan(images=images, factors=factors, synthesis={"max_evaluations": 2}), tmp_path / "run", device="cpu"
+    )
+    page = browser.new_page()
+    page.goto(report(tmp_path / "run", device="cpu", losses=False).as_uri())
+    strips = page.locator("#strips .strip")
+    expect(strips).to_have_count(2)
+    expect(strips.first.locator("button.thumb")).to_have_count(3)
+    expect(strips.first).to_contain_text("ratio 1e-05: cupgrass")
+    expect(strips.first.locator(".steps")).to_contain_text("sm-2 (0.5)")
+    first, _ = (line.get_attribute("points") or "" for line in strips.first.locator("polyline").all())
+    heights = [float(point.split(",")[1]) for point in first.split()]
+    assert heights == sorted(heights, reverse=True) and heights[0] > heights[-1], "the distance to cup grows"
+    page.get_by_label("series").select_option("geo")
+    expect(strips.first.locator(".steps")).to_contain_text("grass (0)geo-2 (0.5)cup (1)")
+    page.close()
 
 
 def test_filters_and_axes(page: Page, run: Path) -> None:

@@ -131,6 +131,55 @@ function thumbnail(stimulus) {
   }, inside);
 }
 
+// --- series -----------------------------------------------------------------------------------------------------
+
+const MAX_STRIPS = 24;
+const STEP = { width: 92, height: 90, margin: 6 }; // pixels
+
+function drawSeries(name) {
+  const series = DATA.series.find((one) => one.name === name);
+  const others = DATA.design.filter((factor) => factor !== series.kind);
+  const main = DATA.stimuli.filter((one) => one.levels.role === "main");
+  const groups = [...Map.groupBy(main, (one) => JSON.stringify(others.map((factor) => one.levels[factor]))).values()];
+  const strips = groups.map((members) => {
+    const at = new Map(members.map((one) => [one.levels[series.kind], one]));
+    const steps = series.steps.filter((step) => at.has(step.level)).map((step) => ({ ...step, stimulus: at.get(step.level) }));
+    const words = others.filter((factor) => VARIED.includes(factor)).map((factor) => `${factor} ${members[0].levels[factor]}`).join(", ");
+    return steps.length > 1 ? drawStrip(series, steps, words) : null;
+  }).filter(Boolean);
+  const more = strips.length > MAX_STRIPS ? element("p", { class: "faint" }, `${MAX_STRIPS} of ${strips.length} strips`) : "";
+  $("strips").replaceChildren(...strips.slice(0, MAX_STRIPS), more);
+}
+
+function drawStrip(series, steps, words) {
+  const distance = (step, image) => step.stimulus.distances[series.kind]?.[image] ?? null;
+  const largest = Math.max(...steps.flatMap((step) => series.images.map((image) => distance(step, image) ?? 0))) || 1;
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("width", STEP.width * steps.length);
+  svg.setAttribute("height", STEP.height);
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `distances to ${series.images.join(", ")}`);
+  const keys = series.images.map((image, index) => {
+    const points = steps.map((step, place) => [place, distance(step, image)]).filter(([, value]) => value !== null)
+      .map(([place, value]) => [STEP.width * (place + 0.5), STEP.margin + (STEP.height - 2 * STEP.margin) * (1 - value / largest)]);
+    const line = document.createElementNS(svg.namespaceURI, "polyline");
+    line.setAttribute("points", points.map((point) => point.map((value) => value.toFixed(1)).join(",")).join(" "));
+    line.style.stroke = PALETTE[index % MAX_COLOURS];
+    svg.append(line);
+    return element("span", { class: "key", style: `color: ${PALETTE[index % MAX_COLOURS]}` }, image);
+  });
+  const pictures = steps.map((step) => element("div", {}, thumbnail(step.stimulus), element("br"), `${step.level} (${step.position})`));
+  return element("div", { class: "strip" }, element("div", {}, words ? `${words}: ` : "", ...keys), element("div", { class: "steps" }, ...pictures), svg);
+}
+
+function drawSeriesControls() {
+  if (!DATA.series.length) return;
+  $("series").hidden = false;
+  const names = DATA.series.map((one) => [one.name, `${one.name} (${one.images.join(" – ")}${one.closed ? " – …" : ""})`]);
+  $("series-controls").append(select("series", names, names[0][0], drawSeries));
+  drawSeries(names[0][0]);
+}
+
 function moveFocus(event) {
   const thumbs = [...$("sheet").querySelectorAll("button.thumb")];
   const at = thumbs.indexOf(document.activeElement);
@@ -381,6 +430,7 @@ $("copy").addEventListener("click", async () => {
 drawFindings();
 drawControls();
 drawSheet();
+drawSeriesControls();
 drawTraceControls();
 drawDistributionControls();
 drawEffects();
