@@ -15,7 +15,7 @@ from stimkit.protocol.settings import Frozen
 Word = Literal[
     "participant", "start", "continue", "look", "rest", "thanks", "saved", "not_sent", "save_so_far", "save_answers",
     "go_on", "start_anew", "answered", "all_answered", "agree", "decline", "declined", "right", "wrong", "begin_key",
-    "rest_key", "end_key",
+    "rest_key", "end_key", "adjust", "adjust_done",
     "card", "card_done", "blind_spot", "measurements", "distance", "distance_wrong", "distance_right",
 ]  # fmt: skip
 WORDS: dict[str, dict[Word, str]] = {
@@ -42,6 +42,11 @@ WORDS: dict[str, dict[Word, str]] = {
         "begin_key": "Press a key to begin.",
         "rest_key": "Press a key to go on.",
         "end_key": "Press a key to end.",
+        "adjust": (
+            "Change the right image until it matches the left one: with the arrow keys, the mouse wheel, or by dragging"
+            " to the left and right. Return ends the trial."
+        ),
+        "adjust_done": "It matches",
         "card": "Hold a bank card to the screen, and drag the lower right corner until the rectangle has its size.",
         "card_done": "It has the size of the card",
         "blind_spot": (
@@ -76,6 +81,11 @@ WORDS: dict[str, dict[Word, str]] = {
         "begin_key": "Beginnen Sie mit einer beliebigen Taste.",
         "rest_key": "Weiter mit einer beliebigen Taste.",
         "end_key": "Beenden Sie mit einer beliebigen Taste.",
+        "adjust": (
+            "Verändern Sie das rechte Bild, bis es zum linken passt: mit den Pfeiltasten, dem Mausrad oder durch Ziehen"
+            " nach links und rechts. Die Eingabetaste beendet den Durchgang."
+        ),
+        "adjust_done": "Es passt",
         "card": (
             "Halten Sie eine Bankkarte an den Bildschirm, und ziehen Sie die Ecke rechts unten, bis das Rechteck so"
             " groß wie die Karte ist."

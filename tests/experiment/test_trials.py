@@ -461,7 +461,7 @@ def test_catch_and_practice_trials_may_differ_in_other_factors(records: list[Rec
             assert (rows[f"{name}_1"] != rows[f"{name}_2"]).eq(name in differing[str(kind)]).all(), kind
     assert len(found.held_out) == 4 and found.left == 20
     for section in ("catch]\ncount = 1\nwhere = 'replicate == 1'", "practice]\ncount = 1"):
-        with pytest.raises(ProtocolError, match=r"differ: is for pairs and triplets"):
+        with pytest.raises(ProtocolError, match=r"differ: is for pair, triplet"):
             lists(records, f"[{section}\ndiffer = ['style']")
         with pytest.raises(ProtocolError, match='has no factor or attribute "mood"'):
             lists(records, f"[trial]\nform = 'pair'\ndiffer = ['style']\n[{section}\ndiffer = ['mood']")
@@ -507,8 +507,8 @@ def test_many_participants_are_bounded(records: list[Record]) -> None:
          'test.toml:5: sequence.no_repeat: the run has no factor or attribute "styel" (did you mean "style"?)'),
         ("[trial]\nform = 'pair'\ndiffer = ['x']", 'trial.differ: the run has no factor or attribute "x"'),
         ("[trial]\nform = 'pair'", "trial.differ: name the factors in which the stimuli of a pair differ"),
-        ("[trial]\ndiffer = ['style']", "trial.differ: is for pairs and triplets"),
-        ("[trial]\nform = 'quadruple'", 'trial.form: must be "single", "pair" or "triplet"'),
+        ("[trial]\ndiffer = ['style']", "trial.differ: is for pair, triplet, abx and similarity"),
+        ("[trial]\nform = 'quadruple'", 'trial.form: must be "single", "pair", "triplet"'),
         ("[blocks]\nby = ['style']\ncount = 2", "blocks.count: give either by or count"),
         ("[trial]\nform = 'pair'\ndiffer = ['style']\n[blocks]\nby = ['style']",
          "blocks.by: the stimuli of a trial differ"),

@@ -21,6 +21,12 @@ _OWN = {
     "repetition": "which showing of the trial to the participant, from 1",
     "answer": "the right answer, where there is one",
     "answer_index": "its place among the choices, from 1",
+    "series": "name of the series that the participant moves along",
+    "start": "step of the series that is shown first, from 1",
+    "chosen": "level of the step that was chosen",
+    "chosen_id": "stimulus of that step",
+    "moves": "steps that the participant went, in either direction",
+    "sample_ms": "how long the stimuli before the last were there, as measured",
     "position": "name of the place of the stimulus",
     "x_deg": "degrees of visual angle right of fixation",
     "y_deg": "degrees of visual angle above fixation",
@@ -94,7 +100,7 @@ def levels_of(values: pd.Series) -> list[str]:
 def _base(name: str) -> str:
     """A column's name without the place of the stimulus in its trial."""
     base, _, place = name.rpartition("_")
-    return base if place in ("1", "2", "3") and name not in _MANIFEST else name
+    return base if place in ("1", "2", "3", "4") and name not in _MANIFEST else name
 
 
 def _place(name: str, base: str) -> str:

@@ -92,7 +92,7 @@ def gather_stimuli(
             for name in lists.table
             if str(name).startswith("stimulus_id")
             for stimulus_id in lists.table[name]
-        }
+        } | {step["stimulus_id"] for steps in lists.series.values() for step in steps}
         chosen = [record for record in records if record.stimulus_id in shown]
     found = to_table(chosen)
     found.insert(1, "stim_file", "stimuli/" + found["filename"])

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import pandas as pd
 
-from stimkit.experiment.trials.design import SHOWN
 from stimkit.experiment.trials.lists import TrialLists
 from stimkit.experiment.trials.showing import PRACTICE
 
@@ -21,8 +20,8 @@ def count_balance(lists: TrialLists) -> pd.DataFrame:
     Measures are `trials` (stimuli shown, by level of a factor), `place` (by place in the trial, too), `position`
     (single stimuli, by position on the screen, and by that and level of a factor), `answer` (right answers), `block`
     (blocks with a label, by place in the order), `block_after` (by the block before), `stimulus` (uses of a stimulus;
-    lowest and highest are over stimuli), `arrangement` (showings of the same stimuli in the same places, of pairs and
-    triplets; lowest and highest are over these) and `longest_run` (of trials that share a level; total is the longest
+    lowest and highest are over stimuli), `arrangement` (showings of the same stimuli in the same places; lowest
+    and highest are over these) and `longest_run` (of trials that share a level; total is the longest
     of all). Rows of `longest_run` count catch trials, too.
     """
     main = lists.table[lists.table["kind"] == "main"]
@@ -59,8 +58,8 @@ def _note_places(lists: TrialLists) -> Iterator[str]:
     """Of how many trials places are not equally frequent, within one, over all their showings."""
     main = lists.table[lists.table["kind"] == "main"]
     counts = _place_counts(lists, main)
-    shown = SHOWN[lists.design.trial.form]
-    uneven = sum(max(one.values()) - (min(one.values()) if len(one) == shown else 0) > 1 for one in counts.values())
+    options = lists.answers.form.options
+    uneven = sum(max(one.values()) - (min(one.values()) if len(one) == options else 0) > 1 for one in counts.values())
     if uneven:
         yield (
             f"places are equally frequent, within one, for every participant, and over the showings of"
@@ -88,7 +87,7 @@ def _by_participant(trials: pd.DataFrame, *columns: str) -> BalanceCounts:
 
 
 def _columns(lists: TrialLists, name: str) -> list[str]:
-    shown = SHOWN[lists.design.trial.form]
+    shown = lists.design.trial.shown
     return [name] if shown == 1 else [f"{name}_{place}" for place in range(1, shown + 1)]
 
 
@@ -133,22 +132,23 @@ def _stimuli(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
 
 def _arrangements(lists: TrialLists, main: pd.DataFrame) -> Iterator[BalanceRow]:
     """Of pairs by which is on the left, of triplets by where the odd one is."""
-    shown = SHOWN[lists.design.trial.form]
-    if shown == 1 or lists.design.trial.positions == "fixed":
+    options = lists.answers.form.options
+    if options == 1 or lists.design.trial.positions == "fixed":
         return
-    each = [counter[place] for counter in _place_counts(lists, main).values() for place in _all_places(counter, shown)]
+    counts = _place_counts(lists, main).values()
+    each = [counter[place] for counter in counts for place in _all_places(counter, options)]
     yield "arrangement", "", "", sum(each), min(each), max(each)
 
 
 def _place_counts(lists: TrialLists, main: pd.DataFrame) -> dict[Hashable, Counter[Hashable]]:
     """How often each trial was shown with its stimuli in which places."""
-    shown = SHOWN[lists.design.trial.form]
+    form = lists.answers.form
     counts: dict[Hashable, Counter[Hashable]] = defaultdict(Counter)
-    if shown == 1:
+    if form.options == 1:
         return counts
     for row in main[[*_columns(lists, "stimulus_id"), "answer_index"]].itertuples(index=False):
         *ids, answer = row
-        counts[tuple(sorted(ids))][ids[0] if shown == 2 else answer] += 1
+        counts[tuple(sorted(ids))][form.counted_by(tuple(ids)) if form.right is None else answer] += 1
     return counts
 
 

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
-from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.documents.toml import parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
-from stimkit.experiment.pages import Page, Words, check_pages, with_texts
+from stimkit.experiment.pages import Page, Words, with_texts
+from stimkit.experiment.trial_rules import SHOWN, check_trial_design
 from stimkit.experiment.trials.placement import Place, Screen
 from stimkit.protocol.settings import Frozen
 
-Form = Literal["single", "pair", "triplet"]
-SHOWN: dict[str, int] = {"single": 1, "pair": 2, "triplet": 3}
-"""Stimuli of a trial, by form."""
+FormName = Literal[
+    "single", "pair", "triplet", "2afc", "abx", "match", "similarity", "mlds-triad", "mlds-quad", "adjust"
+]
 FactorNames = tuple[str, ...]
 Times = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 KEYS = ("left", "right", "up", "down", "space", "return")
 Key = Annotated[str, Field(pattern=rf"^([a-z0-9]|{'|'.join(KEYS)})$", description="as PsychoPy names it")]
-LIST_COLUMNS = (
-    "participant", "group", "block", "block_label", "trial", "kind", "repetition", "answer", "answer_index",
-)  # fmt: skip
-RESPONSE_COLUMNS = ("choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session")
-MEASURED_COLUMNS = (
-    "fixation_ms", "onset_ms", "stimulus_ms", "mask_ms", "frame_ms", "fixation_s", "stimulus_s", "dropped_frames",
-    "frame_rate", "device_pixel_ratio", "window_width_px", "window_height_px", "pixels_per_degree",
-    "viewing_distance_cm", "image_scale", "fits_window", "time_elapsed", "trial_index", "trial_type",
-)  # fmt: skip
-PLACE_COLUMNS = ("position", "x_deg", "y_deg")
-TAKEN = (*LIST_COLUMNS, *RESPONSE_COLUMNS, *MEASURED_COLUMNS, *PLACE_COLUMNS, "stimulus_id", "stim_file")
-"""Names of columns that questions cannot have."""
 ManifestCondition = Annotated[str, Field(min_length=1, description="condition on columns of the manifest")]
 
 
@@ -48,14 +36,25 @@ class Stimuli(Frozen):
 class Trial(Frozen):
     """`[trial]`: what is shown in a trial."""
 
-    form: Annotated[Form, Field(description="one stimulus, a pair, or a triplet with an odd one")] = "single"
+    form: Annotated[FormName, Field(description="what is shown and asked")] = "single"
     differ: Annotated[FactorNames, Field(description="factors in which the pair, or the odd one, differs")] = ()
     free: Annotated[FactorNames, Field(description="factors that may be equal or not; all others are equal")] = ()
+    along: Annotated[
+        str | None, Field(description="the series, or the factor of numbers, that 2afc, mlds and adjust go along")
+    ] = None
+    closed: Annotated[bool, Field(description="adjust goes on from the last step to the first")] = False
+    match: Annotated[FactorNames, Field(description="factors that the right candidate shares with the sample")] = ()
+    distract: Annotated[FactorNames, Field(description="factors that the wrong candidate shares with it")] = ()
     positions: Annotated[
         Literal["balanced", "random", "fixed"], Field(description="how the places of a trial's stimuli are chosen")
     ] = "balanced"
     count: Annotated[Times | None, Field(description="trials of a participant; default all that are possible")] = None
     repetitions: Annotated[Times, Field(description="how often a participant gets each trial")] = 1
+
+    @property
+    def shown(self) -> int:
+        """Stimuli of a trial."""
+        return SHOWN[self.form]
 
 
 class LatinItems(Frozen):
@@ -135,6 +134,10 @@ class Timing(Frozen):
     """`[timing]`: seconds."""
 
     fixation: Seconds = 0.5
+    sample: Annotated[
+        Seconds, Field(description="of each stimulus before the last, or of the sample; 0: all at the same time")
+    ] = 0.0
+    delay: Annotated[Seconds, Field(description="between stimuli that are shown one after the other")] = 0.0
     stimulus: Annotated[Seconds, Field(description="0: until the answer")] = 0.0
     mask: Annotated[Seconds, Field(description="of the same stimuli with random phases, after them; 0: none")] = 0.0
     response: Annotated[Seconds, Field(description="from the onset of the stimuli, for an answer; 0: no limit")] = 0.0
@@ -193,7 +196,7 @@ class TrialDesign(Frozen):
     def from_toml(cls, text: str, *, name: str = "trial design") -> TrialDesign:
         """Validate TOML text."""
         document = parse_toml(text, name)
-        design = validate(cls, document, text, name, _check(document))
+        design = validate(cls, document, text, name, check_trial_design(document))
         design._text, design._file = text, name
         return design
 
@@ -206,63 +209,3 @@ class TrialDesign(Frozen):
         """The error that the design cannot be carried out, at one of its keys."""
         key = ".".join(map(str, path))
         return ProtocolError([Problem(key, message, nearest_line(line_map(self._text), path))], self._file)
-
-
-def _check(document: dict[str, Any]) -> list[BrokenRule]:
-    """What is wrong between the keys of a document."""
-    found: list[BrokenRule] = []
-    trial, blocks = as_table(document, "trial"), as_table(document, "blocks")
-    form = trial.get("form", "single")
-    if form in ("pair", "triplet") and not trial.get("differ"):
-        found.append((("trial", "differ"), f"name the factors in which the stimuli of a {form} differ"))
-    if form == "single":
-        found += [(("trial", key), "is for pairs and triplets") for key in ("differ", "free") if trial.get(key)]
-    for section in ("trial", "practice", "catch"):
-        own = as_table(document, section)
-        both = set(map(str, as_list(own.get("differ")))) & set(map(str, as_list(own.get("free"))))
-        found += [((section, "free"), f"{name} is in differ") for name in sorted(both)]
-        if form == "single" and section != "trial":
-            found += [((section, key), "is for pairs and triplets") for key in ("differ", "free") if own.get(key)]
-    if blocks.get("by") and blocks.get("count"):
-        found.append((("blocks", "count"), "give either by or count"))
-    found += _check_place(as_table(document, "place"), document)
-    found += _check_screen(as_table(document, "screen"), document)
-    found += check_pages(document, TAKEN)
-    timing = as_table(document, "timing")
-    if timing.get("mask") and not timing.get("stimulus"):
-        found.append((("timing", "mask"), "follows the stimuli, which are there until the answer: give stimulus"))
-    response = as_table(document, "response")
-    choices, keys = response.get("choices"), as_list(response.get("keys"))
-    if keys and isinstance(choices, list) and len(keys) != len(choices):
-        found.append((("response", "keys"), f"there are {len(keys)} keys for {len(choices)} choices"))
-    for index, choice in enumerate(as_list(choices)):
-        if isinstance(choice, str) and not (choice and choice.isprintable()):
-            found.append((("response", "choices", index), "must be text that can be read"))
-    for name, given in (("keys", keys), ("choices", as_list(choices))):
-        twice = sorted({str(part) for part in given if given.count(part) > 1})
-        found += [(("response", name), f"{one} is given twice") for one in twice]
-    if response.get("correct") and form == "triplet":
-        found.append((("response", "correct"), "the right answer of a triplet is the place of the odd one"))
-    return found
-
-
-def _check_screen(screen: dict[str, Any], document: dict[str, Any]) -> list[BrokenRule]:
-    keys = ("viewing_distance", "width", "pixels")
-    given = [key for key in keys if key in screen]
-    if "screen" not in document or (screen.get("calibrate") is True and not given):
-        return []
-    if screen.get("calibrate") is True:
-        return [(("screen", given[0]), "is measured where calibrate is true; leave it out")]
-    return [(("screen", key), "is needed, or calibrate = true in a browser") for key in keys if key not in given]
-
-
-def _check_place(place: dict[str, Any], document: dict[str, Any]) -> list[BrokenRule]:
-    if "place" not in document:
-        return []
-    named, around = place.get("positions"), place.get("eccentricity")
-    if [bool(named), around is not None, place.get("as_made") is True].count(True) != 1:
-        return [(("place",), "needs either positions, or eccentricity and angle, or as_made")]
-    if (around is None) != (not place.get("angle")):
-        return [(("place", "angle"), "belongs to eccentricity: a direction for each position")]
-    twice = [one for one in as_list(place.get("angle")) if as_list(place.get("angle")).count(one) > 1]
-    return [(("place", "angle"), f"{one} is given twice") for one in sorted(set(twice))]

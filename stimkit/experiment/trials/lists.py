@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stimkit.errors import UsageError
-from stimkit.experiment.trials.answers import Answers, find_answers
+from stimkit.experiment.trial_rules import LIST_COLUMNS, PLACE_COLUMNS, RESPONSE_COLUMNS
 from stimkit.experiment.trials.assignment import Assignment
-from stimkit.experiment.trials.design import LIST_COLUMNS, PLACE_COLUMNS, RESPONSE_COLUMNS, SHOWN, TrialDesign
+from stimkit.experiment.trials.design import TrialDesign
+from stimkit.experiment.trials.forms import Answers, find_answers
 from stimkit.experiment.trials.material import Material, gather_material
 from stimkit.experiment.trials.placement import DegreesXY, Layout, assumed_place, image_ppd, misplaced
 from stimkit.experiment.trials.sequence import Impossible
@@ -40,6 +41,8 @@ class TrialLists:
     layout: Layout
     held_out: tuple[str, ...] = ()
     """Ids of stimuli that are for practice only."""
+    series: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """What participants move along, by the names that the table has: steps with `stimulus_id`, `stim_file`, `level`."""
     left: int = 0
     """How many stimuli are in other trials, or can be."""
 
@@ -65,12 +68,13 @@ def make_trials(run: AnyRun, design: TrialDesign) -> TrialLists:
 def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
     """Make trial lists of stimuli by their records; see `make_trials`."""
     known = gather_material(records, design, np.random.default_rng([design.seed, 0]))
-    used = {row for unit in (*known.main, *known.practice, *known.catch) for row in unit.rows}
+    units = (*known.main, *known.practice, *known.catch)
+    used = {row for unit in units for row in (*unit.rows, *unit.series)}
     ids = set(known.stimuli["stimulus_id"].iloc[sorted(used)])
     shown = [record for record in records if record.stimulus_id in ids]
     layout = Layout(design.place, design.screen, image_ppd(records))
     times = {key: seconds for key, seconds in design.timing.model_dump().items() if seconds}
-    for path, words in misplaced(layout, shown, SHOWN[design.trial.form], times):
+    for path, words in misplaced(layout, shown, design.trial.shown, times):
         raise design.error(words, *path)
     for name in known.columns:
         if name in (*LIST_COLUMNS, *RESPONSE_COLUMNS, *(PLACE_COLUMNS if design.place else ())):
@@ -86,7 +90,8 @@ class _Maker:
         self.assignment = Assignment(design, known, np.random.default_rng([design.seed, 1]))
         self.sampler = known.sampler(known.main)
         self.positions = list(design.place.named.items()) if design.place else []
-        self.places = PlaceChooser(design.trial.positions, max(1, len(self.positions)))
+        self.places = PlaceChooser(design.trial.positions, self.answers.form, max(1, len(self.positions)))
+        self.series: dict[tuple[int, ...], str] = {}
         columns = [*dict.fromkeys(("stimulus_id", "filename", *known.columns))]
         self.stimuli = known.stimuli[columns].to_dict("index")
         self._check_amount()
@@ -123,7 +128,16 @@ class _Maker:
         table = pd.DataFrame(rows).astype({"answer_index": "Int64"})
         held_out = tuple(str(self.stimuli[row]["stimulus_id"]) for row in sorted(self.known.held_out))
         left = len({row for unit in self.known.main for row in unit.rows})
-        return TrialLists(self.design, table, factors, self.answers, self.assignment.cycle, layout, held_out, left)
+        series = {name: [self._step(row) for row in rows] for rows, name in self.series.items()}
+        return TrialLists(
+            self.design, table, factors, self.answers, self.assignment.cycle, layout, held_out, series, left
+        )
+
+    def _step(self, row: int) -> dict[str, Any]:
+        stimulus, along = self.stimuli[row], self.design.trial.along
+        assert along is not None, "a series goes along a factor"
+        name = f"stimuli/{stimulus['filename']}"
+        return {"stimulus_id": stimulus["stimulus_id"], "stim_file": name, "level": float(stimulus[along])}
 
     def _main(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         """All trials but those of practice, in their order."""
@@ -165,7 +179,15 @@ class _Maker:
     ) -> list[ShownTrial]:
         places = self.places.choose(units, kind, participant, self.assignment.order(participant), generator)
         return [
-            ShownTrial(unit, kind, rows, self.answers.right(unit, rows), repetition, position=position)
+            ShownTrial(
+                unit,
+                kind,
+                rows,
+                self.answers.right(unit, rows),
+                repetition,
+                position=position,
+                start=int(generator.integers(len(unit.series))) if unit.series else 0,
+            )
             for unit, (rows, position) in zip(units, places, strict=True)
         ]
 
@@ -182,6 +204,8 @@ class _Maker:
             "answer": trial.answer,
             "answer_index": choices.index(trial.answer) + 1 if trial.answer in choices else None,
         }
+        if series := trial.unit.series:
+            row |= {"series": self.series.setdefault(series, f"series{len(self.series) + 1}"), "start": trial.start + 1}
         for place, index in enumerate(trial.places, start=1):
             stimulus = self.stimuli[index]
             end = "" if len(trial.places) == 1 else f"_{place}"

@@ -118,6 +118,9 @@ def _named(design: TrialDesign) -> Iterator[tuple[tuple[str, ...], Sequence[str]
     """Every key of a design that names factors."""
     yield ("trial", "differ"), design.trial.differ
     yield ("trial", "free"), design.trial.free
+    yield ("trial", "along"), (design.trial.along,) if design.trial.along else ()
+    yield ("trial", "match"), design.trial.match
+    yield ("trial", "distract"), design.trial.distract
     for section, own in (("practice", design.practice), ("catch", design.catch)):
         yield (section, "differ"), own.differ if own else ()
         yield (section, "free"), own.free if own else ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stimkit.experiment.trials.balance import count_balance, note_imbalance
+from stimkit.experiment.trials.forms import describe_form
 from stimkit.experiment.trials.lists import TrialLists
 from stimkit.files import whole_folder, write_json
 from stimkit.records.tables import csv_bytes
@@ -37,6 +38,9 @@ def describe_lists(lists: TrialLists) -> dict[str, Any]:
         "name": design.name,
         "form": design.trial.form,
         "prompt": design.response.prompt,
+        **describe_form(design),
+        "closed": design.trial.closed,
+        "series": {name: list(steps) for name, steps in lists.series.items()},
         "choices": list(lists.answers.choices),
         "keys": list(lists.answers.keys),
         **{f"{key}_s": seconds for key, seconds in design.timing.model_dump().items()},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from stimkit.experiment.trials.design import SHOWN
+from stimkit.experiment.trials.forms import Form
 from stimkit.experiment.trials.sequence import Impossible, arrange
 from stimkit.experiment.trials.units import TrialUnit
 
@@ -32,6 +32,8 @@ class ShownTrial:
     label: str = PRACTICE
     position: int = 0
     """Which of several positions a single stimulus has."""
+    start: int = 0
+    """Which step of its series an adjustment starts at."""
 
 
 Placed = tuple[tuple[int, ...], int]
@@ -39,17 +41,16 @@ Placed = tuple[tuple[int, ...], int]
 
 
 class PlaceChooser:
-    """Chooses the places of the stimuli of trials: of pairs which is on the left, of triplets where the odd one is.
-
-    Single stimuli have one of `positions`, chosen in the same way.
+    """Chooses the places of the stimuli of trials, as their form arranges them: of pairs which is on the left, of
+    triplets where the odd one is. Single stimuli have one of `positions`, chosen in the same way.
 
     Each participant has each place equally often, within one. As far as that allows, each trial has them equally often
     over its showings, first within the order of blocks that the participant has, then over all; what is equal is
     decided by chance.
     """
 
-    def __init__(self, how: str, positions: int = 1) -> None:
-        self._how, self._positions = how, positions
+    def __init__(self, how: str, form: Form, positions: int = 1) -> None:
+        self._how, self._form, self._positions = how, form, positions
         self._counts: Counter[tuple[object, ...]] = Counter()
 
     def choose(
@@ -57,7 +58,7 @@ class PlaceChooser:
     ) -> list[Placed]:
         """Rows of the stimuli of different trials, from left to right; `order`: the participant's order of blocks."""
         single = not units or len(units[0].rows) == 1
-        options = self._positions if single else len(units[0].rows)
+        options = self._positions if single else self._form.options
         if self._how == "fixed" or options == 1 or not units:
             return [(unit.rows, 0) for unit in units]
         if self._how == "random":
@@ -66,7 +67,7 @@ class PlaceChooser:
             chosen = self._balanced(units, options, kind, participant, order, generator)
         if single:
             return [(unit.rows, place) for unit, place in zip(units, chosen, strict=True)]
-        return [(_arranged(unit.rows, place, generator), 0) for unit, place in zip(units, chosen, strict=True)]
+        return [(self._form.arrange(unit.rows, place, generator), 0) for unit, place in zip(units, chosen, strict=True)]
 
     def _balanced(
         self,
@@ -95,14 +96,6 @@ class PlaceChooser:
         for unit, place in zip(units, chosen, strict=True):
             counts.update([(kind, order, unit.rows, place), (kind, unit.rows, place), (kind, participant, place)])
         return chosen
-
-
-def _arranged(rows: tuple[int, ...], place: int, generator: np.random.Generator) -> tuple[int, ...]:
-    """Put the last of the stimuli at a place; of a triplet, the others in either order."""
-    *others, last = rows
-    if len(rows) == SHOWN["triplet"] and generator.integers(2):
-        others = others[::-1]
-    return (*others[:place], last, *others[place:])
 
 
 def order_trials(

@@ -86,7 +86,8 @@ function showMark() {
 const pictures = new Map();
 
 async function load(list) {
-  const wanted = [...new Set(list.flatMap((trial) => [...files(trial), ...masks(trial)]))];
+  const series = Object.values(settings.series).flat().map((step) => step.stim_file);
+  const wanted = [...new Set([...series, ...list.flatMap((trial) => [...files(trial), ...masks(trial)])])];
   const waiting = wanted.map(async (file) => {
     const image = new Image();
     image.src = address(file);
@@ -102,6 +103,11 @@ function ends(trial) {
 
 function files(trial) {
   return ends(trial).map((end) => trial[`stim_file${end}`]);
+}
+
+// What a participant moves along: steps with files, in their order.
+function steps(trial) {
+  return settings.series[trial.series] ?? [];
 }
 
 function masks(trial) {
@@ -122,23 +128,41 @@ async function prepare(trial) {
   return { stimuli: await elements(files(trial)), masks: await elements(masks(trial)) };
 }
 
-// Images of a trial at their places, which are those of its stimuli.
-function draw(trial, images) {
+// Where images in lines are, from the top and each from the left: their middles right of and above that of the window.
+function inLines(lines, scale) {
+  const sizes = lines.map((line) => line.map((image) => [image.naturalWidth * scale, image.naturalHeight * scale]));
+  const heights = sizes.map((line) => Math.max(...line.map(([, height]) => height)));
+  let top = (heights.reduce((sum, height) => sum + height) + GAP * (lines.length - 1)) / 2;
+  return sizes.flatMap((line, index) => {
+    let left = -(line.reduce((sum, [width]) => sum + width, 0) + GAP * (line.length - 1)) / 2;
+    const y = top - heights[index] / 2;
+    top -= heights[index] + GAP;
+    return line.map(([width]) => {
+      left += width + GAP;
+      return [left - GAP - width / 2, y];
+    });
+  });
+}
+
+// Images of a trial at their places, which are those of its stimuli: all, or some of them.
+function draw(trial, images, some = images.map((_, index) => index)) {
   const scale = imageScale();
-  const scaled = images.map((image) => [image, image.naturalWidth * scale, image.naturalHeight * scale]);
-  const whole = scaled.reduce((sum, [, width]) => sum + width, GAP * (scaled.length - 1));
-  let left = -whole / 2;
-  ends(trial).forEach((end, index) => {
-    const [image, width, height] = scaled[index];
-    let [x, y] = [left + width / 2, 0];
+  const lines = settings.lines.map((line) => line.filter((index) => some.includes(index))).filter((line) => line.length);
+  const places = inLines(lines.map((line) => line.map((index) => images[index])), scale);
+  lines.flat().forEach((index, nth) => {
+    const [image, end] = [images[index], ends(trial)[index]];
+    let [x, y] = places[nth];
     if (`x_deg${end}` in trial) {
       [x, y] = [0, 1].map((axis) => (settings.fixation_deg[axis] + trial[`${"xy"[axis]}_deg${end}`]) * screenPpd);
     }
-    left += width + GAP;
-    image.className = scale === 1 ? "stimulus exact" : "stimulus";
-    put(image, x, y, width, height);
-    stage.append(image);
+    paint(image, x, y, scale);
   });
+}
+
+function paint(image, x, y, scale) {
+  image.className = scale === 1 ? "stimulus exact" : "stimulus";
+  put(image, x, y, image.naturalWidth * scale, image.naturalHeight * scale);
+  stage.append(image);
 }
 
 function clear({ keepMark = false } = {}) {
@@ -365,6 +389,139 @@ function press(event) {
   }
 }
 
+// Show the stimuli that come before the last ones, one after the other; which are the last.
+async function showEarlier(trial, images, measured, isOver) {
+  const earlier = settings.stages.slice(0, -1);
+  for (const some of earlier) {
+    draw(trial, images.stimuli, some);
+    const onset = await frame();
+    const offset = await until(onset, 1000 * settings.sample_s, isOver);
+    measured.sample_ms ??= offset - onset;
+    clear({ keepMark: settings.fixation_stays });
+    if (settings.delay_s > 0) {
+      await until(await frame(), 1000 * settings.delay_s, isOver);
+    }
+  }
+  return settings.stages.at(-1);
+}
+
+// What is the same in the data of all trials.
+function circumstances(data) {
+  return {
+    frame_ms: Math.round(1000 * interval) / 1000,
+    device_pixel_ratio: window.devicePixelRatio,
+    window_width_px: window.innerWidth,
+    window_height_px: window.innerHeight,
+    viewing_distance_cm: viewingDistance,
+    image_scale: imageScale(),
+    pixels_per_degree: screenPpd ?? null,
+    time_elapsed: data.time_elapsed,
+    trial_index: data.trial_index,
+    trial_type: data.trial_type,
+  };
+}
+
+const DRAG = 12; // pixels of the page for a step
+const WHEEL = 50; // units of a wheel for a step, half of a notch of most mice
+
+// The participant moves along a series until it matches the sample on the left.
+function adjusted(trial, images, participant) {
+  const series = steps(trial);
+  const closed = settings.closed;
+  let at = trial.start - 1;
+  let [moves, turned, onset, dragged] = [0, 0, 0, null];
+  const listeners = [];
+
+  function show() {
+    const scale = imageScale();
+    const picture = pictures.get(series[at].stim_file);
+    const [left, right] = inLines([[images.stimuli[0], picture]], scale);
+    stage.replaceChildren();
+    paint(images.stimuli[0], ...left, scale);
+    paint(picture, ...right, scale);
+  }
+
+  function move(by) {
+    const wanted = at + by;
+    const next = closed ? (wanted + series.length) % series.length : Math.min(series.length - 1, Math.max(0, wanted));
+    moves += next === at ? 0 : Math.abs(by);
+    at = next;
+    show();
+  }
+
+  // Whole steps of what was turned or dragged; the rest is kept for later.
+  function moveBy(amount, unit) {
+    turned += amount / unit;
+    const whole = Math.trunc(turned);
+    turned -= whole;
+    if (whole) {
+      move(whole);
+    }
+  }
+
+  function listen(name, handler, options) {
+    document.addEventListener(name, handler, options);
+    listeners.push([name, handler, options]);
+  }
+
+  return {
+    type: jsPsychHtmlButtonResponse,
+    stimulus: "",
+    choices: [escaped(words.adjust_done)],
+    prompt: `<p class="prompt">${escaped(settings.prompt || words.adjust)}</p>`,
+    post_trial_gap: 1000 * settings.interval_s,
+    async on_load() {
+      document.body.classList.add("dragging");
+      show();
+      listen("keydown", (event) => {
+        const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+        if (by) {
+          event.preventDefault();
+          move(by);
+        } else if (event.key === "Enter" && !event.repeat) {
+          event.preventDefault();
+          document.querySelector("#jspsych-html-button-response-btngroup button")?.click();
+        }
+      });
+      listen("wheel", (event) => {
+        event.preventDefault();
+        moveBy(event.deltaY, WHEEL);
+      }, { passive: false });
+      listen("pointerdown", (event) => { dragged = event.target.closest("button") ? null : event.clientX; });
+      listen("pointermove", (event) => {
+        if (dragged !== null) {
+          moveBy(event.clientX - dragged, DRAG);
+          dragged = event.clientX;
+        }
+      });
+      listen("pointerup", () => { dragged = null; });
+      listen("pointercancel", () => { dragged = null; });
+      onset = await frame();
+    },
+    on_finish(data) {
+      const rt = performance.now() - onset;
+      for (const [name, handler, options] of listeners) {
+        document.removeEventListener(name, handler, options);
+      }
+      const fits = fitsWindow();
+      document.body.classList.remove("dragging");
+      clear();
+      rows.push({
+        participant,
+        ...trial,
+        rt: Math.round(rt),
+        response: at + 1,
+        chosen: series[at].level,
+        chosen_id: series[at].stimulus_id,
+        moves,
+        fits_window: fits,
+        ...circumstances(data),
+      });
+      keep(participant);
+    },
+  };
+}
+
 function shown(trial, images, participant) {
   const measured = {};
   let fits = null;
@@ -381,7 +538,8 @@ function shown(trial, images, participant) {
       began = performance.now();
       document.addEventListener("keydown", press);
       clear({ keepMark: settings.fixation_stays });
-      draw(trial, images.stimuli);
+      const last = await showEarlier(trial, images, measured, () => over);
+      draw(trial, images.stimuli, last);
       const onset = await frame();
       measured.onset_ms = onset;
       fits = fitsWindow();
@@ -421,17 +579,8 @@ function shown(trial, images, participant) {
         choice: answer === null ? null : settings.choices[answer],
         correct: trial.answer_index === null || answer === null ? null : trial.answer_index === answer + 1,
         ...measured,
-        frame_ms: Math.round(1000 * interval) / 1000,
-        device_pixel_ratio: window.devicePixelRatio,
-        window_width_px: window.innerWidth,
-        window_height_px: window.innerHeight,
-        viewing_distance_cm: viewingDistance,
-        image_scale: imageScale(),
         fits_window: fits,
-        pixels_per_degree: screenPpd ?? null,
-        time_elapsed: data.time_elapsed,
-        trial_index: data.trial_index,
-        trial_type: data.trial_type,
+        ...circumstances(data),
       });
       keep(participant);
     },
@@ -449,7 +598,7 @@ function timeline(list, participant, jsPsych) {
   const left = list.slice(rows.length);
   const parts = [];
   if (left.length > 0) {
-    const text = `<p>${escaped(settings.prompt || words.look)}</p>`;
+    const text = `<p>${escaped(settings.prompt || (settings.form === "adjust" ? words.adjust : words.look))}</p>`;
     parts.push({ type: jsPsychInstructions, pages: [text], show_clickable_nav: true, allow_keys: true });
   }
   let block = rows.at(-1)?.block ?? null;
@@ -459,7 +608,8 @@ function timeline(list, participant, jsPsych) {
     }
     block = trial.block;
     const images = {};
-    parts.push(fixation(trial, images, jsPsych), shown(trial, images, participant));
+    const asked = settings.form === "adjust" ? adjusted : shown;
+    parts.push(fixation(trial, images, jsPsych), asked(trial, images, participant));
     if (settings.feedback && trial.kind === "practice" && trial.answer_index !== null) {
       parts.push(feedback);
     }
