@@ -253,7 +253,17 @@ class Stage:
         modules["data"].__dict__.update(
             importConditions=conditions, ExperimentHandler=Experiment, TrialHandler=Handler, getDateStr=lambda: "now"
         )
-        modules["event"].__dict__.update(waitKeys=lambda: ["space"], getKeys=get_keys, clearEvents=lambda: None)
+
+        class Mouse:
+            def __init__(self, **_: Any) -> None:
+                pass
+
+            def getWheelRel(self) -> tuple[float, float]:
+                return 0.0, 0.0
+
+        modules["event"].__dict__.update(
+            waitKeys=lambda: ["space"], getKeys=get_keys, clearEvents=lambda: None, Mouse=Mouse
+        )
         modules["visual"].__dict__.update(Window=Window, ImageStim=Drawn, TextStim=Drawn)
         package = types.ModuleType("psychopy")
         package.__dict__.update(modules)

@@ -96,19 +96,34 @@ class Stage:
         """The images of a trial, each pixel of a file on a pixel of the display where the scales agree."""
         ends = [name.removeprefix("stim_file") for name in trial if name.startswith("stim_file") and trial[name]]
         files = [HERE / str(trial[f"stim_file{end}"]).replace("stimuli/", f"{folder}/", 1) for end in ends]
-        exact = self.scale == 1.0
-        images = [visual.ImageStim(self.window, image=str(file), units="pix", interpolate=not exact) for file in files]
-        for image in images:
-            if not exact:
-                image.size = [side * self.scale for side in image.size]
-        left = -(sum(image.size[0] for image in images) + GAP * (len(images) - 1)) / 2
+        images = [self.image(file) for file in files]
+        for stage in SETTINGS["stages"]:  # those that are there together are side by side
+            self.put_in_lines([[images[one] for one in line if one in stage] for line in SETTINGS["lines"]])
         for end, image in zip(ends, images, strict=True):
-            image.pos = (left + image.size[0] / 2, 0)
-            left += image.size[0] + GAP
             if f"x_deg{end}" in trial:
                 asked = (trial[f"x_deg{end}"], trial[f"y_deg{end}"])
                 image.pos = [self.pixels(a + b) for a, b in zip(asked, SETTINGS["fixation_deg"], strict=True)]
         return images
+
+    def image(self, file: Path) -> visual.ImageStim:
+        """An image, each pixel of its file on a pixel of the display where the scales agree."""
+        exact = self.scale == 1.0
+        image = visual.ImageStim(self.window, image=str(file), units="pix", interpolate=not exact)
+        if not exact:
+            image.size = [side * self.scale for side in image.size]
+        return image
+
+    def put_in_lines(self, lines: list[list[visual.ImageStim]]) -> None:
+        """Put images side by side, in lines from the top, about the middle of the window."""
+        lines = [line for line in lines if line]
+        heights = [max(image.size[1] for image in line) for line in lines]
+        top = (sum(heights) + GAP * (len(lines) - 1)) / 2
+        for line, height in zip(lines, heights, strict=True):
+            left = -(sum(image.size[0] for image in line) + GAP * (len(line) - 1)) / 2
+            for image in line:
+                image.pos = (left + image.size[0] / 2, top - height / 2)
+                left += image.size[0] + GAP
+            top -= height + GAP
 
     def flip(self, *drawn: Any, stays: bool = True) -> float:
         """Draw and show one frame; the fixation mark stays where there are places around it."""
@@ -133,6 +148,62 @@ def pressed(clock: Any) -> tuple[str, float] | None:
     return None
 
 
+def show_earlier(stage: Stage, images: list[visual.ImageStim]) -> tuple[list[visual.ImageStim], float | None]:
+    """Show what comes before the last stimuli, one after the other; the last ones, and how long the first was there."""
+    lasted = None
+    for some in SETTINGS["stages"][:-1]:
+        drawn = [images[one] for one in some]
+        onset = stage.flip(*drawn)
+        for _ in range(stage.frames(SETTINGS["sample_s"]) - 1):
+            stage.flip(*drawn)
+        offset = stage.flip()
+        lasted = offset - onset if lasted is None else lasted
+        for _ in range(stage.frames(SETTINGS["delay_s"]) - 1 if SETTINGS["delay_s"] else 0):
+            stage.flip()
+    return [images[one] for one in SETTINGS["stages"][-1]], lasted
+
+
+def adjust(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
+    """Let the participant move along a series until it matches the sample; return where it was left."""
+    series = SETTINGS["series"][trial["series"]]
+    (sample,) = stage.images(trial)
+    pictures = [stage.image(HERE / step["stim_file"]) for step in series]
+    for picture in pictures:
+        stage.put_in_lines([[sample, picture]])
+    start = stage.flip(stage.mark, stays=False)
+    for _ in range(stage.frames(SETTINGS["fixation_s"]) - 1):
+        stage.flip(stage.mark, stays=False)
+    event.clearEvents()
+    mouse = event.Mouse(visible=False, win=stage.window)
+    onset = stage.flip(sample, pictures[int(trial["start"]) - 1])
+    clock = core.Clock()
+    at, moves, done = int(trial["start"]) - 1, 0, None
+    keys = {"left": -1, "down": -1, "right": 1, "up": 1}
+    while done is None:
+        by = round(mouse.getWheelRel()[1])
+        for key, seconds in event.getKeys(keyList=[*keys, "return", "escape"], timeStamped=clock):
+            if key == "escape":
+                raise KeyboardInterrupt
+            by += keys.get(key, 0)
+            done = seconds if key == "return" else done
+        wanted = at + by
+        after = wanted % len(series) if SETTINGS["closed"] else min(len(series) - 1, max(0, wanted))
+        moves += abs(by) if after != at else 0
+        at = after
+        stage.flip(sample, pictures[at])
+    stage.flip()
+    return {
+        "rt": done,
+        "response": at + 1,
+        "chosen": series[at]["level"],
+        "chosen_id": series[at]["stimulus_id"],
+        "moves": moves,
+        "fixation_s": onset - start,
+        "frame_rate": stage.measured,
+        "image_scale": stage.scale,
+    }
+
+
 def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
     """Show one trial; return what was answered when, and how long things were there."""
     images, masks = stage.images(trial), stage.images(trial, "masks") if SETTINGS["mask_s"] else []
@@ -140,6 +211,7 @@ def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
     start = stage.flip(stage.mark, stays=False)
     for _ in range(stage.frames(SETTINGS["fixation_s"]) - 1):
         stage.flip(stage.mark, stays=False)
+    images, sample = show_earlier(stage, images)
     event.clearEvents()
     clock = core.Clock()
     onset = stage.flip(*images, stage.hint)
@@ -165,6 +237,7 @@ def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
         "rt": seconds,
         "response": SETTINGS["choices"].index(choice) + 1 if choice is not None else None,
         "fixation_s": onset - start,
+        **({} if sample is None else {"sample_s": sample}),
         "stimulus_s": (end if offset is None else offset) - onset,
         "dropped_frames": stage.window.nDroppedFrames - dropped,
         "frame_rate": stage.measured,
@@ -226,12 +299,13 @@ def main() -> None:
     block, stopped = None, True
     try:
         show_texts(stage, "before")
-        stage.say(f"{SETTINGS['prompt'] or WORDS['look']}\n\n{stage.hint.text}\n\n{WORDS['begin_key']}")
+        look = WORDS["adjust" if SETTINGS["form"] == "adjust" else "look"]
+        stage.say(f"{SETTINGS['prompt'] or look}\n\n{stage.hint.text}\n\n{WORDS['begin_key']}")
         for trial in loop:
             if block not in (None, trial["block"]):
                 stage.say(f"{WORDS['rest']} {WORDS['rest_key']}")
             block = trial["block"]
-            found = show(stage, trial)
+            found = adjust(stage, trial) if SETTINGS["form"] == "adjust" else show(stage, trial)
             for name, value in found.items():
                 loop.addData(name, value)
             keep(Path(f"{experiment.dataFileName}.jsonl"), {"participant": participant, **dict(trial), **found})
