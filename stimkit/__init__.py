@@ -8,6 +8,7 @@
     make again    regenerate  Comparison
     tell          report  archive  Archive
     show          TrialDesign  make_trials  TrialLists  export  join_responses  Joined
+    scale         scale  Scales  simulate  Observer
     errors        StimkitError, and its children in stimkit.errors
 
 These names stay what they are from version to version; everything else may change. What takes a run takes its folder,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from stimkit.running.events import Event, RunSummary
     from stimkit.running.preview import Preview, preview
     from stimkit.running.runner import collect, run, run_shard
+    from stimkit.scaling.observers import Observer, simulate
+    from stimkit.scaling.scales import Scales, scale
     from stimkit.stimuli.single import synthesize
     from stimkit.synthesis.synthesis import Synthesis
 
@@ -52,11 +55,13 @@ __all__ = [
     "Event",
     "Finding",
     "Joined",
+    "Observer",
     "Plan",
     "Preview",
     "Protocol",
     "Run",
     "RunSummary",
+    "Scales",
     "StimkitError",
     "Synthesis",
     "TrialDesign",
@@ -77,6 +82,8 @@ __all__ = [
     "report",
     "run",
     "run_shard",
+    "scale",
+    "simulate",
     "synthesize",
     "verify",
 ]
@@ -101,6 +108,8 @@ _HOMES = {
     "running.events": "Event RunSummary",
     "running.preview": "Preview preview",
     "running.runner": "collect run run_shard",
+    "scaling.observers": "Observer simulate",
+    "scaling.scales": "Scales scale",
     "stimuli.single": "synthesize",
     "synthesis.synthesis": "Synthesis",
 }

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 ROOMS = (
     "errors", "version", "files", "columns", "documents", "images", "network", "protocol", "planning", "synthesis",
-    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "archiving",
+    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "scaling", "archiving",
     "cli", "__init__", "__main__",
 )  # fmt: skip
 """In the order of imports: a module imports from its own room and from those before it."""
@@ -31,6 +31,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()
 KNOWN = {*MODULES, *(name.removesuffix(".__init__") for name in MODULES)}
 
 PUBLIC = {
+    "Observer", "Scales", "scale", "simulate",
     "Archive", "Audit", "Cell", "Comparison", "Event", "Finding", "Joined", "Plan", "Preview", "Protocol", "Run",
     "RunSummary", "StimkitError", "Synthesis", "TrialDesign", "TrialLists", "Verification", "__version__", "archive",
     "audit", "audit_images", "collect", "export", "join_responses", "make_trials", "open_run", "plan", "preview",

@@ -8,6 +8,7 @@ weights      `stimkit weights …`
 runs         status, verify, regenerate, archive
 audit        audit, report, audit-images
 experiments  trials, export, join
+scaling      simulate, scale
 run          run, collect
 main         plan, schema, init, doctor; the entry point
 """

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stimkit.runfolder.run import RunState
     from stimkit.running.events import RunSummary
     from stimkit.running.preview import Preview
+    from stimkit.scaling.scales import Scales
 
 SHOWN = 5  # findings of a kind
 LARGE_EFFECT = 0.14  # omega squared (Cohen 1988)
@@ -171,6 +172,25 @@ def show_trials(lists: TrialLists, folder: Path) -> None:
     for note in note_imbalance(lists):
         err.print(f"note: {note}")
     out.print(f"{folder}: trials.csv, participants, balance.csv")
+
+
+def show_scales(found: Scales) -> None:
+    """Print what was fitted to all answers, and for whom nothing could be."""
+    values, fits = found.values.to_dict("records"), found.fits.to_dict("records")
+    table = Table(box=None, pad_edge=False)
+    for name in (found.along, "value", "95 % interval"):
+        table.add_column(name)
+    for row in (row for row in values if row["participant"] == values[0]["participant"]):
+        words = f"{row['name']} ({row['dimension']})" if found.method == "mds" else str(row["name"])
+        table.add_row(words, f"{row['value']:.4g}", f"{row['low']:.4g} to {row['high']:.4g}")
+    out.print(table)
+    for row in fits:
+        who = row["participant"] or "all"
+        if row["problem"]:
+            out.print(f"{who}: {row['problem']}")
+        else:
+            fit = "" if math.isnan(row["p"]) else f", p {row['p']:.2g}"
+            out.print(f"{who}: {row['trials']:.0f} trials, {100 * row['explained']:.0f} % accounted for{fit}")
 
 
 def show_tiers(folder: Path, tiers: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from stimkit.cli import audit as cli_audit
 from stimkit.cli import experiments as cli_experiments
 from stimkit.cli import run as cli_run
 from stimkit.cli import runs as cli_runs
+from stimkit.cli import scaling as cli_scaling
 from stimkit.cli.run import ProtocolPath, Variant
 from stimkit.cli.runs import AsJson
 from stimkit.cli.terminal import say
@@ -153,6 +154,8 @@ app.command("audit-images")(cli_audit.audit_images)
 app.command()(cli_experiments.trials)
 app.command()(cli_experiments.export)
 app.command()(cli_experiments.join)
+app.command()(cli_scaling.simulate)
+app.command()(cli_scaling.scale)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:
