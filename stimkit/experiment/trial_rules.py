@@ -26,6 +26,7 @@ TAKES = {
     "distract": ("match",),
 }
 """The forms that keys of `[trial]` are for."""
+ADAPTIVE = ("single", "2afc")
 ONE_AFTER_THE_OTHER = ("pair", "2afc", "abx", "match")
 HAS_RIGHT_PLACE = ("triplet", "2afc", "abx", "match")
 LIST_COLUMNS = (
@@ -34,7 +35,7 @@ LIST_COLUMNS = (
 )  # fmt: skip
 RESPONSE_COLUMNS = (
     "choice", "correct", "rt", "response", "stimulus", "stopped", "response_file", "session", "chosen", "chosen_id",
-    "moves",
+    "moves", "estimate",
 )  # fmt: skip
 MEASURED_COLUMNS = (
     "fixation_ms", "sample_ms", "onset_ms", "stimulus_ms", "mask_ms", "frame_ms", "fixation_s", "stimulus_s",
@@ -51,7 +52,7 @@ def check_trial_design(document: dict[str, Any]) -> list[BrokenRule]:
     found: list[BrokenRule] = []
     trial, blocks = as_table(document, "trial"), as_table(document, "blocks")
     form = trial.get("form", "single")
-    found += _check_form(form, trial, as_table(document, "timing"))
+    found += _check_form(form, trial, document)
     for section in ("trial", "practice", "catch"):
         own = as_table(document, section)
         both = set(map(str, as_list(own.get("differ")))) & set(map(str, as_list(own.get("free"))))
@@ -97,9 +98,17 @@ def _not_for(key: str) -> str:
     return f"is for {', '.join(forms)} and {last}" if forms else f"is for {last}"
 
 
-def _check_form(form: Any, trial: dict[str, Any], timing: dict[str, Any]) -> list[BrokenRule]:
+def _check_form(form: Any, trial: dict[str, Any], document: dict[str, Any]) -> list[BrokenRule]:
+    timing, adaptive = as_table(document, "timing"), "adaptive" in document
     found: list[BrokenRule] = [(("trial", key), _not_for(key)) for key in TAKES if _is_not_for(key, trial, form)]
     needed = NEEDS.get(form) if isinstance(form, str) else None
+    if adaptive:
+        found = [one for one in found if one[0] != ("trial", "along")]
+        needed = "along"
+        if form not in ADAPTIVE:
+            found.append((("adaptive",), f"is for {' and '.join(ADAPTIVE)}"))
+        found += [(("trial", key), "is [adaptive] count") for key in ("count", "repetitions") if key in trial]
+        found += [((key,), "does not go with [adaptive]") for key in ("practice", "catch") if key in document]
     if needed and not trial.get(needed):
         words = {
             "differ": f"name the factors in which the stimuli of a {form} differ",

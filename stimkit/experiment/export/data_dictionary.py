@@ -25,6 +25,7 @@ _OWN = {
     "start": "step of the series that is shown first, from 1",
     "chosen": "level of the step that was chosen",
     "chosen_id": "stimulus of that step",
+    "estimate": "threshold by the answers so far, of an adaptive method",
     "moves": "steps that the participant went, in either direction",
     "sample_ms": "how long the stimuli before the last were there, as measured",
     "position": "name of the place of the stimulus",

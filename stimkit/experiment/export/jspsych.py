@@ -20,7 +20,7 @@ server will do: the folder is complete.
 - `lists/`: the trials of each participant, in their order
 - `stimuli/`, and `masks/` where the design has them: the images
 - `settings.json`: prompt, answers, places, timing in seconds, the screen, grey of the background
-- `experiment.js`, `style.css`: the experiment
+- `experiment.js`, `adaptive.js`, `style.css`: the experiment
 - `jspsych/`: jsPsych and its plugins, see ORIGIN.md there
 
 Answers are kept in the browser after every trial: who closes the page and opens it again goes on where it was. At the
@@ -41,7 +41,7 @@ the screen, and the viewing distance, with the blind spot (Li, Joo, Yeatman & Re
 
 puts the answers and the manifest together.
 """
-PAGES = ("index.html", "experiment.js", "style.css")
+PAGES = ("index.html", "experiment.js", "adaptive.js", "style.css")
 
 
 def write(stimuli: StimulusSet, folder: Path, library: Mapping[str, bytes]) -> None:

@@ -57,6 +57,26 @@ class Trial(Frozen):
         return SHOWN[self.form]
 
 
+class Adaptive(Frozen):
+    """`[adaptive]`: levels of a series follow from the answers; one run for each series, by turns."""
+
+    method: Literal["staircase", "questplus"]
+    count: Annotated[Times, Field(description="trials of each series")] = 40
+    scale: Annotated[Literal["linear", "log10"], Field(description="of the levels, of questplus")] = "linear"
+    up: Annotated[Times, Field(description="answers in a row that raise the level")] = 1
+    down: Annotated[Times, Field(description="right or second answers in a row that lower it")] = 2
+    steps: Annotated[
+        tuple[Times, ...], Field(min_length=1, description="levels to go at a time, until the next reversal")
+    ] = (4, 2, 1)
+    start: Annotated[float | None, Field(description="level of the first trial; default the highest")] = None
+    slopes: Annotated[
+        tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1, description="of questplus")
+    ] = (1.0, 2.0, 4.0, 8.0)
+    lapses: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=0.5)], ...], Field(min_length=1, description="of questplus")
+    ] = (0.02,)
+
+
 class LatinItems(Frozen):
     """`[assign] latin`: each participant sees each item in one condition only."""
 
@@ -169,6 +189,7 @@ class TrialDesign(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     stimuli: Stimuli = Stimuli()
     trial: Trial = Trial()
+    adaptive: Adaptive | None = None
     assign: Assign = Assign()
     blocks: Blocks = Blocks()
     sequence: Sequence = Sequence()

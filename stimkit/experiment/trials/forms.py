@@ -136,6 +136,9 @@ def find_answers(design: TrialDesign, units: Sequence[TrialUnit], others: Sequen
             raise design.error(
                 f"{response.correct} has levels that are not choices: {', '.join(missing)}", "response", "choices"
             )
+    if design.adaptive and len(choices) != 2:
+        words = "adaptive trials have two answers, of which the second lowers the level, or that for each place"
+        raise design.error(words, "response", "choices")
     keys = response.keys or tuple(str(number) for number in range(1, len(choices) + 1))
     if len(keys) != len(choices):
         raise design.error(f"there are {len(keys)} keys for {len(choices)} choices", "response", "keys")

@@ -92,6 +92,7 @@ class _Maker:
         self.positions = list(design.place.named.items()) if design.place else []
         self.places = PlaceChooser(design.trial.positions, self.answers.form, max(1, len(self.positions)))
         self.series: dict[tuple[int, ...], str] = {}
+        self.repetitions = design.adaptive.count if design.adaptive else design.trial.repetitions
         columns = [*dict.fromkeys(("stimulus_id", "filename", *known.columns))]
         self.stimuli = known.stimuli[columns].to_dict("index")
         self._check_amount()
@@ -102,7 +103,7 @@ class _Maker:
         possible = max(len(group.units) for group in self.assignment.groups)
         drawn = design.trial.count or possible
         others = len(self.known.practice) + (design.catch.count if design.catch else 0)
-        of_each = drawn * design.trial.repetitions + others
+        of_each = drawn * self.repetitions + others
         if of_each > MAX_TRIALS or design.participants * of_each > MAX_ROWS:
             raise design.error(
                 f"asks for {of_each:,} trials of each of {design.participants:,} participants; lists hold at most"
@@ -137,7 +138,13 @@ class _Maker:
         stimulus, along = self.stimuli[row], self.design.trial.along
         assert along is not None, "a series goes along a factor"
         name = f"stimuli/{stimulus['filename']}"
-        return {"stimulus_id": stimulus["stimulus_id"], "stim_file": name, "level": float(stimulus[along])}
+        columns = {column: stimulus[column] for column in self.known.columns}
+        return {
+            "stimulus_id": stimulus["stimulus_id"],
+            "stim_file": name,
+            "level": float(stimulus[along]),
+            "columns": columns,
+        }
 
     def _main(self, participant: int, generator: np.random.Generator) -> list[ShownTrial]:
         """All trials but those of practice, in their order."""
@@ -146,7 +153,7 @@ class _Maker:
         units = [self.known.main[unit] for unit in drawn]
         trials = [
             trial
-            for repetition in range(self.design.trial.repetitions)
+            for repetition in range(self.repetitions)
             for trial in self._shown(units, "main", participant, generator, repetition + 1)
         ]
         blocks = self.assignment.blocks(participant, [trial.unit for trial in trials], generator)
@@ -205,7 +212,8 @@ class _Maker:
             "answer_index": choices.index(trial.answer) + 1 if trial.answer in choices else None,
         }
         if series := trial.unit.series:
-            row |= {"series": self.series.setdefault(series, f"series{len(self.series) + 1}"), "start": trial.start + 1}
+            row["series"] = self.series.setdefault(series, f"series{len(self.series) + 1}")
+            row |= {} if self.design.adaptive else {"start": trial.start + 1}
         for place, index in enumerate(trial.places, start=1):
             stimulus = self.stimuli[index]
             end = "" if len(trial.places) == 1 else f"_{place}"

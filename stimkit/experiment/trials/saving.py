@@ -40,6 +40,8 @@ def describe_lists(lists: TrialLists) -> dict[str, Any]:
         "prompt": design.response.prompt,
         **describe_form(design),
         "closed": design.trial.closed,
+        "adaptive": design.adaptive
+        and {**design.adaptive.model_dump(mode="json"), "guess": 0.5 if design.trial.form == "2afc" else 0.0},
         "series": {name: list(steps) for name, steps in lists.series.items()},
         "choices": list(lists.answers.choices),
         "keys": list(lists.answers.keys),

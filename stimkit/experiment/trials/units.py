@@ -54,6 +54,7 @@ def make_units(
     - similarity: three stimuli that all differ in every factor of `differ`
     - mlds-triad, mlds-quad: three or four stimuli of ascending levels `along`
     - match: a sample, one that is equal to it in `match` and differs in `distract`, and one the other way round
+    - adaptive: the lowest level of a series (2afc: with the highest), in whose place other levels are shown
     - adjust: a sample, and the stimuli that differ from it in nothing but their level `along`
 
     Raises `ProtocolError` at the `section` that selects the stimuli, where the rules allow no trial or too many.
@@ -68,9 +69,8 @@ def make_units(
     leading = (*differ, *((along,) if along else ()))
     equal = [one for one in equal if not _follows(table, one, leading)]
     found: list[TrialUnit] = []
-    for rows, series in _GENERATORS[trial.form](
-        table, equal, trial.model_copy(update={"differ": differ, "free": free})
-    ):
+    generate = partial(_staircases, trial.form) if design.adaptive else _GENERATORS[trial.form]
+    for rows, series in generate(table, equal, trial.model_copy(update={"differ": differ, "free": free})):
         found.append(
             TrialUnit(
                 tuple(index[row] for row in rows),
@@ -184,6 +184,12 @@ def _matches(table: LevelRows, equal: Sequence[str], rules: Trial) -> Units:
                 and not any(_differ(table, [name], row, sample) for name in rules.distract)
             ]
             yield from (((sample, target, other), ()) for target in targets for other in others)
+
+
+def _staircases(form: str, table: LevelRows, equal: Sequence[str], rules: Trial) -> Units:
+    for (first,), series in _adjustments(table, equal, rules):
+        if first == series[0]:
+            yield ((first, series[-1]), series[1:]) if form == "2afc" else ((first,), series)
 
 
 def _adjustments(table: LevelRows, equal: Sequence[str], rules: Trial) -> Units:

@@ -8,6 +8,8 @@
 // of the display, or resampled to the degrees that were asked for where the screen is known and another than the images
 // were made for. Times are those of frames. Answers are kept in the browser after every trial, until they are saved.
 
+import { makeMethod } from "./adaptive.js";
+
 const parameters = new URLSearchParams(window.location.search);
 const settings = await (await fetch("settings.json")).json();
 const { words } = settings;
@@ -359,6 +361,38 @@ function message(text, buttons, onButton = () => {}) {
   };
 }
 
+// --- adaptive levels ------------------------------------------------------------------------------------------
+
+const methods = new Map();
+
+function methodOf(trial) {
+  if (!methods.has(trial.series)) {
+    const levels = steps(trial).map((step) => step.level);
+    methods.set(trial.series, makeMethod(levels, settings.adaptive));
+  }
+  return methods.get(trial.series);
+}
+
+// The end of the columns of what is adapted: of the only stimulus, or of the one that is right.
+const adaptedEnd = (trial) => (settings.form === "2afc" ? `_${trial.answer_index}` : "");
+
+// Put the step that comes next into a trial.
+function adapt(trial) {
+  const step = steps(trial)[methodOf(trial).next];
+  const values = { ...step.columns, stimulus_id: step.stimulus_id, stim_file: step.stim_file };
+  for (const [name, value] of Object.entries(values)) {
+    trial[`${name}${adaptedEnd(trial)}`] = value;
+  }
+}
+
+// Take an answer into account; what the answers say so far. No answer raises the level, as a wrong one does.
+function learn(row) {
+  const method = methodOf(row);
+  const lowers = settings.form === "2afc" ? row.correct : row.response === 2;
+  method.learn(steps(row).findIndex((step) => step.stimulus_id === row[`stimulus_id${adaptedEnd(row)}`]), Boolean(lowers));
+  return method.estimate;
+}
+
 // --- trials ---------------------------------------------------------------------------------------------------
 
 function fixation(trial, images, jsPsych) {
@@ -368,6 +402,9 @@ function fixation(trial, images, jsPsych) {
     choices: "NO_KEYS",
     async on_load() {
       clear();
+      if (settings.adaptive) {
+        adapt(trial);
+      }
       Object.assign(images, await prepare(trial));
       showMark();
       const start = await frame();
@@ -571,7 +608,7 @@ function shown(trial, images, participant) {
       for (const name of Object.keys(measured)) {
         measured[name] = Math.round(100 * measured[name]) / 100;
       }
-      rows.push({
+      const row = {
         participant,
         ...trial,
         rt: answer === null ? null : Math.max(0, Math.round(data.rt - ((measured.onset_ms ?? began) - began))),
@@ -581,7 +618,8 @@ function shown(trial, images, participant) {
         ...measured,
         fits_window: fits,
         ...circumstances(data),
-      });
+      };
+      rows.push(settings.adaptive ? { ...row, estimate: learn(row) } : row);
       keep(participant);
     },
   };
@@ -625,6 +663,9 @@ const participant = await chosenParticipant();
 const list = await (await fetch(`lists/${encodeURIComponent(participant)}.json`)).json();
 const earlier = await earlierAnswers(participant, list);
 ({ rows, replies } = earlier ?? { rows, replies });
+if (settings.adaptive) {
+  rows.forEach(learn);
+}
 if (earlier || (await showPages("before"))) {
   if (settings.screen?.calibrate && !Number(parameters.get("ppd")) && rows.length < list.length) {
     await calibrate();

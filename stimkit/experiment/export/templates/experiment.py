@@ -13,6 +13,7 @@ adds the manifest.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -146,6 +147,61 @@ def pressed(clock: Any) -> tuple[str, float] | None:
             raise KeyboardInterrupt
         return key, seconds
     return None
+
+
+class Adapted:
+    """The level that comes next in each series, by PsychoPy's own handlers."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def handler(self, trial: dict[str, Any]) -> Any:
+        """The handler of a series, made when it is first needed."""
+        key, wanted = trial["series"], SETTINGS["adaptive"]
+        if key not in self.handlers:
+            levels = [step["level"] for step in SETTINGS["series"][key]]
+            if wanted["method"] == "staircase":
+                start = levels[-1] if wanted["start"] is None else wanted["start"]
+                self.handlers[key] = data.StairHandler(
+                    startVal=min(range(len(levels)), key=lambda at: abs(levels[at] - start)),
+                    stepType="lin", stepSizes=wanted["steps"], nUp=wanted["up"], nDown=wanted["down"],
+                    nTrials=wanted["count"], minVal=0, maxVal=len(levels) - 1,
+                )  # fmt: skip
+            else:
+                x = [math.log10(level) for level in levels] if wanted["scale"] == "log10" else levels
+                self.handlers[key] = data.QuestPlusHandler(
+                    nTrials=wanted["count"], intensityVals=x,
+                    thresholdVals=x if wanted["scale"] == "log10" else [level for level in x if level > 0],
+                    slopeVals=wanted["slopes"], lowerAsymptoteVals=[wanted["guess"]], lapseRateVals=wanted["lapses"],
+                    responseVals=("Yes", "No"), psychometricFunc="weibull", stimScale=wanted["scale"],
+                    stimSelectionMethod="minEntropy", paramEstimationMethod="mean",
+                )  # fmt: skip
+        return self.handlers[key]
+
+    def put(self, trial: dict[str, Any]) -> dict[str, Any]:
+        """A trial with the step that comes next, and which one it is."""
+        steps, wanted = SETTINGS["series"][trial["series"]], SETTINGS["adaptive"]
+        value = next(self.handler(trial))
+        if wanted["method"] == "staircase":
+            step = steps[round(value)]
+        else:
+            level = 10**value if wanted["scale"] == "log10" else value
+            step = min(steps, key=lambda one: abs(one["level"] - level))
+        end = f"_{int(trial['answer_index'])}" if SETTINGS["form"] == "2afc" else ""
+        values = {**step["columns"], "stimulus_id": step["stimulus_id"], "stim_file": step["stim_file"]}
+        return {**trial, **{f"{name}{end}": one for name, one in values.items()}}
+
+    def learn(self, trial: dict[str, Any], found: dict[str, Any]) -> float | None:
+        """Take an answer into account; what the answers say so far. No answer raises the level, as a wrong one does."""
+        handler, wanted = self.handler(trial), SETTINGS["adaptive"]
+        lowers = bool(found.get("correct")) if SETTINGS["form"] == "2afc" else found["response"] == 2
+        if wanted["method"] == "questplus":
+            handler.addResponse("Yes" if lowers else "No")
+            threshold = float(handler.paramEstimate["threshold"])
+            return 10**threshold if wanted["scale"] == "log10" else threshold
+        handler.addResponse(int(lowers))
+        used = [SETTINGS["series"][trial["series"]][round(at)]["level"] for at in handler.reversalIntensities[2:]]
+        return sum(used) / len(used) if used else None
 
 
 def show_earlier(stage: Stage, images: list[visual.ImageStim]) -> tuple[list[visual.ImageStim], float | None]:
@@ -295,7 +351,7 @@ def main() -> None:
     )
     loop = data.TrialHandler(trials, nReps=1, method="sequential", name="trials")
     experiment.addLoop(loop)
-    stage = Stage()
+    stage, adapted = Stage(), Adapted()
     block, stopped = None, True
     try:
         show_texts(stage, "before")
@@ -305,7 +361,11 @@ def main() -> None:
             if block not in (None, trial["block"]):
                 stage.say(f"{WORDS['rest']} {WORDS['rest_key']}")
             block = trial["block"]
+            if SETTINGS["adaptive"]:
+                trial = adapted.put(dict(trial))
             found = adjust(stage, trial) if SETTINGS["form"] == "adjust" else show(stage, trial)
+            if SETTINGS["adaptive"]:
+                found = {**trial, **found, "estimate": adapted.learn(trial, found)}
             for name, value in found.items():
                 loop.addData(name, value)
             keep(Path(f"{experiment.dataFileName}.jsonl"), {"participant": participant, **dict(trial), **found})
