@@ -67,7 +67,7 @@ def test_protocols_in_the_documents_have_keys_that_exist() -> None:
             document = tomllib.loads(block)
             if "jobs" in document:  # of SLURM
                 continue
-            if "pages" in document:  # a part of a trial design
+            if {"pages", "trial"} & document.keys() and "participants" not in document:  # a part of a trial design
                 block = f'schema = 1\nname = "part"\nparticipants = 1\n{block}'
                 document = tomllib.loads(block)
             if "participants" in document:

@@ -108,14 +108,27 @@ def schema() -> None:
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the stimulus set.", show_default=False)],
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help="A published set: geirhos2019, wallis2017, jagadeesh2022, vacher2020, …"),
+    ] = None,
 ) -> None:
-    """Write NAME.toml, a commented protocol to start from."""
+    """Write NAME.toml, a commented protocol to start from, or that of a published set with its trial design."""
+    from stimkit.experiment.trials.design import TrialDesign
     from stimkit.protocol.protocol import Protocol
-    from stimkit.protocol.template import protocol_template
+    from stimkit.protocol.template import protocol_template, published_protocol
 
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
-    text = protocol_template(path.stem)
-    Protocol.from_toml(text, name=f"the name {path.stem}")
+    texts = {path.name: protocol_template(path.stem)} if like is None else published_protocol(path.stem, like)
+    Protocol.from_toml(texts[path.name], base=path.parent, name=f"the name {path.stem}")
+    for file, text in texts.items():
+        if file != path.name:
+            TrialDesign.from_toml(text, name=file)
+        _write_new(path.with_name(file), text)
+    say(f"wrote {', '.join(str(path.with_name(file)) for file in texts)}; next: stimkit plan {path}")
+
+
+def _write_new(path: Path, text: str) -> None:
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -123,7 +136,6 @@ def init(
         raise UsageError(f"{path} exists already; give another name") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
-    say(f"wrote {path}; next: stimkit plan {path}")
 
 
 @app.command()

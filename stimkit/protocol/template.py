@@ -1,6 +1,10 @@
-"""The protocol that `stimkit init` writes."""
+"""The protocols that `stimkit init` writes: one to start from, and those of published sets."""
 
 from __future__ import annotations
+
+from importlib.resources import files
+
+from stimkit.errors import UsageError, did_you_mean
 
 TEMPLATE = """\
 # {name}: a stimulus set for stimkit.
@@ -68,3 +72,26 @@ max_evaluations = 150
 def protocol_template(name: str) -> str:
     """Return a commented protocol of that name, ready to run without any file beside it."""
     return TEMPLATE.format(name=name, file=f"{name}.toml")
+
+
+def published_sets() -> list[str]:
+    """Names of the published stimulus sets that there are protocols of."""
+    names = (path.name for path in (files("stimkit.protocol") / "published").iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml") and "-trials" not in name)
+
+
+def published_protocol(name: str, like: str) -> dict[str, str]:
+    """The protocol of a published set, and its trial design where it had one, called `name`: texts by file name.
+
+    Raises `UsageError` for a set that there is no protocol of.
+    """
+    known = published_sets()
+    if like not in known:
+        raise UsageError(f'there is no published set "{like}"{did_you_mean(like, known)}: {", ".join(known)}')
+    folder = files("stimkit.protocol") / "published"
+    found = {name: folder / f"{like}.toml", f"{name}-trials": folder / f"{like}-trials.toml"}
+    return {
+        f"{file}.toml": path.read_text("utf-8").replace('name = "NAME', f'name = "{name}', 1)
+        for file, path in found.items()
+        if path.is_file()
+    }

@@ -21,11 +21,13 @@ from stimkit.scaling.answers import TrialAnswers
 from stimkit.scaling.bootstrap import NoFit
 from stimkit.scaling.glm import fit_binomial
 
+LEAST_NOISE = 1e-3
+
 
 class DifferenceScale:
     """A scale over the levels of a series, and its noise."""
 
-    fair = True
+    fair, bounded = True, False
 
     def __init__(self, trials: TrialAnswers, along: str, *, similar: bool = False) -> None:
         trials.check((3, 4), "difference scaling")
@@ -53,3 +55,6 @@ class DifferenceScale:
 
     def predict(self, values: Array) -> Array:
         return np.asarray(norm.cdf(self._design @ values[:-1] / values[-1]))
+
+    def nearest(self, values: Array) -> Array:
+        return np.array([*values[:-1], max(values[-1], LEAST_NOISE)])

@@ -20,7 +20,7 @@ from stimkit.scaling.glm import fit_binomial
 class Preferences:
     """Values of items: the levels of a factor or attribute, or stimuli."""
 
-    fair = True
+    fair, bounded = True, False
 
     def __init__(self, trials: TrialAnswers, by: str) -> None:
         trials.check((2,), "Bradley-Terry")
@@ -42,3 +42,6 @@ class Preferences:
 
     def predict(self, values: Array) -> Array:
         return np.asarray(expit(self._design @ values))
+
+    def nearest(self, values: Array) -> Array:
+        return values

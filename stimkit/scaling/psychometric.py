@@ -29,7 +29,7 @@ class PsychometricFunction:
     """Threshold, width and lapse rate of answers along a series."""
 
     items = 0
-    fair = False
+    fair, bounded = False, True
 
     def __init__(
         self,
@@ -98,3 +98,7 @@ class PsychometricFunction:
         z = (x - threshold) / width
         rising = expit(z) if self._shape == "logistic" else norm.cdf(z)
         return np.asarray(self._guess + (1 - self._guess - lost) * rising)
+
+    def nearest(self, values: Array) -> Array:
+        threshold, width, *lapse = values
+        return np.array([threshold, max(width, 1e-6), *np.clip(lapse, 0, MAX_LAPSE)])
