@@ -224,6 +224,8 @@ def test_forms_in_a_browser(series_run: Run, tarballs: Path, tmp_path: Path) -> 
             expect(page.locator("#stage img")).to_have_count(len(expected))
             for found, place in zip(boxes(page), expected, strict=True):
                 assert found == pytest.approx(place, abs=1), name
+            first, last = (page.locator("button.jspsych-btn").nth(at).bounding_box() for at in (0, -1))
+            assert first and last and first["x"] + last["x"] + last["width"] == pytest.approx(1280, abs=2)
             with page.expect_download() as download:
                 page.keyboard.press("2")
                 wait_for_answers(page, "forms", 1)
