@@ -104,6 +104,7 @@ class RecordColumns(BaseModel):
     style_path: Annotated[
         Literal["", "linear", "geodesic"], Meaning("how Gram matrices of the mixture go from image to image", since=8)
     ] = ""
+    style_map: Annotated[str, Meaning("styles by the masks that say where they go", since=8)] = ""
     replicate: Annotated[Natural, Meaning("number of the replicate, from 1")]
     seed: Annotated[Natural, Meaning("seed of the initial noise of that attempt", "")]
     content_layers_used: Annotated[str, Meaning("content layers")]

@@ -119,8 +119,7 @@ class Remeasurement:
         return self._made_targets(cell.settings).resolve(cell)
 
     def losses(self, cells: Sequence[Cell], pixels: Sequence[NDArray[np.float32]]) -> Iterator[list[Measured]]:
-        """Losses of images (3, height, width), one for each cell: to its own targets, then to the images that it is
-        compared with. All cells have the same settings."""
+        """Losses of images (3, height, width), one for each cell of equal settings: to its own targets, then others."""
         settings = cells[0].settings
         layers = sorted({name for cell in cells for name in cell.layers})
         step = max(1, BATCH_PIXELS[self._device.type] // (settings.height * settings.width))
@@ -138,10 +137,11 @@ class Remeasurement:
         if cell.content:
             for name, target in self._target("content", cell).items():
                 content[name] = content_term(_or_nothing(maps, name, target), target, convention)
-        if cell.style:
-            for name, target in self._target("style", cell).items():
+        for region in cell.in_regions() if cell.style else ():
+            for name, target in self._target("style", region).items():
                 one = _or_nothing(maps, name, target)
-                style[name] = style_term(one, target, self._regions(cell, name), convention)
+                loss = style_term(one, target, self._regions(region, name), convention)
+                style[name] = style.get(name, 0.0) + loss / len(cell.in_regions())
         return self._summed(cell, content, style)
 
     def _regions(self, cell: Cell, layer: str) -> list[Window] | None:
@@ -158,16 +158,16 @@ class Remeasurement:
 
     def dominance(self, term: str, cell: Cell, initial: NDArray[np.float32]) -> list[Dominance]:
         """What dominates the content or style loss of a cell's initial image, (3, height, width)."""
-        layers = cell.content_layers if term == "content" else cell.style_layers
+        layers, parts = cell.content_layers if term == "content" else cell.style_layers, dict[str, Tensor]()
         maps = self._features(cell.settings, initial[None], [name for name, _ in layers])
-        target = self._target(term, cell)
-        if term == "content":
-            parts = {name: split_content_loss(one[0], target[name], cell.settings.loss) for name, one in maps.items()}
-        else:
-            parts = {
-                name: split_style_loss(squared_differences(one[0], target[name], self._regions(cell, name)))
-                for name, one in maps.items()
-            }
+        for region in cell.in_regions():
+            target = self._target(term, region)
+            for name, one in maps.items():
+                if term == "content":
+                    parts[name] = split_content_loss(one[0], target[name], cell.settings.loss)
+                else:
+                    squares = squared_differences(one[0], target[name], self._regions(region, name))
+                    parts[name] = parts.get(name, 0) + split_style_loss(squares)
         return list(find_dominance(term, parts, layers))
 
     def scale(self, cell: Cell) -> Measured:
@@ -177,7 +177,7 @@ class Remeasurement:
     def chance(self, term: str, cell: Cell) -> Chance | None:
         """Losses of unrelated images of the set for one term of a cell; None where there are none."""
         weights = cell.content_layers if term == "content" else cell.style_layers
-        if not cell.images(term):
+        if not cell.images(term) or (term == "style" and cell.style_map):  # of which no one target is known
             return None
         by_layer = self._chance_by_layer(term, cell, weights)
         values = np.sum([weight * by_layer[layer] for layer, weight in weights], axis=0)

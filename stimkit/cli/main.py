@@ -114,9 +114,9 @@ def init(
     ] = None,
 ) -> None:
     """Write NAME.toml, a commented protocol to start from, or that of a published set with its trial design."""
+    from stimkit.documents.template import protocol_template, published_protocol
     from stimkit.experiment.trials.design import TrialDesign
     from stimkit.protocol.protocol import Protocol
-    from stimkit.protocol.template import protocol_template, published_protocol
 
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     texts = {path.name: protocol_template(path.stem)} if like is None else published_protocol(path.stem, like)

@@ -157,6 +157,8 @@ def group_regions(
     device and in the dtype of `like`. `with_own_targets`: targets are given as Gram matrices whatever the size.
     """
     sizes = [_filled_up(int(np.count_nonzero(_there(region)))) for region in regions]
+    if with_own_targets:  # which come in the order of the regions
+        sizes = [max(sizes)] * len(sizes)
     groups = []
     for m in sorted(set(sizes)):
         by_rows = 2 * m < channels and not with_own_targets

@@ -16,6 +16,7 @@ from stimkit.protocol.mixes import AnyMixture
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Settings, Source
+from stimkit.protocol.style_maps import StyleRegion
 
 LayerWeights = tuple[tuple[str, float], ...]
 
@@ -81,6 +82,8 @@ class Cell:
     content_mix: AnyMixture | None = None
     """Of which images its content is made, where it is not an image itself."""
     style_mix: AnyMixture | None = None
+    style_map: tuple[StyleRegion, ...] = ()
+    """Styles by mask, where its style is a map of several."""
     compared: tuple[tuple[str, str], ...] = ()
     """Images, by kind and name, that the stimulus is compared with beside its own: those of the series it is in."""
     attempt: int = 1
@@ -104,15 +107,25 @@ class Cell:
 
     def images(self, kind: str) -> tuple[str, ...]:
         """Names of the content, style or mask images that it is made from."""
+        if self.style_map and kind != "content":
+            return tuple(dict.fromkeys(name for region in self.in_regions() for name in region.images(kind)))
         mixture = None if kind == "mask" else self.mixture(kind)
         name = getattr(self, kind)
         return mixture.parts if mixture else () if name is None else (name,)
+
+    def in_regions(self) -> tuple[Cell, ...]:
+        """This cell with the mask and the style of each region of its style map; itself where it has none."""
+        regions = (
+            replace(self, style=style, style_mix=mixture, mask=mask, style_map=())
+            for mask, style, mixture in self.style_map
+        )
+        return tuple(regions) or (self,)
 
     def with_image(self, kind: str, name: str) -> Cell:
         """This cell with another image as its content or style."""
         if kind == "content":
             return replace(self, content=name, content_mix=None)
-        return replace(self, style=name, style_mix=None)
+        return replace(self, style=name, style_mix=None, style_map=())
 
     @property
     def ratio(self) -> float:

@@ -165,14 +165,19 @@ def _check_masks(cells: Sequence[Cell], protocol: Protocol, inputs: Sequence[Inp
     sizes = {(image.kind, image.name): (image.height, image.width) for image in inputs if image.height}
     problems = set()
     for cell in cells:
-        size, line = sizes.get(("mask", cell.mask or "")), protocol.line("images", "mask", cell.mask or "")
-        for name in cell.images("content") if size else ():
-            other = sizes.get(("content", name), size)
-            if size and other and size != other:
-                words = f"has {size[0]} × {size[1]} px, its content image {name} {other[0]} × {other[1]}"
-                problems.add(Problem(f"images.mask.{cell.mask}", words, line))
-        if cell.mask and cell.settings.regions != "whole":
-            problems.add(Problem(f"images.mask.{cell.mask}", "is a region by itself; leave out `regions`", line))
+        for mask in cell.images("mask"):
+            size, line = sizes.get(("mask", mask)), protocol.line("images", "mask", mask)
+            for name in cell.images("content") if size else ():
+                other = sizes.get(("content", name), size)
+                if size and other and size != other:
+                    words = f"has {size[0]} × {size[1]} px, its content image {name} {other[0]} × {other[1]}"
+                    problems.add(Problem(f"images.mask.{mask}", words, line))
+            if cell.settings.regions != "whole":
+                problems.add(Problem(f"images.mask.{mask}", "is a region by itself; leave out `regions`", line))
+        if cell.style_map and (cell.settings.init == "style" or "style" in cell.settings.equalize_targets):
+            line = protocol.line("images", "style_maps", cell.style or "")
+            words = 'has no one style image, which init = "style" and equalization to "style" need'
+            problems.add(Problem(f"images.style_maps.{cell.style}", words, line))
     if problems:
         raise ProtocolError(problems, protocol.file)
 

@@ -95,13 +95,13 @@ def _own_style(cell: Cell) -> dict[str, Any]:
     assert cell.content is not None
     mixture = cell.content_mix
     own = None if mixture is None else replace(mixture, parts=tuple(map(own_style, mixture.parts)))
-    return {"style": own_style(cell.content), "style_mix": own}
+    return {"style": own_style(cell.content), "style_mix": own, "style_map": ()}
 
 
 def _content_only(cell: Cell) -> dict[str, Any]:
     settings = cell.settings.model_copy(update=PLAIN)
     changes: dict[str, Any] = {"alpha": 1.0, "beta": 0.0, "settings": settings}
-    no_style = {"style": None, "style_mix": None, "style_layers": (), "mask": None}
+    no_style = {"style": None, "style_mix": None, "style_map": (), "style_layers": (), "mask": None}
     return changes if "style" in settings.equalize_targets else {**changes, **no_style}
 
 
@@ -130,6 +130,7 @@ def _changed(
         mask=made.mask,
         content_mix=made.content_mix,
         style_mix=made.style_mix,
+        style_map=made.style_map,
         content_layers=made.content_layers,
         style_layers=made.style_layers,
         alpha=made.alpha,

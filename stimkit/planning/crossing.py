@@ -20,10 +20,11 @@ from stimkit.planning.combinations import Point, cross_levels
 from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
 from stimkit.protocol.labels import label
-from stimkit.protocol.mixes import KEY_OF, steps_of
+from stimkit.protocol.mixes import KEY_OF, AnyMixture, steps_of
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import IMAGE_KINDS
 from stimkit.protocol.settings import SECTION_OF, Settings, Source
+from stimkit.protocol.style_maps import StyleRegion
 
 
 def plan(protocol: Protocol | str | Path) -> Plan:
@@ -74,7 +75,10 @@ def _images_of(protocol: Protocol, kind: str) -> tuple[str, ...]:
     """The images that the levels of a factor are made from or compared with, each once."""
     mixtures, series = protocol.mixtures(kind), _images_of_series(protocol, kind)
     found: dict[str, None] = {}
-    for level in filter(None, protocol.levels(kind)):
+    maps = protocol.style_maps
+    regions = [one for level in protocol.levels("style") for one in maps.get(level or "", ())]
+    of_maps = [getattr(one, kind) for one in regions if kind != "content"]
+    for level in filter(None, (*(one for one in protocol.levels(kind) if one not in maps), *of_maps)):
         found |= dict.fromkeys(mixtures[level].parts if level in mixtures else (level,))
         found |= dict.fromkeys(name for _, name in series.get(level, ()))
     return tuple(found)
@@ -116,6 +120,7 @@ def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) 
     constant = {name: points[0].level(name) for name in SECTION_OF if name not in varied}
     mixtures = {kind: protocol.mixtures(kind) for kind in KEY_OF}
     series = {kind: _images_of_series(protocol, kind) for kind in KEY_OF}
+    maps = protocol.style_maps
 
     @cache
     def settings_of(*levels: Any) -> Settings:
@@ -138,10 +143,8 @@ def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) 
             alpha = settings.titrate_lowest  # until it is found
         parts: dict[str, Any] = {
             "content": content,
-            "style": style,
-            "mask": at("mask") if style else None,
+            **_styles(style, at("mask") if style else None, mixtures["style"], maps),
             "content_mix": mixtures["content"].get(content),
-            "style_mix": mixtures["style"].get(style),
             "content_layers": layers_of("content", at("content_layers"), settings.loss) if content else (),
             "style_layers": layers_of("style", at("style_layers"), settings.loss) if style else (),
             "alpha": alpha,
@@ -155,6 +158,18 @@ def _cells(protocol: Protocol, identities: Identities, points: Sequence[Point]) 
             id=identity, levels=levels, attributes=point.attributes, seed=seed, settings=settings, compared=compared,
             **parts,
         )  # fmt: skip
+
+
+def _styles(
+    level: str | None, mask: str | None, mixtures: Mapping[str, AnyMixture], maps: Mapping[str, tuple[StyleRegion, ...]]
+) -> dict[str, Any]:
+    """What a level of the factor style is: an image, a mixture, or a map; of a map of one style this and its mask."""
+    regions = maps.get(level or "", ())
+    if len(regions) == 1:
+        mask, level, _ = regions[0]
+    elif regions:
+        return {"style": level, "style_mix": None, "mask": None, "style_map": regions}
+    return {"style": level, "style_mix": mixtures.get(level or ""), "mask": mask, "style_map": ()}
 
 
 def _images_of_series(protocol: Protocol, kind: str) -> dict[str, tuple[tuple[str, str], ...]]:

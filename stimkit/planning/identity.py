@@ -15,6 +15,7 @@ from stimkit.protocol.mixes import AnyMixture, Mixture
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import IMAGE_KINDS
 from stimkit.protocol.settings import Settings, Source
+from stimkit.protocol.style_maps import StyleRegion
 
 _SEED = "*seed*"  # stands for a seed in a text
 ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
@@ -35,7 +36,7 @@ class Identities:
     def of(self, settings: Settings, *, replicate: int, **parts: Any) -> tuple[str, int]:
         """Id and seed of a cell; `parts` are its images, mixtures, layers, weights by their names."""
         images = tuple((kind, parts.pop(kind), parts.pop(f"{kind}_mix", None)) for kind in IMAGE_KINDS)
-        text, with_seed = self._texts(settings, images, **parts)
+        text, with_seed = self._texts(settings, images, parts.pop("style_map", ()), **parts)
         cell = "null" if self._protocol.seeds == "shared" else text
         # 48 bits, which spreadsheets, R and MATLAB read without loss as a double.
         seed = int(_sha256(f'{{"cell":{cell},"replicate":{replicate},"seed":{self._protocol.seed}}}')[:12], 16)
@@ -45,6 +46,7 @@ class Identities:
         self,
         settings: Settings,
         images: tuple[tuple[str, str | None, AnyMixture | None], ...],
+        style_map: tuple[StyleRegion, ...],
         *,
         content_layers: LayerWeights,
         style_layers: LayerWeights,
@@ -62,6 +64,11 @@ class Identities:
             "alpha": alpha,
             "beta": beta,
         }
+        if style_map:
+            regions = ((self._digests["mask", one.mask], one.style, one.mixture) for one in style_map)
+            identity["style"] = sorted(
+                [mask, self._of_images("style", style, mixture)] for mask, style, mixture in regions
+            )
         return _json(identity), _json({**identity, "seed": _SEED})
 
     def _of_images(self, kind: str, name: str | None, mixture: AnyMixture | None) -> Any:

@@ -8,8 +8,8 @@ limits        rules of [accept], limits of [audit]
 rules         rules that relate keys
 design_rules  rules that relate factors, attributes, conditions, samples
 mixes         levels that lie between images
+style_maps    styles that are different in different places
 shorthand     what a file says in short, written out
 sections      the tables of a protocol, but for settings and limits
 protocol      TOML text -> Protocol
-template      the protocol that `stimkit init` writes
 """

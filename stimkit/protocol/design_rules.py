@@ -12,6 +12,7 @@ from stimkit.protocol.labels import cell_objection, label, label_attribute, labe
 from stimkit.protocol.mixes import image_levels
 from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
 from stimkit.protocol.settings import SECTION_OF
+from stimkit.protocol.style_maps import free_masks, style_levels
 
 RESERVED = (
     "stimulus", "stage", "channel", "trace_step", "content_layer", "style_layer", "channel_mean", "content_weight",
@@ -52,9 +53,10 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The levels of all factors of a document, implied ones included."""
     factors = as_table(document, "factors")
     known: dict[str, list[Any]] = {}
-    known["mask"] = as_list(factors.get("mask")) or list(as_table(document, "images", "mask"))
+    known["mask"] = as_list(factors.get("mask")) or free_masks(document)
     for kind in IMAGE_FACTORS:
-        images, sets = image_levels(document, kind), layer_sets(document, kind)
+        images = style_levels(document) if kind == "style" else image_levels(document, kind)
+        sets = layer_sets(document, kind)
         known[kind] = as_list(factors.get(kind)) or images
         known[f"{kind}_layers"] = as_list(factors.get(f"{kind}_layers")) or sets
     known |= {name: as_list(levels) for name, levels in factors.items() if name not in known}

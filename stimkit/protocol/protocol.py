@@ -30,6 +30,7 @@ from stimkit.protocol.sections import (
 )
 from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
 from stimkit.protocol.shorthand import choose_variant, expand
+from stimkit.protocol.style_maps import StyleRegion, check_maps, map_regions
 
 
 class Protocol(Frozen):
@@ -113,7 +114,7 @@ class Protocol(Frozen):
     ) -> Protocol:
         chosen, wrong = choose_variant(parse_toml(text, name), variant)
         document, found = expand(chosen, base, files=not written_out)
-        found += [*wrong, *check_keys(document), *check_mixes(document), *check_design(document)]
+        found += [*wrong, *check_keys(document), *check_mixes(document), *check_maps(document), *check_design(document)]
         protocol = validate(cls, document, text, name, found)
         protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
         protocol._order = tuple(document["factors"])
@@ -153,6 +154,11 @@ class Protocol(Frozen):
         return {step.level: step.mixture for step in steps if step.mixture is not None}
 
     @property
+    def style_maps(self) -> dict[str, tuple[StyleRegion, ...]]:
+        """The regions of the style maps, by level of the factor style."""
+        return map_regions(self.images.style_maps, self.mixtures("style"))
+
+    @property
     def factor_names(self) -> tuple[str, ...]:
         """The factors of the design, slowest first, `replicate` last if it is not named.
 
@@ -177,7 +183,8 @@ class Protocol(Frozen):
         if factor == "replicate":
             return tuple(range(1, value + 1))
         if factor in ("content", "style", "mask"):
-            known = tuple(getattr(self.images, factor))
+            of_maps = factor == "mask" and self.images.style_maps  # which have the masks
+            known = () if of_maps else tuple(getattr(self.images, factor))
             return known or (None,) if value in (None, ("*",)) else value
         if factor in ("content_layers", "style_layers"):
             known = tuple(getattr(self.layers, factor.removesuffix("_layers")))

@@ -12,6 +12,7 @@ from stimkit.documents.messages import EVERY, BrokenRule, as_list, as_table, in_
 from stimkit.errors import did_you_mean
 from stimkit.network.layers import NETWORKS, NetworkName, explain_unknown
 from stimkit.protocol.mixes import image_levels
+from stimkit.protocol.style_maps import style_levels
 
 LEVEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 IMAGE_FACTORS = ("content", "style")
@@ -43,6 +44,7 @@ def check_keys(document: dict[str, Any]) -> Iterator[BrokenRule]:
     for kind in IMAGE_KINDS:
         yield from _check_names(("images", kind), as_table(document, "images", kind))
         yield from _check_references(document, kind)
+    yield from _check_names(("images", "style_maps"), as_table(document, "images", "style_maps"))
     for kind in IMAGE_FACTORS:
         yield from _check_layer_sets(kind, document)
     named = [name for kind in IMAGE_KINDS for name in as_table(document, "images", kind)]
@@ -98,7 +100,8 @@ def _check_layer_sets(kind: str, document: dict[str, Any]) -> Iterator[BrokenRul
 
 def _check_references(document: dict[str, Any], kind: str) -> Iterator[BrokenRule]:
     factors = as_table(document, "factors")
-    known = {kind: image_levels(document, kind), f"{kind}_layers": layer_sets(document, kind)}
+    levels = style_levels(document) if kind == "style" else image_levels(document, kind)
+    known = {kind: levels, f"{kind}_layers": layer_sets(document, kind)}
     where = {kind: f"images.{kind}", f"{kind}_layers": f"layers.{kind}"}
     for factor, names in known.items():
         for index, level in enumerate(as_list(factors.get(factor))):

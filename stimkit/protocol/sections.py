@@ -72,6 +72,9 @@ class Images(Frozen):
     content_mixes: Annotated[dict[str, Mix], Field(description="levels of the factor content between its images")] = (
         Field(default_factory=dict)
     )
+    style_maps: Annotated[
+        dict[str, dict[str, str]], Field(description="levels of the factor style with another style for each mask")
+    ] = Field(default_factory=dict)
     groups: Annotated[
         dict[str, Any], Field(description="what the placeholders of a pattern stand for: a list, or how many")
     ] = Field(default_factory=dict)

@@ -21,6 +21,7 @@ from stimkit.protocol.mixes import write_mixes
 from stimkit.protocol.patterns import expand_patterns
 from stimkit.protocol.rules import LEVEL_NAME
 from stimkit.protocol.settings import Settings
+from stimkit.protocol.style_maps import write_maps
 
 LOGARITHMIC = ("ratio", "alpha", "beta")
 TEXT_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
@@ -67,7 +68,7 @@ def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Docum
         if isinstance(expanded.get(section), dict):
             expanded[section], found = change(expanded[section], base)
             problems += found
-    expanded = write_mixes(expanded, base)
+    expanded = write_maps(write_mixes(expanded, base))
     problems += _sized(expanded)
     rows = _rows(expanded)
     if rows:

@@ -159,7 +159,10 @@ def _control_sentences(settings: Sequence[Settings], records: Sequence[Record]) 
             for one in settings
             if one.regions != "whole"
         ],
-        "The style was limited by the masks": [record.mask_id for record in records if record.mask_id],
+        "The style was limited by the masks": [
+            record.mask_id for record in records if record.mask_id and not record.style_map
+        ],
+        "Styles were those of masks, as": [record.style_map for record in records if record.style_map],
         "α/β was titrated to": [f"{one.titrate} = {one.titrate_value:g}" for one in settings if one.titrate != "none"],
         "In linear light, stimuli were equalized to": [
             f"{what} of {wanted}"

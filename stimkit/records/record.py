@@ -173,8 +173,9 @@ def requested_values(cell: Cell, plan: Plan) -> dict[str, Any]:
         "width_px": settings.width,
         **dict(zip(("height_deg", "width_deg"), settings.degrees or (None, None), strict=True)),
         "style_path": cell.style_mix.path if cell.style_mix else "",
-        "mask_id": cell.mask or "",
-        "mask_sha256": plan.input("mask", cell.mask).pixel_sha256 if cell.mask else "",
+        "style_map": ";".join(f"{one.mask}={one.style}" for one in cell.style_map),
+        "mask_id": ";".join(cell.images("mask")),
+        "mask_sha256": ";".join(plan.input("mask", mask).pixel_sha256 for mask in cell.images("mask")),
     }
     terms = (("content", cell.content, cell.content_layers), ("style", cell.style, cell.style_layers))
     for kind, name, layers in terms:

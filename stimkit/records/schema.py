@@ -157,8 +157,9 @@ def _listed(text: str) -> list[str]:
 
 _ORDER = (
     "stimulus_id", "filename", "status", "status_reason", "role", "control_of", "attempt", "content_id", "style_id",
-    "content_mix", "style_mix", "style_path", "mask_id", "mask_sha256", "regions", "region_count", "region_scaling",
-    "replicate", "seed", "content_layers_used", "style_layers_used", "content_layer_weights", "style_layer_weights",
+    "content_mix", "style_mix", "style_path", "style_map", "mask_id", "mask_sha256", "regions", "region_count",
+    "region_scaling", "replicate", "seed", "content_layers_used", "style_layers_used", "content_layer_weights",
+    "style_layer_weights",
     "alpha", "beta", "alpha_beta_ratio", "loss_convention", "content_sha256", "style_sha256", "model", "weights",
     "weights_sha256", "weights_origin", "preprocessing",
     "pooling", "normalize", "fit", "style_scale", "init", "init_contrast", "init_slope", "init_sha256", "optimizer",

@@ -21,18 +21,18 @@ MAX_BATCH = {"cpu": 16, "cuda": 256, "mps": 32}
 MAX_ELEMENTS = 2**31 - 1  # of a feature map: convolutions on GPUs count them in 32 bits
 MEMORY_SHARE = 0.6  # of the free memory; the rest is for fragments and workspaces
 SHARD_UNIT = 16  # cells of a group that stay together in a shard, where there are enough of them
-Kind = tuple[Settings, str, bool, int]
+Kind = tuple[Settings, str, int, int]
 
 
 def group_cells(cells: Iterable[Cell]) -> dict[Kind, list[Cell]]:
     """Cells that can share a batch, in order.
 
-    They have the same settings, deepest layer and number of sizes, and all or none of them have a mask.
+    They have the same settings, deepest layer, number of sizes and number of masks.
     """
     found: dict[Kind, list[Cell]] = {}
     for cell in cells:
         sizes = len(scale_sizes(cell.settings, cell.style_layers, cell.beta))
-        found.setdefault((cell.settings, deepest(cell.layers).name, cell.mask is not None, sizes), []).append(cell)
+        found.setdefault((cell.settings, deepest(cell.layers).name, len(cell.images("mask")), sizes), []).append(cell)
     return found
 
 

@@ -26,7 +26,7 @@ from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_
 from stimkit.synthesis.devices import network_arithmetic
 
 CACHE_BYTES = 1_500_000_000  # of targets that are kept: as much as optimizing one cell of 128 px takes on a CPU
-ByLayer = dict[str, Tensor]  # by layer
+ByLayer = dict[str, Tensor]
 
 
 class TargetCache:
@@ -51,6 +51,9 @@ class TargetCache:
 
     def style(self, cell: Cell, layers: Sequence[str]) -> ByLayer:
         """Gram matrices A / M of the cell's style image: layer to (N, N), or what its regions are compared by."""
+        if cell.style_map:  # the targets of its regions, one after the other
+            regions = [self.style(one, layers) for one in cell.in_regions()]
+            return {layer: torch.cat([one[layer] for one in regions]) for layer in layers}
         if cell.style_mix is None:
             return self._get("style", cell, layers)
         mixture = _resolved(cell.style_mix)
@@ -63,6 +66,10 @@ class TargetCache:
 
     def resolve(self, cell: Cell) -> Cell:
         """A cell whose mixture has weights: those where the series has equal distances between its steps."""
+        if cell.style_map:
+            resolved = (self.resolve(one).style_mix for one in cell.in_regions())
+            regions = zip(cell.style_map, resolved, strict=True)
+            return replace(cell, style_map=tuple(one._replace(mixture=mixture) for one, mixture in regions))
         spaced = cell.style_mix
         if not isinstance(spaced, Spaced):
             return cell
@@ -83,14 +90,16 @@ class TargetCache:
         """The cross terms of the geodesic between two style images, in the form of their targets."""
         alone = [cell.with_image("style", name) for name in pair]
         keys = {layer: ("cross", *(preparation_key(one, "style") for one in alone), layer) for layer in layers}
-        absent = [layer for layer, key in keys.items() if key not in self._cache]
+        found = {layer: self._cache[key] for layer, key in keys.items() if key in self._cache}
+        absent = [layer for layer in layers if layer not in found]
         if absent:
             first, second = (self._features(one, "style", absent) for one in alone)
             like = self._get("style", alone[0], absent)
             for layer in absent:
                 term = cross_term(Moments.of(first[layer][0]), Moments.of(second[layer][0]))
-                self._put(keys[layer], to_target(term, like[layer]))
-        return {layer: self._cache[key] for layer, key in keys.items()}
+                found[layer] = to_target(term, like[layer])
+                self._put(keys[layer], found[layer])
+        return found
 
     def image(self, pixels: Pixels) -> Tensor:
         """An image as (3, height, width) on the device of the network."""
@@ -152,7 +161,7 @@ def _as_matrices(targets: ByLayer) -> dict[str, Array]:
 
 def check_masks(cells: Sequence[Cell], inputs: InputSource) -> None:
     """Raise `ImageError` where a mask leaves no place for the style of its cell."""
-    for cell in cells:
+    for cell in (region for whole in cells for region in whole.in_regions()):
         if cell.mask:
             stride = max((LAYERS[name].stride for name, _ in cell.style_layers), default=1)
             if not whole_window(prepare_mask(cell, inputs)).at_stride(cell.settings.size, stride).weights.any():
@@ -165,8 +174,10 @@ def build_regions(
     """Where the Gram matrices of each layer are taken for cells of equal settings; empty for the whole image."""
     settings = cells[0].settings
     regions: Sequence[Sequence[Window]]  # for each region, the windows of the cells that differ in it
-    if cells[0].mask:
-        regions = [[whole_window(prepare_mask(cell, inputs)) for cell in cells]]
+    has_masks = bool(cells[0].images("mask"))
+    if has_masks:
+        of_cells = [[whole_window(prepare_mask(one, inputs)) for one in cell.in_regions()] for cell in cells]
+        regions = [list(windows) for windows in zip(*of_cells, strict=True)]
     elif (windows := region_windows(settings.region_shape)) is not None:
         regions = [[window] for window in windows]
     else:
@@ -175,5 +186,5 @@ def build_regions(
     for layer in layers:
         kind, width = LAYERS[layer], settings.width // LAYERS[layer].stride
         spaced = [[window.at_stride(settings.size, kind.stride) for window in region] for region in regions]
-        found[layer] = group_regions(spaced, width, kind.channels, like, with_own_targets=bool(cells[0].mask))
+        found[layer] = group_regions(spaced, width, kind.channels, like, with_own_targets=has_masks)
     return found

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from stimkit.documents.template import protocol_template
 from stimkit.errors import ProtocolError
 from stimkit.protocol.protocol import Protocol, json_schema
-from stimkit.protocol.template import protocol_template
 from tests.conftest import ROOT, document
 
 GOOD = """\

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import stimkit
+from stimkit.documents.template import published_protocol, published_sets
 from stimkit.errors import UsageError
-from stimkit.protocol.template import published_protocol, published_sets
 
 Command = Callable[..., tuple[int, str, str]]
 CELLS = {

@@ -76,7 +76,7 @@ def protocol_template(name: str) -> str:
 
 def published_sets() -> list[str]:
     """Names of the published stimulus sets that there are protocols of."""
-    names = (path.name for path in (files("stimkit.protocol") / "published").iterdir())
+    names = (path.name for path in (files("stimkit.documents") / "published").iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml") and "-trials" not in name)
 
 
@@ -88,7 +88,7 @@ def published_protocol(name: str, like: str) -> dict[str, str]:
     known = published_sets()
     if like not in known:
         raise UsageError(f'there is no published set "{like}"{did_you_mean(like, known)}: {", ".join(known)}')
-    folder = files("stimkit.protocol") / "published"
+    folder = files("stimkit.documents") / "published"
     found = {name: folder / f"{like}.toml", f"{name}-trials": folder / f"{like}-trials.toml"}
     return {
         f"{file}.toml": path.read_text("utf-8").replace('name = "NAME', f'name = "{name}', 1)
