@@ -103,6 +103,13 @@ def launched() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests of a module."""
+    with launched() as found:
+        yield found
+
+
 class Stop(Exception):
     """Raised by a test in the middle of a run."""
 

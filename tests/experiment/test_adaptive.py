@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from stimkit.errors import ProtocolError
 from stimkit.experiment.export.formats import export
@@ -19,7 +19,7 @@ from stimkit.experiment.responses import join_responses
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
 from stimkit.runfolder.run import Run
-from tests.conftest import ROOT, launched
+from tests.conftest import ROOT
 from tests.experiment.test_export import Stage, run_script, served, tarballs, wait_for_answers
 from tests.experiment.test_forms import series_run
 from tests.experiment.test_psychopy import python
@@ -97,7 +97,7 @@ def test_a_staircase_by_hand() -> None:
     assert shown[:8] == [8, 6, 4, 5, 5, 4, 5, 5]
 
 
-def test_the_browser_goes_by_the_reference() -> None:
+def test_the_browser_goes_by_the_reference(browser: Browser) -> None:
     """Of near ties in entropy, which rounding decides, any is as good."""
     call = """async ([levels, settings, answers]) => {
         const { makeMethod } = await import("/adaptive.js");
@@ -105,7 +105,7 @@ def test_the_browser_goes_by_the_reference() -> None:
         const shown = answers.map((lowers) => { const at = method.next; method.learn(at, lowers); return at; });
         return [shown, method.estimate];
     }"""
-    with served(ROOT / "stimkit/experiment/export/templates") as address, launched() as browser:
+    with served(ROOT / "stimkit/experiment/export/templates") as address:
         page = browser.new_page()
         page.goto(f"{address}/style.css")
         for levels, settings in CASES:
@@ -189,7 +189,9 @@ def test_mistakes_are_named(series_run: Run, trial: str, further: str, message: 
     assert message in str(caught.value), str(caught.value)
 
 
-def test_a_staircase_in_a_browser_goes_on_where_it_was(series_run: Run, tarballs: Path, tmp_path: Path) -> None:
+def test_a_staircase_in_a_browser_goes_on_where_it_was(
+    series_run: Run, tarballs: Path, tmp_path: Path, browser: Browser
+) -> None:
     """Each answer decides what is shown next, also after the page was closed; the data join the manifest."""
     wanted = design(
         'along = "sm"',
@@ -200,7 +202,7 @@ def test_a_staircase_in_a_browser_goes_on_where_it_was(series_run: Run, tarballs
     (steps,) = make_lists(list(series_run.records.values()), wanted).series.values()
     answers = [True, True, False, True, True, True]
     expected, _ = staircase([step["level"] for step in steps], answers, {**STAIRCASE, "steps": [2, 1]})
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         page = browser.new_page()
         for number, (lowers, at) in enumerate(zip(answers, expected, strict=True)):
             if number in (0, 3):

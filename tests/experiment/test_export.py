@@ -24,7 +24,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from playwright.sync_api import ConsoleMessage, Error, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Route, expect
 
 import stimkit
 from stimkit.errors import ProtocolError, RunFolderError, StimkitError, UsageError
@@ -36,7 +36,7 @@ from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
 from stimkit.records.tables import to_table
 from stimkit.runfolder.run import Run
-from tests.conftest import lacking, launched, small_plan
+from tests.conftest import lacking, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 DESIGN = """
@@ -404,12 +404,14 @@ def wait_for_answers(page: Page, name: str, count: int, participant: str = "p001
     return list(page.evaluate(kept))
 
 
-def test_the_page_runs_through_to_its_data(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
+def test_the_page_runs_through_to_its_data(
+    run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path, browser: Browser
+) -> None:
     """In a browser, from a plain static server, every trial answered; what it saves joins the manifest."""
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
     choices = ["1e-05", "0.0001"]
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         for participant, form in (("p001", "csv"), ("p002", "json")):
             page = browser.new_page()
             errors: list[str] = []
@@ -484,12 +486,16 @@ BOXES = """elements => elements.map(element => {
   const {left, top, width, height} = element.getBoundingClientRect();
   return [left, top, width, height].map(value => value * devicePixelRatio);
 })"""
-WINDOWS = [(1, 1280, 800), (2, 900, 700), (1.5, 1111, 733)]
+WINDOWS = [
+    (1, 1280, 800),
+    pytest.param(2, 900, 700, marks=pytest.mark.slow),
+    pytest.param(1.5, 1111, 733, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("ratio", "width", "height"), WINDOWS)
 def test_pictures_are_where_the_design_says(
-    placed_run: Run, tarballs: Path, tmp_path: Path, ratio: float, width: int, height: int
+    placed_run: Run, tarballs: Path, tmp_path: Path, ratio: float, width: int, height: int, browser: Browser
 ) -> None:
     """Within half a pixel of the display, whatever its pixel ratio, the window, prompt and buttons are."""
     design = TrialDesign.from_toml(PLACED.replace("stimulus = 0.05\nmask = 0.03333333\n", ""))
@@ -498,7 +504,7 @@ def test_pictures_are_where_the_design_says(
     settings = json.loads((tmp_path / "out/settings.json").read_text())
     ppd = settings["screen"]["ppd"]
     assert ppd == pytest.approx(1280 / 40 * 57 * np.tan(np.pi / 180))
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         context = browser.new_context(device_scale_factor=ratio, viewport={"width": width, "height": height})
         page = context.new_page()
         errors: list[str] = []
@@ -541,9 +547,11 @@ right = [5, -1]
 """
 
 
-@pytest.mark.parametrize(("form", "ratios"), [("pair", (1, 2, 1)), ("triplet", (2, 1, 2))])
+@pytest.mark.parametrize(
+    ("form", "ratios"), [pytest.param("pair", (1, 2, 1), marks=pytest.mark.slow), ("triplet", (2, 1, 2))]
+)
 def test_every_picture_of_a_trial_is_at_its_place(
-    placed_run: Run, tarballs: Path, tmp_path: Path, form: str, ratios: tuple[int, ...]
+    placed_run: Run, tarballs: Path, tmp_path: Path, form: str, ratios: tuple[int, ...], browser: Browser
 ) -> None:
     text = PLACED.replace("eccentricity = 6\nangle = [0, 90, 180]\n", "") + SEVERAL.format(form=form)
     text = text.replace("stimulus = 0.05\nmask = 0.03333333\n", "")
@@ -556,7 +564,7 @@ def test_every_picture_of_a_trial_is_at_its_place(
     export(placed_run.path, "jspsych", tmp_path / "out", design=TrialDesign.from_toml(text), jspsych_tarballs=tarballs)
     ppd = json.loads((tmp_path / "out/settings.json").read_text())["screen"]["ppd"]
     (row, *_) = json.loads((tmp_path / "out/lists/p001.json").read_text())
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         for ratio, (width, height) in zip(ratios, ((1280, 800), (900, 701), (1111, 733)), strict=True):
             context = browser.new_context(device_scale_factor=ratio, viewport={"width": width, "height": height})
             page = context.new_page()
@@ -573,7 +581,10 @@ def test_every_picture_of_a_trial_is_at_its_place(
             context.close()
 
 
-def test_a_screen_is_measured_with_a_card_and_the_blind_spot(placed_run: Run, tarballs: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_screen_is_measured_with_a_card_and_the_blind_spot(
+    placed_run: Run, tarballs: Path, tmp_path: Path, browser: Browser
+) -> None:
     """A card of 171 px for 85.6 mm, and stimuli where that and the distance that is found put them."""
     text = PLACED.replace("stimulus = 0.05\nmask = 0.03333333\n", "")
     text = text.replace("viewing_distance = 57\nwidth = 40\npixels = [1280, 1024]", "calibrate = true")
@@ -581,7 +592,7 @@ def test_a_screen_is_measured_with_a_card_and_the_blind_spot(placed_run: Run, ta
     with pytest.raises(ProtocolError, match="calibrate: is for browsers; PsychoPy needs viewing_distance"):
         export(placed_run.path, "psychopy", tmp_path / "psychopy", design=design)
     export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         page = browser.new_context(device_scale_factor=2, viewport={"width": 1280, "height": 800}).new_page()
         page.goto(f"{address}/?participant=p001")
         page.locator("#item").evaluate("item => { item.style.width = '171px'; }")
@@ -604,11 +615,13 @@ def test_a_screen_is_measured_with_a_card_and_the_blind_spot(placed_run: Run, ta
     assert row["fits_window"] is fits and row["image_scale"] == pytest.approx(ppd / 16)
 
 
-def test_times_of_the_page_are_those_of_frames(placed_run: Run, tarballs: Path, tmp_path: Path) -> None:
+def test_times_of_the_page_are_those_of_frames(
+    placed_run: Run, tarballs: Path, tmp_path: Path, browser: Browser
+) -> None:
     """Not shorter than was asked for by more than half a frame, whatever the browser had to do meanwhile."""
     design = TrialDesign.from_toml(PLACED)
     export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         page = browser.new_page()
         page.goto(f"{address}/?participant=p001")
         page.click("#jspsych-instructions-next")
@@ -618,12 +631,14 @@ def test_times_of_the_page_are_those_of_frames(placed_run: Run, tarballs: Path, 
         assert row[name] >= asked - 0.6 * row["frame_ms"], name
 
 
-def test_closing_the_page_loses_nothing(run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path) -> None:
+def test_closing_the_page_loses_nothing(
+    run: Run, design: TrialDesign, tarballs: Path, tmp_path: Path, browser: Browser
+) -> None:
     """Closed after two answers, the page goes on with the third, and saves all of them."""
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     trials = make_lists(list(run.records.values()), design).table
     expected = trials[trials["participant"] == "p001"].reset_index(drop=True)
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         context = browser.new_context()
 
         def answer(page: Page, rows: pd.DataFrame) -> None:
@@ -702,13 +717,13 @@ def refuse(sent: list[Any], route: Route) -> None:
     route.fulfill(status=400, headers={"Access-Control-Allow-Origin": "*"})
 
 
-def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_path: Path) -> None:
+def test_pages_questions_and_words_of_ones_own(run: Run, tarballs: Path, tmp_path: Path, browser: Browser) -> None:
     (tmp_path / "design.toml").write_text('schema = 1\nname = "pages"\nparticipants = 2\n' + PAGES)
     (tmp_path / "who.txt").write_text("Einige Fragen & mehr.")
     design = TrialDesign.load(tmp_path / "design.toml")
     export(run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
     rows = json.loads((tmp_path / "out/lists/p001.json").read_text())
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         page = browser.new_page()
         page.add_init_script("window.jatos = {submitResultData: async text => { window.sent = text; }};")
         sent: list[Any] = []

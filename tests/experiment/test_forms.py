@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 import stimkit
 from stimkit.errors import ProtocolError
@@ -23,7 +23,7 @@ from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run
-from tests.conftest import changed, launched, small_plan
+from tests.conftest import changed, small_plan
 from tests.experiment.test_export import Stage, note_error, run_script, served, tarballs, wait_for_answers
 
 __all__ = ["tarballs"]  # a fixture
@@ -201,17 +201,16 @@ def boxes(page: Page) -> list[tuple[float, float]]:
     ]
 
 
-def test_forms_in_a_browser(series_run: Run, tarballs: Path, tmp_path: Path) -> None:
+def test_forms_in_a_browser(series_run: Run, tarballs: Path, tmp_path: Path, browser: Browser) -> None:
     """Lines of pictures, one stage after the other, and keys; what is saved joins the manifest."""
     forms = {
         "quad": ('form = "mlds-quad"\nalong = "sm"\ncount = 2', "", [(-36, 36), (36, 36), (-36, -36), (36, -36)]),
-        "triad": ('form = "mlds-triad"\nalong = "sm"\ncount = 2', "", [(-72, 0), (0, 0), (72, 0)]),
         "delayed": ('form = "match"\nmatch = ["style"]\ndistract = ["content"]\ncount = 2', "sample = 0.3\ndelay = 0.2",
                     [(-36, 0), (36, 0)]),
     }  # fmt: skip
     for name, (trial, further, _) in forms.items():
         export(series_run.path, "jspsych", tmp_path / name, design=design(trial, further), jspsych_tarballs=tarballs)
-    with served(tmp_path) as address, launched() as browser:
+    with served(tmp_path) as address:
         for name, (_, _, expected) in forms.items():
             page = browser.new_page()
             errors: list[str] = []
@@ -258,14 +257,14 @@ def by_dragging(page: Page) -> None:
     page.mouse.up()
 
 
-def test_an_adjustment_in_a_browser(series_run: Run, tarballs: Path, tmp_path: Path) -> None:
+def test_an_adjustment_in_a_browser(series_run: Run, tarballs: Path, tmp_path: Path, browser: Browser) -> None:
     """Arrow keys, the wheel and dragging go along the series, and around it; Return or the button ends the trial."""
     wanted = design('form = "adjust"\nalong = "sm"\nclosed = true\ncount = 3', participants=1)
     export(series_run.path, "jspsych", tmp_path / "out", design=wanted, jspsych_tarballs=tarballs)
     made = make_lists(list(series_run.records.values()), wanted)
     rows = made.table.reset_index(drop=True)
     moves: list[tuple[Callable[[Page], None], int]] = [(by_keys, 2), (by_wheel, -3), (by_dragging, 1)]
-    with served(tmp_path / "out") as address, launched() as browser:
+    with served(tmp_path / "out") as address:
         page = browser.new_page()
         page.goto(f"{address}/?participant=p001")
         page.click("#jspsych-instructions-next")

@@ -376,6 +376,7 @@ def test_a_triplet_has_the_levels_of_its_trial(small_run: Run, ids: list[str], t
 # --- bounds ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sheet_with_cells_far_away(small_run: Run, ids: list[str], tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.worksheets[0]

@@ -25,7 +25,7 @@ from stimkit.reporting.contents import BYTES_PER_PIXEL, SMALLEST_THUMBNAIL, THUM
 from stimkit.reporting.report import report
 from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
-from tests.conftest import document, forge, launched, small_plan
+from tests.conftest import document, forge, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
@@ -131,12 +131,6 @@ def test_a_record_cannot_choose_what_is_shown(run: Path, tmp_path: Path) -> None
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 def test_a_report_of_nothing_that_can_be_audited_still_works(browser: Browser, run: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def loud(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("regions", [{}, {"regions": "grid", "region_count": 2}])
+@pytest.mark.parametrize("regions", [{}, pytest.param({"regions": "grid", "region_count": 2}, marks=pytest.mark.slow)])
 def test_a_loud_filter_is_told(loud: Path, tmp_path: Path, regions: dict[str, object]) -> None:
     plan = small_plan(
         model={"weights": str(loud)}, synthesis=regions, factors={"ratio": [1e-5]}, layers={"content": ["conv1_1"]}
