@@ -74,10 +74,23 @@ def test_output_on_a_full_disk(arguments: list[str]) -> None:
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
 
 
+STOP_WHILE_LOADING = """
+import sys, _thread
+
+class Stop:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            _thread.interrupt_main()
+
+sys.meta_path.insert(0, Stop())
+from stimkit.__main__ import main
+sys.argv = ["stimkit", "schema"]
+main()
+"""
+
+
 def test_who_stops_a_command_while_it_is_loaded_gets_a_line() -> None:
-    program = "import sys, threading, _thread\nthreading.Timer(0.02, _thread.interrupt_main).start()\n"
-    program += "from stimkit.__main__ import main\nsys.argv = ['stimkit', 'schema']\nmain()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", STOP_WHILE_LOADING], capture_output=True, check=False)
     assert done.returncode == 130 and b"stopped on request" in done.stderr and b"Traceback" not in done.stderr
 
 
