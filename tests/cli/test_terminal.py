@@ -94,6 +94,7 @@ def test_who_stops_a_command_while_it_is_loaded_gets_a_line() -> None:
     assert done.returncode == 130 and b"stopped on request" in done.stderr and b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_home(tmp_path: Path) -> None:
     """As containers run with a number for a user: what needs a folder says which variable names it."""
     program = "import os, pwd, sys\nos.getuid = lambda: 2**31 - 7\nsys.argv = ['stimkit', *sys.argv[1:]]\n"

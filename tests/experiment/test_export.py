@@ -547,9 +547,8 @@ right = [5, -1]
 """
 
 
-@pytest.mark.parametrize(
-    ("form", "ratios"), [pytest.param("pair", (1, 2, 1), marks=pytest.mark.slow), ("triplet", (2, 1, 2))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "ratios"), [("pair", (1, 2, 1)), ("triplet", (2, 1, 2))])
 def test_every_picture_of_a_trial_is_at_its_place(
     placed_run: Run, tarballs: Path, tmp_path: Path, form: str, ratios: tuple[int, ...], browser: Browser
 ) -> None:

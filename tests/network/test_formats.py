@@ -53,6 +53,7 @@ def test_vgg16_has_13_of_the_layers_of_vgg19() -> None:
     assert indices == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
 
 
+@pytest.mark.slow
 def test_a_vgg16_is_a_vgg19_whose_further_layers_are_the_identity(small: Tensors, tmp_path: Path) -> None:
     whole = dict(small)
     for name in ("conv3_4", "conv4_4", "conv5_4"):

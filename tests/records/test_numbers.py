@@ -245,7 +245,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ("means", "paper", "circle", "grid", "filters")  # whose formulas other runs have as well
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A run of a case, and its name."""
     folder = tmp_path_factory.mktemp("numbers")

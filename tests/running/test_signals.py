@@ -94,6 +94,7 @@ def test_a_second_driver_is_refused_and_a_second_signal_stops_at_once(tmp_path: 
     assert "no process is writing it" in command("status", run)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small_disk", [60], indirect=True)
 def test_a_disk_that_fills_up_during_a_run(small_disk: Path, tmp_path: Path) -> None:
     run, protocol = small_disk / "run", write_slow_protocol(tmp_path)

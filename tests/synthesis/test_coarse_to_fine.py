@@ -30,6 +30,7 @@ def texture(limit: int, scales: int) -> stimkit.Synthesis:
     return Bench(layers=layers, factors=ONE, synthesis=synthesis).run()[0]
 
 
+@pytest.mark.slow
 def test_as_much_work_gives_a_lower_loss() -> None:
     several, one = texture(24, 8), texture(24, 1)
     assert several.coarse_evaluations == (24, 12) and several.work == pytest.approx(24, abs=1)
@@ -56,6 +57,7 @@ def test_enlarged_images_keep_the_details_of_the_initial_image() -> None:
     assert (enlarge(torch.full((1, 3, 20, 30), 0.25), flat) - 0.25).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_batch_gives_what_its_cells_give_alone() -> None:
     synthesis = {"size": 64, "max_evaluations": 12, "precision": "float64"}
     bench = Bench(factors={"style_layers": ["two"], "ratio": [0, 1e-4]}, synthesis=synthesis)
