@@ -9,6 +9,7 @@
     tell          report  archive  Archive
     show          TrialDesign  make_trials  TrialLists  export  join_responses  Joined
     scale         scale  Scales  simulate  Observer
+    model         measure_features
     errors        StimkitError, and its children in stimkit.errors
 
 These names stay what they are from version to version; everything else may change. What takes a run takes its folder,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from stimkit.experiment.responses import Joined, join_responses
     from stimkit.experiment.trials.design import TrialDesign
     from stimkit.experiment.trials.lists import TrialLists, make_trials
+    from stimkit.features.writing import measure_features
     from stimkit.planning.cells import Cell, Plan
     from stimkit.planning.crossing import plan
     from stimkit.protocol.protocol import Protocol
@@ -75,6 +77,7 @@ __all__ = [
     "export",
     "join_responses",
     "make_trials",
+    "measure_features",
     "open_run",
     "plan",
     "preview",
@@ -99,6 +102,7 @@ _HOMES = {
     "experiment.responses": "Joined join_responses",
     "experiment.trials.design": "TrialDesign",
     "experiment.trials.lists": "TrialLists make_trials",
+    "features.writing": "measure_features",
     "planning.cells": "Cell Plan",
     "planning.crossing": "plan",
     "protocol.protocol": "Protocol",

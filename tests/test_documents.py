@@ -19,7 +19,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 EXAMPLES = (
     "Protocol", "plan", "preview", "run", "run_shard", "collect", "synthesize", "open_run", "verify", "audit",
     "audit_images", "regenerate", "report", "archive", "TrialDesign", "make_trials", "export", "join_responses",
-    "simulate", "scale",
+    "simulate", "scale", "measure_features",
 )  # fmt: skip
 """In an order in which each has what it needs of those before it."""
 

@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 
 ROOMS = (
     "errors", "version", "files", "columns", "documents", "images", "network", "protocol", "planning", "synthesis",
-    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "scaling", "archiving",
-    "cli", "__init__", "__main__",
+    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "scaling", "features",
+    "archiving", "cli", "__init__", "__main__",
 )  # fmt: skip
 """In the order of imports: a module imports from its own room and from those before it."""
 MODULES = {
@@ -31,7 +31,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()
 KNOWN = {*MODULES, *(name.removesuffix(".__init__") for name in MODULES)}
 
 PUBLIC = {
-    "Observer", "Scales", "scale", "simulate",
+    "Observer", "Scales", "measure_features", "scale", "simulate",
     "Archive", "Audit", "Cell", "Comparison", "Event", "Finding", "Joined", "Plan", "Preview", "Protocol", "Run",
     "RunSummary", "StimkitError", "Synthesis", "TrialDesign", "TrialLists", "Verification", "__version__", "archive",
     "audit", "audit_images", "collect", "export", "join_responses", "make_trials", "open_run", "plan", "preview",
@@ -44,7 +44,7 @@ WITH_TORCH = {
     "cli.doctor",
 }  # fmt: skip
 """The modules that load torch, of rooms that otherwise do not: reading a run, and `--help`, must not wait for it."""
-ROOMS_WITH_TORCH = {"synthesis", "stimuli", "running", "auditing", "reporting", "archiving"}
+ROOMS_WITH_TORCH = {"features", "synthesis", "stimuli", "running", "auditing", "reporting", "archiving"}
 
 MODULES_PER_ROOM = 12
 LINES_PER_MODULE, LONGER_MODULES = 300, {"protocol.settings": 345}

@@ -166,6 +166,7 @@ app.command("audit-images")(cli_audit.audit_images)
 app.command()(cli_experiments.trials)
 app.command()(cli_experiments.export)
 app.command()(cli_experiments.join)
+app.command()(cli_experiments.features)
 app.command()(cli_scaling.simulate)
 app.command()(cli_scaling.scale)
 

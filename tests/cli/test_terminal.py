@@ -75,7 +75,8 @@ def test_output_on_a_full_disk(arguments: list[str]) -> None:
 
 
 STOP_WHILE_LOADING = """
-import sys, _thread
+import signal, sys, _thread
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what runs in the background has not
 
 class Stop:
     def find_spec(self, name, path, target=None):

@@ -1,0 +1,181 @@
+"""Features of a run as NetCDF: a row for each stimulus, written as they are measured."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stimkit.errors import StorageError, UsageError
+from stimkit.features.components import principal_components
+from stimkit.features.measuring import FeatureForm, FeatureRow, Measuring, check_form, check_layers, list_rows, shape_of
+from stimkit.files import storage_errors
+from stimkit.records.selection import select
+from stimkit.records.tables import attribute_names, factor_names, to_table
+from stimkit.runfolder.run import AnyRun, Run, read_run
+from stimkit.synthesis.devices import choose_device
+from stimkit.version import __version__
+
+FORM_WORDS = {
+    "gram": "Gram matrix of the responses, divided by the number of positions",
+    "mean": "mean of the responses over positions",
+    "flat": "responses",
+}
+FORM_DIMENSIONS: dict[FeatureForm, tuple[str, ...]] = {
+    "gram": ("filter", "other_filter"),
+    "mean": ("filter",),
+    "flat": ("filter", "y", "x"),
+}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked for."""
+
+    layers: Sequence[str]
+    form: FeatureForm
+    components: int
+    """0: the features themselves."""
+    size: tuple[int, int]
+
+    def shape(self, layer: str) -> tuple[int, ...]:
+        return shape_of(layer, self.form, self.size)
+
+
+def measure_features(
+    run: AnyRun,
+    out: str | Path,
+    layers: Sequence[str],
+    *,
+    form: str = "mean",
+    components: int = 0,
+    where: str | None = None,
+    inputs: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Write what the network makes of the accepted stimuli of a run into a new NetCDF file, and return it.
+
+    >>> stimkit.measure_features("runs/quickstart", "features.nc", ["conv1_1", "conv4_2"], form="mean").name
+    'features.nc'
+
+    `form` is `gram` (N × N, divided by the number of positions), `mean` (N) or `flat` (N × height × width); with
+    `components`, so many principal components of these over the rows. `where` is a condition on the manifest; with
+    `inputs`, the content and style images follow the stimuli, in the size that the network was shown them. Ids, roles,
+    factors and attributes are coordinates of the dimension `stimulus`. What is measured is the file that observers see,
+    with the network, pooling and rescaling of the stimuli. Raises `UsageError` for layers, forms and conditions that
+    are not there, and for stimuli of several networks or sizes; `StorageError` where there is too little room, before
+    anything is measured; `ImageError` and `WeightsError` where inputs are not found.
+    """
+    run, target = read_run(run), Path(out)
+    run.check_readable()
+    if target.exists():
+        raise UsageError(f"{target} exists already; give another name")
+    records = [record for record in run.records.values() if record.status == "accepted"]
+    table = to_table(records)
+    if where is not None:
+        table = select(table, where)
+        records = [run.records[stimulus_id] for stimulus_id in table["stimulus_id"]]
+    if not records:
+        raise UsageError("no accepted stimulus is selected")
+    rows = list_rows(run, records, inputs=inputs)
+    settings = rows[0].cell.settings
+    wanted = _Request(check_layers(layers, settings), check_form(form), components, settings.size)
+    if inputs and wanted.form == "flat" and settings.style_size != settings.size:
+        raise UsageError("style images have another size than the stimuli: leave them out, or take mean or gram")
+    if components >= len(rows):
+        raise UsageError(f"{len(rows)} images have at most {len(rows) - 1} principal components")
+    _check_room(wanted, len(rows), target)
+    measuring = Measuring(run, run.inputs(()), choose_device(device))
+    with storage_errors(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        part = Path(folder) / target.name
+        with netCDF4.Dataset(part, "w") as file:
+            _describe(file, run, rows, wanted)
+            _write(file, measuring, rows, wanted, Path(folder))
+        part.rename(target)
+    return target
+
+
+def _check_room(wanted: _Request, count: int, target: Path) -> None:
+    """Raise `StorageError` where the features would not have room on the disk of their file."""
+    asked = 4 * count * sum(int(np.prod(wanted.shape(layer))) for layer in wanted.layers)
+    free = shutil.disk_usage(target.parent).free
+    if asked > free:
+        named = ", ".join(wanted.layers)
+        raise StorageError(
+            f"{named} of {count} images as {wanted.form} are {asked / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in"
+            f" {target.parent}: take fewer layers or stimuli, or another form"
+        )
+
+
+def _describe(file: netCDF4.Dataset, run: Run, rows: Sequence[FeatureRow], wanted: _Request) -> None:
+    """Dimensions, coordinates and attributes."""
+    file.createDimension("stimulus", len(rows))
+    records = [row.record for row in rows if row.record is not None]
+    table = to_table(records).set_index("stimulus_id", drop=False)
+    names = [name for name in (*factor_names(records), *attribute_names(records)) if name in table]
+    coordinates: dict[str, list[Any]] = {
+        "name": [row.name for row in rows],
+        "role": [row.role for row in rows],
+        **{name: [table[name].get(row.name) if row.record else None for row in rows] for name in names},
+    }
+    for name, values in coordinates.items():
+        column = pd.Series(values, dtype=object)
+        numeric = column.dropna().map(lambda value: isinstance(value, int | float | np.number)).all()
+        if numeric and name not in ("name", "role") and column.notna().any():
+            file.createVariable(name, "f8", ("stimulus",))[:] = column.astype(float).to_numpy()
+        else:
+            file.createVariable(name, str, ("stimulus",))[:] = column.fillna("").astype(str).to_numpy(object)
+    settings = rows[0].cell.settings
+    source = run.plan.weights[settings.source]
+    file.setncatts(
+        {
+            "title": run.plan.protocol.name,
+            "form": wanted.form,
+            "layers": ",".join(wanted.layers),
+            "weights": source.spec,
+            "weights_sha256": source.digest,
+            "network": settings.network,
+            "pooling": settings.pooling,
+            "normalize": settings.normalize,
+            "stimkit_version": __version__,
+        }
+    )
+
+
+def _write(
+    file: netCDF4.Dataset, measuring: Measuring, rows: Sequence[FeatureRow], wanted: _Request, folder: Path
+) -> None:
+    stores = {layer: _store(file, layer, len(rows), wanted, folder) for layer in wanted.layers}
+    for index, found in measuring.measure(rows, wanted.layers, wanted.form):
+        for layer, values in found.items():
+            stores[layer][index] = values.ravel() if wanted.components else values
+    if wanted.components:
+        file.createDimension("component", wanted.components)
+        for layer in wanted.layers:
+            scores, explained = principal_components(stores[layer], wanted.components)
+            variable = file.createVariable(layer, "f4", ("stimulus", "component"))
+            variable.long_name = f"principal components of the {FORM_WORDS[wanted.form]}"
+            variable[:] = scores
+            file.createVariable(f"{layer}_explained", "f4", ("component",))[:] = explained
+
+
+def _store(file: netCDF4.Dataset, layer: str, count: int, wanted: _Request, folder: Path) -> Any:
+    """Where the features of a layer go: into their variable, or into a file beside it until they are components."""
+    shape = wanted.shape(layer)
+    if wanted.components:
+        values: NDArray[np.float32] = np.memmap(folder / layer, np.float32, "w+", shape=(count, int(np.prod(shape))))
+        return values
+    names = [f"{layer}_{name}" for name in FORM_DIMENSIONS[wanted.form]]
+    for name, length in zip(names, shape, strict=True):
+        file.createDimension(name, length)
+    variable = file.createVariable(layer, "f4", ("stimulus", *names), zlib=True, chunksizes=(1, *shape))
+    variable.long_name = FORM_WORDS[wanted.form]
+    return variable
