@@ -15,6 +15,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,18 @@ def launched() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every second case of tests that have many like it is a slow one."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if item.get_closest_marker("alternating"):
+            name = item.nodeid.partition("[")[0]
+            seen[name] += 1
+            if seen[name] % 2 == 0:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,7 @@ def test_one_changed_loss(run: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["file", "initial", "optimized"])
 @pytest.mark.parametrize("factor", [0.97, 1.1])
+@pytest.mark.alternating
 def test_losses_forged_so_that_they_add_up(run: Path, stage: str, factor: float) -> None:
     one = edit(run, scale(stage, factor), rebuild=True)
     expected = {
@@ -260,6 +261,7 @@ def test_command_writes_tables(run: Path, command: Command) -> None:
     ],
     ids=["adam", "from content", "from style", "same picture", "style only", "tiny", "all fail"],
 )
+@pytest.mark.alternating
 def test_sound_runs_of_unusual_designs_pass(sections: dict[str, Any], tmp_path: Path) -> None:
     stimkit.run(small_plan(**sections), tmp_path / "run", device="cpu")
     found = audit(tmp_path / "run", device="cpu")

@@ -86,6 +86,7 @@ def npz(path: Path) -> None:
         (lambda run: (run / "contact_sheet.png").write_bytes(b"no picture"), "table_altered"),
     ],
 )
+@pytest.mark.alternating
 def test_damage_is_found_and_reported_by_every_command(run: Path, damage: Callable[[Path], object], kind: str) -> None:
     damage(run)
     assert kind in {name for name, _ in found(run)}
@@ -305,6 +306,7 @@ def test_a_newer_lock_is_refused(run: Path, command: Command) -> None:
         {"gamma": 0},
     ],
 )
+@pytest.mark.alternating
 def test_records_with_values_of_another_kind_are_damaged(
     small_run: Run, tmp_path: Path, forged: dict[str, object]
 ) -> None:

@@ -240,6 +240,7 @@ def test_the_methods_name_the_rules(limit: float, tmp_path: Path) -> None:
         (lambda record: record.update(rtol="small"), "form of a record: rtol"),
     ],
 )
+@pytest.mark.alternating
 def test_forged_records_are_found_and_break_nothing(
     small_run: Run, tmp_path: Path, change: Callable[[dict[str, Any]], Any], detail: str
 ) -> None:

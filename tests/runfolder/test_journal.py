@@ -168,6 +168,7 @@ def test_the_fields_of_a_lock_that_no_id_depends_on(run: Path) -> None:
         ("[" * 100_000, "nested too deep"),
     ],
 )
+@pytest.mark.alternating
 def test_json_that_readers_understand_differently_is_refused(run: Path, text: str, said: str) -> None:
     first_record(run).write_text(text)
     details = [one.detail for one in verify(run).findings if one.name == "record_damaged"]

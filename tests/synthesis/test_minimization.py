@@ -81,6 +81,7 @@ def test_an_evaluation_works_in_place_and_without_the_host(settings: dict[str, A
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.alternating
 def test_replaying_one_recorded_evaluation_is_the_same_as_running_it(settings: dict[str, Any]) -> None:
     """A recording of torch operations, as a CUDA graph is one: what Python decided then stays decided."""
     run, replayed = minimization(**settings), minimization(**settings)
