@@ -116,12 +116,15 @@ def features(
     layers: Annotated[str, typer.Option(metavar="LAYER,LAYER", help="As conv1_1,conv4_2.", show_default=False)],
     form: Annotated[str, typer.Option("--as", help="gram, mean or flat.")] = "mean",
     pca: Annotated[int, typer.Option(min=0, help="So many principal components of these; 0: themselves.")] = 0,
+    rdm: Annotated[
+        str | None, typer.Option(metavar="MEASURE", help="Dissimilarities: euclidean, correlation or crossnobis.")
+    ] = None,
     where: Annotated[str | None, typer.Option(help="Condition on columns of the manifest.")] = None,
     inputs: Annotated[bool, typer.Option("--inputs", help="Content and style images, too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="New file; default features/NAME.nc.")] = None,
 ) -> None:
-    """Write what the network makes of the stimuli as NetCDF: responses, Gram matrices, their means or components.
+    """Write what the network makes of the stimuli as NetCDF: responses, Gram matrices, their means or more.
 
     Example: stimkit features runs/quickstart --layers conv1_1,conv4_2 --as gram
     """
@@ -130,6 +133,16 @@ def features(
     target = out or Path("features") / f"{run.resolve().name}.nc"
     target.parent.mkdir(parents=True, exist_ok=True)
     measure_features(
-        run, target, layers.split(","), form=form, components=pca, where=where, inputs=inputs, device=device
+        run,
+        target,
+        layers.split(","),
+        form=form,
+        components=pca,
+        measure=rdm,
+        where=where,
+        inputs=inputs,
+        device=device,
     )
-    say(f"{target}: {layers} as {form}{f', {pca} components' if pca else ''}")
+    say(
+        f"{target}: {layers} as {form}{f', {pca} components' if pca else ''}{f', {rdm} dissimilarities' if rdm else ''}"
+    )

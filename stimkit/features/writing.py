@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stimkit.errors import StorageError, UsageError
 from stimkit.features.components import principal_components
+from stimkit.features.dissimilarities import Measure, check_measure, dissimilarities, order_by_condition
 from stimkit.features.measuring import FeatureForm, FeatureRow, Measuring, check_form, check_layers, list_rows, shape_of
 from stimkit.files import storage_errors
 from stimkit.records.selection import select
@@ -24,6 +25,7 @@ from stimkit.runfolder.run import AnyRun, Run, read_run
 from stimkit.synthesis.devices import choose_device
 from stimkit.version import __version__
 
+MAX_COMPARED = 10_000  # images whose inner products are held in memory, in 0.8 GB
 FORM_WORDS = {
     "gram": "Gram matrix of the responses, divided by the number of positions",
     "mean": "mean of the responses over positions",
@@ -43,8 +45,15 @@ class _Request:
     layers: Sequence[str]
     form: FeatureForm
     components: int
-    """0: the features themselves."""
+    measure: Measure | None
+    replicates: int
+    """Rows in succession that belong to one condition of `crossnobis`; otherwise 1."""
     size: tuple[int, int]
+
+    @property
+    def derived(self) -> bool:
+        """Whether something that follows from all features of a layer is written instead of them."""
+        return self.components > 0 or self.measure is not None
 
     def shape(self, layer: str) -> tuple[int, ...]:
         return shape_of(layer, self.form, self.size)
@@ -57,6 +66,7 @@ def measure_features(
     *,
     form: str = "mean",
     components: int = 0,
+    measure: str | None = None,
     where: str | None = None,
     inputs: bool = False,
     device: str = "auto",
@@ -67,12 +77,14 @@ def measure_features(
     'features.nc'
 
     `form` is `gram` (N × N, divided by the number of positions), `mean` (N) or `flat` (N × height × width); with
-    `components`, so many principal components of these over the rows. `where` is a condition on the manifest; with
-    `inputs`, the content and style images follow the stimuli, in the size that the network was shown them. Ids, roles,
-    factors and attributes are coordinates of the dimension `stimulus`. What is measured is the file that observers see,
-    with the network, pooling and rescaling of the stimuli. Raises `UsageError` for layers, forms and conditions that
-    are not there, and for stimuli of several networks or sizes; `StorageError` where there is too little room, before
-    anything is measured; `ImageError` and `WeightsError` where inputs are not found.
+    `components`, so many principal components of these over the rows, and with `measure` (`euclidean`, `correlation`,
+    `crossnobis`) their dissimilarities: of `crossnobis`, those of conditions over replicates. `where` is a condition
+    on the manifest; with `inputs`, the content and style images follow the stimuli, in the size that the network was
+    shown them. Ids, roles, factors and attributes are coordinates of the dimension `stimulus`. What is measured is
+    the file that observers see, with the network, pooling and rescaling of the stimuli. Raises `UsageError` for
+    layers, forms and conditions that are not there, and for stimuli of several networks or sizes; `StorageError`
+    where there is too little room, before anything is measured; `ImageError` and `WeightsError` where inputs are not
+    found.
     """
     run, target = read_run(run), Path(out)
     run.check_readable()
@@ -87,20 +99,44 @@ def measure_features(
         raise UsageError("no accepted stimulus is selected")
     rows = list_rows(run, records, inputs=inputs)
     settings = rows[0].cell.settings
-    wanted = _Request(check_layers(layers, settings), check_form(form), components, settings.size)
+    wanted = _Request(
+        check_layers(layers, settings),
+        check_form(form),
+        components,
+        None if measure is None else check_measure(measure),
+        1,
+        settings.size,
+    )
+    if wanted.derived:
+        _check_comparable(wanted, len(rows), inputs=inputs)
+    if wanted.measure == "crossnobis":
+        rows, replicates = order_by_condition(rows)
+        wanted = replace(wanted, replicates=replicates)
     if inputs and wanted.form == "flat" and settings.style_size != settings.size:
         raise UsageError("style images have another size than the stimuli: leave them out, or take mean or gram")
-    if components >= len(rows):
-        raise UsageError(f"{len(rows)} images have at most {len(rows) - 1} principal components")
     _check_room(wanted, len(rows), target)
     measuring = Measuring(run, run.inputs(()), choose_device(device))
     with storage_errors(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
         part = Path(folder) / target.name
         with netCDF4.Dataset(part, "w") as file:
-            _describe(file, run, rows, wanted)
+            _describe(file, run, rows[:: wanted.replicates], wanted)
             _write(file, measuring, rows, wanted, Path(folder))
         part.rename(target)
     return target
+
+
+def _check_comparable(wanted: _Request, count: int, *, inputs: bool) -> None:
+    """Raise `UsageError` where so many images have no such components or dissimilarities."""
+    if wanted.components and wanted.measure:
+        raise UsageError("dissimilarities are of the features themselves: leave out the number of components")
+    if wanted.components >= count:
+        raise UsageError(f"{count} images have at most {count - 1} principal components")
+    if wanted.measure and count < 2:
+        raise UsageError("dissimilarities compare at least 2 images")
+    if count > MAX_COMPARED:
+        raise UsageError(f"{count:,} images cannot be compared at once, at most {MAX_COMPARED:,}: choose with --where")
+    if inputs and wanted.measure == "crossnobis":
+        raise UsageError("crossnobis compares replicates, which images of the protocol do not have: leave them out")
 
 
 def _check_room(wanted: _Request, count: int, target: Path) -> None:
@@ -121,6 +157,8 @@ def _describe(file: netCDF4.Dataset, run: Run, rows: Sequence[FeatureRow], wante
     records = [row.record for row in rows if row.record is not None]
     table = to_table(records).set_index("stimulus_id", drop=False)
     names = [name for name in (*factor_names(records), *attribute_names(records)) if name in table]
+    if wanted.replicates > 1:
+        names.remove("replicate")
     coordinates: dict[str, list[Any]] = {
         "name": [row.name for row in rows],
         "role": [row.role for row in rows],
@@ -139,6 +177,7 @@ def _describe(file: netCDF4.Dataset, run: Run, rows: Sequence[FeatureRow], wante
         {
             "title": run.plan.protocol.name,
             "form": wanted.form,
+            "dissimilarity_measure": wanted.measure or "",
             "layers": ",".join(wanted.layers),
             "weights": source.spec,
             "weights_sha256": source.digest,
@@ -156,7 +195,13 @@ def _write(
     stores = {layer: _store(file, layer, len(rows), wanted, folder) for layer in wanted.layers}
     for index, found in measuring.measure(rows, wanted.layers, wanted.form):
         for layer, values in found.items():
-            stores[layer][index] = values.ravel() if wanted.components else values
+            stores[layer][index] = values.ravel() if wanted.derived else values
+    if wanted.measure is not None:
+        file.createDimension("other_stimulus", len(rows) // wanted.replicates)
+        for layer in wanted.layers:
+            variable = file.createVariable(layer, "f8", ("stimulus", "other_stimulus"))
+            variable.long_name = f"{wanted.measure} dissimilarity of the {FORM_WORDS[wanted.form]}"
+            variable[:] = dissimilarities(stores[layer], wanted.measure, wanted.replicates)
     if wanted.components:
         file.createDimension("component", wanted.components)
         for layer in wanted.layers:
@@ -168,9 +213,9 @@ def _write(
 
 
 def _store(file: netCDF4.Dataset, layer: str, count: int, wanted: _Request, folder: Path) -> Any:
-    """Where the features of a layer go: into their variable, or into a file beside it until they are components."""
+    """Where the features of a layer go: into their variable, or into a file beside it until all are there."""
     shape = wanted.shape(layer)
-    if wanted.components:
+    if wanted.derived:
         values: NDArray[np.float32] = np.memmap(folder / layer, np.float32, "w+", shape=(count, int(np.prod(shape))))
         return values
     names = [f"{layer}_{name}" for name in FORM_DIMENSIONS[wanted.form]]

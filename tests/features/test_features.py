@@ -83,6 +83,15 @@ def test_components_of_a_run(small_run: Run, tmp_path: Path) -> None:
         ([], {}, "name the layers"),
         (["conv1_1"], {"form": "grams"}, '"grams" is not a form of features (did you mean "gram"?)'),
         (["conv1_1"], {"components": 4}, "at most 3 principal components"),
+        (["conv1_1"], {"measure": "euclid"}, '"euclid" is not a measure of dissimilarity (did you mean "euclidean"?)'),
+        (["conv1_1"], {"measure": "euclidean", "components": 2}, "leave out the number of components"),
+        (
+            ["conv1_1"],
+            {"measure": "euclidean", "where": 'style_layers == "one" and ratio == 1e-5'},
+            "at least 2 images",
+        ),
+        (["conv1_1"], {"measure": "crossnobis"}, "at least 2 conditions with at least 2 replicates"),
+        (["conv1_1"], {"measure": "crossnobis", "inputs": True}, "leave them out"),
         (["conv1_1"], {"where": "ratio > 1"}, "no accepted stimulus is selected"),
     ],
 )
