@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -128,21 +129,23 @@ def features(
 
     Example: stimkit features runs/quickstart --layers conv1_1,conv4_2 --as gram
     """
+    from stimkit.cli import progress
     from stimkit.features.writing import measure_features
 
     target = out or Path("features") / f"{run.resolve().name}.nc"
     target.parent.mkdir(parents=True, exist_ok=True)
-    measure_features(
-        run,
-        target,
-        layers.split(","),
-        form=form,
-        components=pca,
-        measure=rdm,
-        where=where,
-        inputs=inputs,
-        device=device,
-    )
-    say(
-        f"{target}: {layers} as {form}{f', {pca} components' if pca else ''}{f', {rdm} dissimilarities' if rdm else ''}"
-    )
+    with progress.phases() as show:
+        measure_features(
+            run,
+            target,
+            layers.split(","),
+            form=form,
+            components=pca,
+            measure=rdm,
+            where=where,
+            inputs=inputs,
+            device=device,
+            on_progress=partial(show, "features"),
+        )
+    derived = f", {pca} components" if pca else f", {rdm} dissimilarities" if rdm else ""
+    say(f"{target}: {layers} as {form}{derived}")

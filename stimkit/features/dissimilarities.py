@@ -19,15 +19,15 @@ from stimkit.features.components import inner_products
 from stimkit.features.measuring import FeatureRow
 
 Measure = Literal["euclidean", "correlation", "crossnobis"]
-MEASURES: tuple[str, ...] = get_args(Measure)
+DISSIMILARITIES: tuple[str, ...] = get_args(Measure)
 
 
 def check_measure(measure: str) -> Measure:
     """A measure of dissimilarity. Raises `UsageError` for another one."""
-    if measure not in MEASURES:
+    if measure not in DISSIMILARITIES:
         raise UsageError(
-            f'"{measure}" is not a measure of dissimilarity{did_you_mean(measure, MEASURES)}:'
-            f" give {', '.join(MEASURES)}"
+            f'"{measure}" is not a measure of dissimilarity{did_you_mean(measure, DISSIMILARITIES)}:'
+            f" give {', '.join(DISSIMILARITIES)}"
         )
     return measure  # type: ignore[return-value]
 
@@ -63,7 +63,7 @@ def _numbers(replicates: Sequence[int]) -> str:
     return ", ".join(map(str, replicates))
 
 
-def dissimilarities(rows: NDArray[np.float32], measure: Measure, replicates: int = 1) -> NDArray[np.float64]:
+def dissimilarity_matrix(rows: NDArray[np.float32], measure: Measure, replicates: int = 1) -> NDArray[np.float64]:
     """Matrix (n, n) for rows (n, values); of conditions for `crossnobis`, whose `replicates` are in succession.
 
     Values that may be on disk are read once. Correlations with a row that does not vary are NaN.

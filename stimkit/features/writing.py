@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stimkit.auditing.verification import OnCount
 from stimkit.errors import StorageError, UsageError
 from stimkit.features.components import principal_components
-from stimkit.features.dissimilarities import Measure, check_measure, dissimilarities, order_by_condition
+from stimkit.features.dissimilarities import Measure, check_measure, dissimilarity_matrix, order_by_condition
 from stimkit.features.measuring import FeatureForm, FeatureRow, Measuring, check_form, check_layers, list_rows, shape_of
 from stimkit.files import storage_errors
+from stimkit.records.schema import Record
 from stimkit.records.selection import select
 from stimkit.records.tables import attribute_names, factor_names, to_table
 from stimkit.runfolder.run import AnyRun, Run, read_run
@@ -70,6 +72,7 @@ def measure_features(
     where: str | None = None,
     inputs: bool = False,
     device: str = "auto",
+    on_progress: OnCount | None = None,
 ) -> Path:
     """Write what the network makes of the accepted stimuli of a run into a new NetCDF file, and return it.
 
@@ -81,23 +84,16 @@ def measure_features(
     `crossnobis`) their dissimilarities: of `crossnobis`, those of conditions over replicates. `where` is a condition
     on the manifest; with `inputs`, the content and style images follow the stimuli, in the size that the network was
     shown them. Ids, roles, factors and attributes are coordinates of the dimension `stimulus`. What is measured is
-    the file that observers see, with the network, pooling and rescaling of the stimuli. Raises `UsageError` for
-    layers, forms and conditions that are not there, and for stimuli of several networks or sizes; `StorageError`
-    where there is too little room, before anything is measured; `ImageError` and `WeightsError` where inputs are not
-    found.
+    the file that observers see, with the network, pooling and rescaling of the stimuli. `on_progress` is called
+    with the images that are done and all of them. Raises `UsageError` for layers, forms, measures and conditions that
+    are not there, and for stimuli of several networks or sizes; `StorageError` where there is too little room, before
+    anything is measured; `ImageError` and `WeightsError` where inputs are not found.
     """
     run, target = read_run(run), Path(out)
     run.check_readable()
     if target.exists():
         raise UsageError(f"{target} exists already; give another name")
-    records = [record for record in run.records.values() if record.status == "accepted"]
-    table = to_table(records)
-    if where is not None:
-        table = select(table, where)
-        records = [run.records[stimulus_id] for stimulus_id in table["stimulus_id"]]
-    if not records:
-        raise UsageError("no accepted stimulus is selected")
-    rows = list_rows(run, records, inputs=inputs)
+    rows = list_rows(run, _selected(run, where), inputs=inputs)
     settings = rows[0].cell.settings
     wanted = _Request(
         check_layers(layers, settings),
@@ -120,9 +116,19 @@ def measure_features(
         part = Path(folder) / target.name
         with netCDF4.Dataset(part, "w") as file:
             _describe(file, run, rows[:: wanted.replicates], wanted)
-            _write(file, measuring, rows, wanted, Path(folder))
+            _write(file, measuring.measure(rows, wanted.layers, wanted.form), len(rows), wanted, on_progress)
         part.rename(target)
     return target
+
+
+def _selected(run: Run, where: str | None) -> list[Record]:
+    """Records of the accepted stimuli that meet a condition. Raises `UsageError` where there are none."""
+    records = [record for record in run.records.values() if record.status == "accepted"]
+    if where is not None:
+        records = [run.records[stimulus_id] for stimulus_id in select(to_table(records), where)["stimulus_id"]]
+    if not records:
+        raise UsageError("no accepted stimulus is selected")
+    return records
 
 
 def _check_comparable(wanted: _Request, count: int, *, inputs: bool) -> None:
@@ -190,18 +196,31 @@ def _describe(file: netCDF4.Dataset, run: Run, rows: Sequence[FeatureRow], wante
 
 
 def _write(
-    file: netCDF4.Dataset, measuring: Measuring, rows: Sequence[FeatureRow], wanted: _Request, folder: Path
+    file: netCDF4.Dataset,
+    features: Iterable[tuple[int, Mapping[str, NDArray[np.float32]]]],
+    count: int,
+    wanted: _Request,
+    on_progress: OnCount | None,
 ) -> None:
-    stores = {layer: _store(file, layer, len(rows), wanted, folder) for layer in wanted.layers}
-    for index, found in measuring.measure(rows, wanted.layers, wanted.form):
+    """Write features, or what follows from them, of so many images."""
+    folder = Path(file.filepath()).parent
+    stores = {layer: _store(file, layer, count, wanted, folder) for layer in wanted.layers}
+    for index, found in features:
         for layer, values in found.items():
             stores[layer][index] = values.ravel() if wanted.derived else values
+        if on_progress:
+            on_progress(index + 1, count)
+    _derive(file, stores, wanted)
+
+
+def _derive(file: netCDF4.Dataset, stores: Mapping[str, Any], wanted: _Request) -> None:
+    """Write the dissimilarities or components of features, where they are asked for."""
     if wanted.measure is not None:
-        file.createDimension("other_stimulus", len(rows) // wanted.replicates)
+        file.createDimension("other_stimulus", file.dimensions["stimulus"].size)
         for layer in wanted.layers:
             variable = file.createVariable(layer, "f8", ("stimulus", "other_stimulus"))
             variable.long_name = f"{wanted.measure} dissimilarity of the {FORM_WORDS[wanted.form]}"
-            variable[:] = dissimilarities(stores[layer], wanted.measure, wanted.replicates)
+            variable[:] = dissimilarity_matrix(stores[layer], wanted.measure, wanted.replicates)
     if wanted.components:
         file.createDimension("component", wanted.components)
         for layer in wanted.layers:

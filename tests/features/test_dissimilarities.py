@@ -11,7 +11,7 @@ import xarray as xr
 
 import stimkit
 from stimkit.errors import UsageError
-from stimkit.features.dissimilarities import dissimilarities
+from stimkit.features.dissimilarities import dissimilarity_matrix
 from stimkit.runfolder.run import Run
 from tests.conftest import small_plan
 
@@ -29,28 +29,30 @@ def crossnobis_by_pairs(rows: np.ndarray) -> np.ndarray:
 
 def test_euclidean_and_correlation() -> None:
     rows = ROWS.astype(float)
-    assert dissimilarities(ROWS, "euclidean") == pytest.approx(((rows[:, None] - rows[None]) ** 2).mean(2), abs=1e-12)
-    assert dissimilarities(ROWS, "correlation") == pytest.approx(1 - np.corrcoef(rows), abs=1e-12)
+    assert dissimilarity_matrix(ROWS, "euclidean") == pytest.approx(
+        ((rows[:, None] - rows[None]) ** 2).mean(2), abs=1e-12
+    )
+    assert dissimilarity_matrix(ROWS, "correlation") == pytest.approx(1 - np.corrcoef(rows), abs=1e-12)
 
 
 def test_crossnobis() -> None:
     for replicates in (2, 3):
         expected = crossnobis_by_pairs(ROWS.reshape(-1, replicates, ROWS.shape[1]))
-        assert dissimilarities(ROWS, "crossnobis", replicates) == pytest.approx(expected, abs=1e-12)
+        assert dissimilarity_matrix(ROWS, "crossnobis", replicates) == pytest.approx(expected, abs=1e-12)
 
 
 def test_conditions_of_noise_alone_are_alike_by_crossnobis() -> None:
     """Unbiased: by chance on either side of 0, where Euclidean distances are 2 σ²."""
     rows = np.random.default_rng(0).normal(size=(80, 500)).astype(np.float32)
-    apart = dissimilarities(rows, "crossnobis", 2)[np.triu_indices(40, 1)]
+    apart = dissimilarity_matrix(rows, "crossnobis", 2)[np.triu_indices(40, 1)]
     assert abs(apart.mean()) < 0.01 and 0.3 < (apart < 0).mean() < 0.7
-    assert dissimilarities(rows, "euclidean")[np.triu_indices(80, 1)].mean() == pytest.approx(2, rel=0.02)
+    assert dissimilarity_matrix(rows, "euclidean")[np.triu_indices(80, 1)].mean() == pytest.approx(2, rel=0.02)
 
 
 def test_a_row_that_does_not_vary_has_no_correlation() -> None:
     rows = ROWS[:3].copy()
     rows[1] = 0
-    found = dissimilarities(rows, "correlation")
+    found = dissimilarity_matrix(rows, "correlation")
     assert np.isnan(found[1, [0, 2]]).all() and found[0, 2] > 0 and (np.diag(found) == 0).all()
 
 

@@ -69,7 +69,15 @@ def test_components_are_those_of_a_decomposition() -> None:
 
 def test_components_of_a_run(small_run: Run, tmp_path: Path) -> None:
     found = measured(small_run, tmp_path / "f.nc", ["conv1_1", "conv2_1"], form="gram", components=2)
-    whole = measured(small_run, tmp_path / "g.nc", ["conv2_1"], form="gram")
+    told: list[tuple[int, int]] = []
+    whole = measured(
+        small_run,
+        tmp_path / "g.nc",
+        ["conv2_1"],
+        form="gram",
+        on_progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     expected, _ = principal_components(whole["conv2_1"].values.reshape(4, -1), 2)
     assert found["conv2_1"].dims == ("stimulus", "component")
     assert found["conv2_1"].values == pytest.approx(expected, rel=1e-4, abs=1e-6)
