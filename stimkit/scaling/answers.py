@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.responses import RESPONSES
 from stimkit.files import read_file
+from stimkit.records.selection import select
 
 MAX_PLACES = 9
 
@@ -88,10 +89,7 @@ def choose_trials(table: pd.DataFrame, name: str = "the answers", where: str | N
     if "kind" in table:
         table = table[table["kind"] == "main"]
     if where is not None:
-        try:
-            table = table.query(where)
-        except Exception as error:  # of whatever a condition can be
-            raise UsageError(f"the condition {where!r} cannot be evaluated: {error}") from None
+        table = select(table, where)
     table = table[pd.to_numeric(table["response"], errors="coerce").notna()]
     if table.empty:
         raise UsageError(f"{name} has no main trial that was answered")

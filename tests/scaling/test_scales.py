@@ -256,6 +256,8 @@ def test_files_without_answers_are_told(tmp_path: Path) -> None:
         stimkit.scale(tmp_path, "mlds", along="level")
     with pytest.raises(UsageError, match="cannot be evaluated"):
         stimkit.scale(tmp_path, "mlds", along="level", where="response >")
+    with pytest.raises(UsageError, match="is not possible in a condition"):
+        stimkit.scale(tmp_path, "mlds", along="level", where='participant.to_csv("written.csv") == 1')
 
 
 def test_each_participant_is_fitted_and_who_cannot_be_is_told(tmp_path: Path) -> None:
