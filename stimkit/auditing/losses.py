@@ -19,6 +19,7 @@ from stimkit.images.png import to_network_image
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.mixes import write_mixture
+from stimkit.protocol.rules import IMAGE_KINDS
 from stimkit.records.schema import Record
 from stimkit.records.stages import TERMS, StageLosses
 from stimkit.stimuli.preparation import prepare_initial
@@ -100,7 +101,7 @@ class LossCheck:
 
     def _inputs_of(self, cell: Cell) -> set[InputKey]:
         """The images that the losses of a stimulus need."""
-        names = [*((kind, name) for kind in ("content", "style", "mask") for name in cell.images(kind)), *cell.compared]
+        names = [*((kind, name) for kind in IMAGE_KINDS for name in cell.images(kind)), *cell.compared]
         used = [self._remeasurement.plan.input(*name) for name in names]
         return {(image.kind, image.name) for image in used}
 

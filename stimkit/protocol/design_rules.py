@@ -68,11 +68,7 @@ def _levels(document: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _check_names(named: Iterable[str], factors: Iterable[str]) -> Iterator[BrokenRule]:
     reserved = {*factors, *RecordColumns.model_fields, *SECTION_OF, *BASIC, *CONFOUNDS, *RESERVED}
     for name in named:
-        if (
-            name in reserved
-            or not name.isidentifier()
-            or name.startswith(("loss_", "trace_", "content_distance", "style_distance"))
-        ):
+        if name in reserved or not name.isidentifier() or name.startswith(BEGINNINGS):
             yield ("images",), f'an attribute or mark cannot be called "{name}": the manifest has such a column'
 
 

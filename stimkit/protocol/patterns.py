@@ -15,6 +15,7 @@ from stimkit.documents.messages import BrokenRule, as_table
 from stimkit.documents.schemas import Document
 from stimkit.errors import UsageError
 from stimkit.images.reading import is_hidden
+from stimkit.protocol.rules import IMAGE_KINDS
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)(?::d)?\}")
 MAX_PLACEHOLDERS = 50
@@ -110,7 +111,7 @@ def expand_patterns(images: Document, base: Path) -> tuple[Document, list[Broken
     written = dict(images)
     problems: list[BrokenRule] = []
     groups, root = as_table(images, "groups"), images.get("root", ".")
-    for kind in ("content", "style", "mask"):
+    for kind in IMAGE_KINDS:
         pattern = images.get(kind)
         if not isinstance(pattern, str):
             continue

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from stimkit.images.light import Array
 from stimkit.scaling.bootstrap import NoFit
 
-LARGEST_PREDICTOR = (
-    12.0  # of linear predictors: a probability of 6e-6 (logit), or of nothing (probit), is that of no answers
-)
+LARGEST_PREDICTOR = 12.0  # above which a probability (6e-6 by logit, nothing by probit) is that of no answers
 ITERATIONS = 50
 
 
