@@ -8,8 +8,8 @@
     make again    regenerate  Comparison
     tell          report  archive  Archive
     show          TrialDesign  make_trials  TrialLists  export  join_responses  Joined
-    scale         scale  Scales  simulate  Observer
-    model         measure_features
+    scale         scale  Scales  simulate  Observer  norm
+    measure       measure_stimuli  measure_features
     errors        StimkitError, and its children in stimkit.errors
 
 These names stay what they are from version to version; everything else may change. What takes a run takes its folder,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stimkit.experiment.trials.design import TrialDesign
     from stimkit.experiment.trials.lists import TrialLists, make_trials
     from stimkit.features.writing import measure_features
+    from stimkit.measures.measuring import measure_stimuli
     from stimkit.planning.cells import Cell, Plan
     from stimkit.planning.crossing import plan
     from stimkit.protocol.protocol import Protocol
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stimkit.running.events import Event, RunSummary
     from stimkit.running.preview import Preview, preview
     from stimkit.running.runner import collect, run, run_shard
+    from stimkit.scaling.norms import norm
     from stimkit.scaling.observers import Observer, simulate
     from stimkit.scaling.scales import Scales, scale
     from stimkit.stimuli.single import synthesize
@@ -78,6 +80,8 @@ __all__ = [
     "join_responses",
     "make_trials",
     "measure_features",
+    "measure_stimuli",
+    "norm",
     "open_run",
     "plan",
     "preview",
@@ -103,6 +107,7 @@ _HOMES = {
     "experiment.trials.design": "TrialDesign",
     "experiment.trials.lists": "TrialLists make_trials",
     "features.writing": "measure_features",
+    "measures.measuring": "measure_stimuli",
     "planning.cells": "Cell Plan",
     "planning.crossing": "plan",
     "protocol.protocol": "Protocol",
@@ -112,6 +117,7 @@ _HOMES = {
     "running.events": "Event RunSummary",
     "running.preview": "Preview preview",
     "running.runner": "collect run run_shard",
+    "scaling.norms": "norm",
     "scaling.observers": "Observer simulate",
     "scaling.scales": "Scales scale",
     "stimuli.single": "synthesize",

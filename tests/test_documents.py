@@ -19,7 +19,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 EXAMPLES = (
     "Protocol", "plan", "preview", "run", "run_shard", "collect", "synthesize", "open_run", "verify", "audit",
     "audit_images", "regenerate", "report", "archive", "TrialDesign", "make_trials", "export", "join_responses",
-    "simulate", "scale", "measure_features",
+    "norm", "simulate", "scale", "measure_features", "measure_stimuli",
 )  # fmt: skip
 """In an order in which each has what it needs of those before it."""
 
@@ -75,7 +75,9 @@ def test_protocols_in_the_documents_have_keys_that_exist() -> None:
                 continue
             assert set(document) <= set(known_keys(Protocol, ()))
             for section, table in document.items():
-                if isinstance(table, dict) and section != "include":
+                if section == "observers":  # by names
+                    assert all(set(model) <= set(known_keys(Protocol, ("model",))) for model in table.values())
+                elif isinstance(table, dict) and section != "include":
                     assert set(table) <= set(known_keys(Protocol, (section,))), f"[{section}] of {path.name}"
     assert all(checked[name] for name in ("README", "control", "experiments"))
 

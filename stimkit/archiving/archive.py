@@ -30,7 +30,7 @@ from stimkit.records.tables import csv_bytes, table_names
 from stimkit.reporting.contents import thumbnails_for
 from stimkit.reporting.report import REPORT_FILE, write_report
 from stimkit.runfolder.journal import JOURNAL, file_digest, lengthen
-from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, SHEET
+from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, MEASUREMENTS_FOLDER, SHEET
 from stimkit.runfolder.run import AnyRun, Run, read_run
 
 COMPRESSED = {".png", ".npy", ".nc"}
@@ -174,7 +174,8 @@ def _copy_run(run: Run, target: Path) -> None:
     store = run.store
     names = ["protocol.toml", store.lock_file.name, "environment.json", *table_names(run.records.values()), SHEET]
     names += [name for name in (CONTROLS_SHEET, JOURNAL) if (store.path / name).is_file()]
-    there = [(folder, path.name) for folder in FOLDERS for path in sorted((store.path / folder).iterdir())]
+    folders = [folder for folder in (*FOLDERS, MEASUREMENTS_FOLDER) if (store.path / folder).is_dir()]
+    there = [(folder, path.name) for folder in folders for path in sorted((store.path / folder).iterdir())]
     names += [f"{folder}/{name}" for folder, name in there if not CLUTTER.fullmatch(name)]
     for name in names:
         _copy(store.path / name, target / name)

@@ -18,7 +18,7 @@ from stimkit.auditing.effects import explain_variance
 from stimkit.auditing.evidence import Evidence, read_evidence
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.losses import LossCheck, check_sums
-from stimkit.auditing.rules import find_confounds, find_outliers, find_reversals, judge_stimuli
+from stimkit.auditing.rules import judge_set, judge_stimuli
 from stimkit.auditing.verification import (
     check_folder,
     check_protocol,
@@ -35,9 +35,9 @@ from stimkit.images.png import to_shown
 from stimkit.images.statistics import measure_image, measure_similarity
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
-from stimkit.records.schema import Record
+from stimkit.records.schema import COLUMN_OF, Record
 from stimkit.records.stages import TERMS
-from stimkit.records.tables import attribute_names, factor_names, to_table
+from stimkit.records.tables import attribute_names, described_columns, factor_names, to_table
 from stimkit.runfolder.run import AnyRun, Run, read_run
 from stimkit.stimuli.preparation import picture
 from stimkit.synthesis.devices import choose_device
@@ -136,14 +136,12 @@ def examine(
     tell("effects of factors", 0, 1)
     factors, limits = factor_names(records), plan.protocol.audit
     design = stimuli[stimuli["role"] == "main"]
-    findings += judge_stimuli(stimuli, limits)
-    findings += find_reversals(design[design["status"] != "failed"], plan.protocol, factors)
-    findings += find_outliers(design[design["status"] != "failed"], limits, factors)
     accepted = design[design["status"] == "accepted"]
     # Observers do not see how long a stimulus took; it is looked at only where the protocol has a limit for it.
     variables = [name for name in CONFOUNDS if name != "wall_time_s" or name in limits.confounds]
+    variables += [name for name in described_columns(records) if name not in {*COLUMN_OF, *variables}]
     effects = explain(accepted, factors, variables, attribute_names(records))
-    findings += find_confounds(effects, limits.confounds)
+    findings += [*judge_stimuli(stimuli, limits), *judge_set(design, effects, plan.protocol, factors)]
     tell("effects of factors", 1, 1)
     found = Audit(len(run.planned), complete, tuple(rank(findings)), stimuli, effects)
     return Examination(found, seen.traces, seen.portraits)

@@ -21,6 +21,7 @@ FILE_FINDINGS = {
     "trace_altered": "a trace is not the one that was committed",
     "input_altered": "a kept input is not the one that the run was made from",
     "input_missing": "an input was kept, and its copy is not there any more",
+    "measurements_altered": "a table of measurements is not the one that was committed; measuring again makes it again",
     "linked": "a file is a link that leaves the folder, or has another name elsewhere: changes there change it here",
     "extra_file": "a file that no cell accounts for",
     "table_missing": "a derived table is not there; running the protocol again rebuilds it",
@@ -52,6 +53,7 @@ FINDINGS = {
     "factors_without_file": "a row of the factors has no file",
     "rejected": "a rule of [accept] does not hold",
     "not_monotone": "along a series, stimuli do not go steadily from one image to the next",
+    "observer_disagrees": "by the losses of another network, stimuli are in another order",
     "no_better_than_chance": "unrelated images of the set are as close to a target as the stimulus",
 }
 """Names of findings, the gravest first, and what they mean."""

@@ -28,7 +28,7 @@ from stimkit.stimuli.mixtures import shares_of
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import preparation_key, prepare_image, prepare_mask, to_grey_if_asked
 from stimkit.stimuli.targets import TargetCache
-from stimkit.synthesis.devices import network_arithmetic
+from stimkit.synthesis.devices import exact, network_arithmetic
 from stimkit.synthesis.synthesis import Measured
 
 # Pixels of images that are measured together, without gradients: on a CPU losses measured again take 1.15 of the bare
@@ -43,7 +43,7 @@ Layered = dict[str, Tensor]
 
 def content_term(features: Tensor, target: Tensor, convention: Convention) -> float:
     """Content loss of one layer from feature maps F, P (N, height, width): ½ Σ (F − P)², or its mean square."""
-    squares = _exact(features - target).square()
+    squares = exact(features - target).square()
     return float(squares.sum() / 2 if convention == "paper" else squares.mean())
 
 
@@ -59,15 +59,10 @@ def squared_differences(one: Tensor, other: Tensor, windows: Sequence[Window] | 
     Both images are given by their feature maps (N, height, width), or by a Gram matrix G/M (N, N).
     """
     first, *others = [None] if windows is None else windows
-    squares = _exact(gram(one, first) - gram(other, first)).square()
+    squares = exact(gram(one, first) - gram(other, first)).square()
     for window in others:
-        squares += _exact(gram(one, window) - gram(other, window)).square()
+        squares += exact(gram(one, window) - gram(other, window)).square()
     return squares / (1 + len(others))
-
-
-def _exact(difference: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
-    return (difference.cpu() if difference.device.type == "mps" else difference).double()
 
 
 def gram(features: Tensor, window: Window | None) -> Tensor:

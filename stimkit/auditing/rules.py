@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,8 @@ MIN_REPEATED = 20  # stimuli with replicates, of fewer than which the spread is 
 EQUALIZED = 0.02  # relative difference from a target of equalization
 CHANCE_PERCENTILE = 5.0
 REVERSAL = 0.01  # of the range of distances between two images: less is noise of the optimization
+OBSERVED = re.compile("observer_(?P<name>[a-z0-9]+)_(?P<term>content|style)")
+AGREEMENT, MIN_OBSERVED = 0.5, 10  # rank correlation of the losses of two networks, of so many stimuli
 MIN_UNRELATED = 10  # unrelated images that a percentile needs
 
 
@@ -48,6 +51,18 @@ def judge_stimuli(stimuli: pd.DataFrame, limits: AuditLimits) -> Iterator[Findin
         words = f"{100 * row.equalize_error:.3g} % from the target"
         yield Finding("not_equalized", "warning", row.stimulus_id, words, float(row.equalize_error), EQUALIZED)
     yield from _chance(made)
+
+
+def judge_set(
+    design: pd.DataFrame, effects: pd.DataFrame, protocol: Protocol, factors: Sequence[str]
+) -> Iterator[Finding]:
+    """Findings about what the stimuli of a design are together, and about the effects of its factors."""
+    limits, made = protocol.audit, design[design["status"] != "failed"]
+    yield from find_reversals(made, protocol, factors)
+    yield from find_outliers(made, limits, factors)
+    yield from find_confounds(effects, {**limits.confounds, **limits.measured})
+    yield from find_unmeasured(limits.measured, made)
+    yield from find_disagreements(made[made["status"] == "accepted"])
 
 
 def _rows(table: pd.DataFrame) -> Iterator[Any]:
@@ -201,3 +216,23 @@ def find_confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, floa
         elif limit is not None and row.omega_squared > limit:
             detail = f"{row.factor} explains {100 * row.omega_squared:.1f} % of the variance of {row.variable}"
             yield Finding("confound", "error", "", detail, float(row.omega_squared), limit)
+
+
+def find_unmeasured(names: Iterable[str], stimuli: pd.DataFrame) -> Iterator[Finding]:
+    """Variables that the protocol has a limit for, and that were not measured of any stimulus."""
+    for name in names:
+        if name not in stimuli or not stimuli[name].notna().any():
+            yield Finding("confound", "warning", "", f"{name} was not measured; see stimkit measure and stimkit norm")
+
+
+def find_disagreements(stimuli: pd.DataFrame) -> Iterator[Finding]:
+    """Losses by other networks that order the stimuli otherwise than the losses of the network that made them."""
+    for column in map(str, stimuli.columns):
+        match = OBSERVED.fullmatch(column)
+        pair = stimuli[[column, f"loss_{match['term']}_file"]].dropna() if match else stimuli[:0]
+        if match is None or len(pair) < MIN_OBSERVED or pair.nunique().min() < 2:
+            continue
+        agreement = float(pair.corr("spearman").to_numpy()[0, 1])
+        if agreement < AGREEMENT:
+            words = f"{match['name']} orders {len(pair)} stimuli otherwise by {match['term']} loss (Spearman's rho"
+            yield Finding("observer_disagrees", "notice", "", f"{words} {agreement:.2f})", agreement, AGREEMENT)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stimkit.auditing.evidence import read_evidence
 from stimkit.auditing.findings import Finding, rank
-from stimkit.auditing.table_agreement import csv_agrees, netcdf_agrees
+from stimkit.auditing.table_agreement import check_measurements, csv_agrees, netcdf_agrees
 from stimkit.errors import ImageError, LaterVersionError, RunFolderError, UsageError
 from stimkit.files import read_file
 from stimkit.images.pixels import pixel_digest
@@ -29,7 +29,7 @@ from stimkit.records.schema import Record
 from stimkit.records.stages import StageLosses
 from stimkit.records.tables import CSV_TABLES, table_names
 from stimkit.runfolder.journal import JOURNAL, Journal, file_digest
-from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, OWN_FILES, SHEET
+from stimkit.runfolder.layout import CLUTTER, CONTROLS_SHEET, FOLDERS, INPUTS, MEASUREMENTS_FOLDER, OWN_FILES, SHEET
 from stimkit.runfolder.run import AnyRun, Run, read_records, read_run
 from stimkit.runfolder.store import environment_id
 
@@ -194,6 +194,7 @@ def _of_layers(losses: StageLosses, cell: Cell) -> dict[str, Any]:
 def check_folder(run: Run) -> Iterator[Finding]:
     """Check the copies of inputs that a run folder keeps, and that every file in it has an owner."""
     yield from _check_inputs(run)
+    yield from check_measurements(run)
     yield from _check_links(run.path)
     known = {**run.records, **run.strays}
     begun = {run.plan.by_id[stimulus_id].filename for stimulus_id in run.pending} if _has_plan(run) else set()
@@ -221,7 +222,9 @@ def _has_plan(run: Run) -> bool:
 def _check_links(folder: Path) -> Iterator[Finding]:
     """Find the files of a run folder, and of the folders in it, that something outside of it can change."""
     place = folder.resolve()
-    for path in sorted(path for part in (".", *FOLDERS, INPUTS) for path in (folder / part).glob("*")):
+    for path in sorted(
+        path for part in (".", *FOLDERS, INPUTS, MEASUREMENTS_FOLDER) for path in (folder / part).glob("*")
+    ):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             if not path.resolve().is_relative_to(place):

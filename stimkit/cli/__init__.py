@@ -8,7 +8,8 @@ weights      `stimkit weights …`
 runs         status, verify, regenerate, archive
 audit        audit, report, audit-images
 experiments  trials, export, join
-scaling      simulate, scale
+measures     measure, features
+scaling      simulate, scale, norm
 run          run, collect
 main         plan, schema, init, doctor; the entry point
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -110,42 +109,3 @@ def join(
     say(f"{folder}: responses.csv, responses.nc")
     if len(joined.unknown):
         raise typer.Exit(5)
-
-
-def features(
-    run: RunPath,
-    layers: Annotated[str, typer.Option(metavar="LAYER,LAYER", help="As conv1_1,conv4_2.", show_default=False)],
-    form: Annotated[str, typer.Option("--as", help="gram, mean or flat.")] = "mean",
-    pca: Annotated[int, typer.Option(min=0, help="So many principal components of these; 0: themselves.")] = 0,
-    rdm: Annotated[
-        str | None, typer.Option(metavar="MEASURE", help="Dissimilarities: euclidean, correlation or crossnobis.")
-    ] = None,
-    where: Annotated[str | None, typer.Option(help="Condition on columns of the manifest.")] = None,
-    inputs: Annotated[bool, typer.Option("--inputs", help="Content and style images, too.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="New file; default features/NAME.nc.")] = None,
-) -> None:
-    """Write what the network makes of the stimuli as NetCDF: responses, Gram matrices, their means or more.
-
-    Example: stimkit features runs/quickstart --layers conv1_1,conv4_2 --as gram
-    """
-    from stimkit.cli import progress
-    from stimkit.features.writing import measure_features
-
-    target = out or Path("features") / f"{run.resolve().name}.nc"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with progress.phases() as show:
-        measure_features(
-            run,
-            target,
-            layers.split(","),
-            form=form,
-            components=pca,
-            measure=rdm,
-            where=where,
-            inputs=inputs,
-            device=device,
-            on_progress=partial(show, "features"),
-        )
-    derived = f", {pca} components" if pca else f", {rdm} dissimilarities" if rdm else ""
-    say(f"{target}: {layers} as {form}{derived}")

@@ -12,6 +12,7 @@ import typer
 
 from stimkit.cli import audit as cli_audit
 from stimkit.cli import experiments as cli_experiments
+from stimkit.cli import measures as cli_measures
 from stimkit.cli import run as cli_run
 from stimkit.cli import runs as cli_runs
 from stimkit.cli import scaling as cli_scaling
@@ -166,9 +167,11 @@ app.command("audit-images")(cli_audit.audit_images)
 app.command()(cli_experiments.trials)
 app.command()(cli_experiments.export)
 app.command()(cli_experiments.join)
-app.command()(cli_experiments.features)
+app.command()(cli_measures.measure)
+app.command()(cli_measures.features)
 app.command()(cli_scaling.simulate)
 app.command()(cli_scaling.scale)
+app.command()(cli_scaling.norm)
 
 
 def _progress_of(run: Path, planned: Any) -> dict[str, list[str]]:

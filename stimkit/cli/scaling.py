@@ -77,3 +77,24 @@ def scale(
     save_scales(found, folder)
     display.show_scales(found)
     say(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def norm(
+    run: RunPath,
+    joined: Annotated[
+        Path, typer.Argument(metavar="JOINED", help="Folder that `stimkit join` wrote.", show_default=False)
+    ],
+    name: Annotated[str, typer.Option(help="What the new columns begin with.")] = "norm",
+    where: Annotated[str | None, typer.Option(help="Condition on columns of the answers.")] = None,
+) -> None:
+    """Enter naming accuracy, ratings and times of joined answers into the manifest, for each stimulus.
+
+    Example: stimkit norm runs/quickstart joined/quickstart --name quality
+    """
+    from stimkit.runfolder.run import read_run, summarize_state
+    from stimkit.scaling.norms import norm as enter
+
+    found = enter(run, joined, name=name, where=where)
+    say(f"{run}: {', '.join(str(column) for column in found if column != 'stimulus_id')} of {len(found)} stimuli")
+    state = summarize_state(read_run(run))
+    say(f"{len(state.done)} accepted, {len(state.rejected)} rejected")

@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stimkit.columns import BASIC
+from stimkit.columns import BASIC, Column
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.experiment.response_files import ID_COLUMN, read_all
 from stimkit.experiment.response_units import UNITS, implausible, unit_of
 from stimkit.experiment.trial_levels import ODD, with_trial_levels
 from stimkit.files import whole_folder, write_atomically
 from stimkit.records.dataset import netcdf_bytes
-from stimkit.records.schema import COLUMNS
-from stimkit.records.tables import attribute_names, csv_bytes, factor_names, to_table
+from stimkit.records.tables import attribute_names, csv_bytes, described_columns, factor_names, to_table
 from stimkit.runfolder.run import AnyRun, read_run
 from stimkit.version import __version__
 
@@ -113,7 +112,7 @@ def join_responses(
         unknown=unknown,
         without_stimulus=int((~shown).sum()),
         unanswered=tuple(str(stimulus_id) for stimulus_id in accepted if stimulus_id not in answered),
-        dataset=_dataset(joined, manifest, wanted, (*factors, *attributes), digests),
+        dataset=_dataset(joined, described_columns(records), wanted, (*factors, *attributes), digests),
     )
 
 
@@ -197,12 +196,11 @@ def _same(given: Any, value: Any) -> bool:
 
 def _dataset(
     joined: pd.DataFrame,
-    manifest: pd.DataFrame,
+    described: Mapping[str, Column],
     wanted: Sequence[str],
     design: Sequence[str],
     digests: Mapping[Path, str],
 ) -> xr.Dataset:
-    described = {column.name: column for column in COLUMNS}
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     names = _netcdf_names([str(name) for name in joined.columns])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ from stimkit.auditing.remeasurement import BATCH_PIXELS
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.images.pixels import FloatImage, to_float
 from stimkit.images.png import to_network_image
+from stimkit.measures.observers import ObserverInputs, as_seen_by
 from stimkit.network.layers import LAYERS, NETWORKS, explain_unknown
 from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
@@ -22,7 +23,7 @@ from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import prepare_image
-from stimkit.synthesis.devices import network_arithmetic
+from stimkit.synthesis.devices import exact, network_arithmetic
 
 FeatureForm = Literal["gram", "mean", "flat"]
 FEATURE_FORMS: tuple[str, ...] = get_args(FeatureForm)
@@ -63,6 +64,17 @@ def list_rows(run: Run, records: Sequence[Record], *, inputs: bool) -> list[Feat
         for name in cell.images(kind)
     }
     return [*rows, *(FeatureRow(f"{kind}_image", name, cell, None) for (kind, name), cell in images.items())]
+
+
+def seen_by(
+    run: Run, rows: Sequence[FeatureRow], inputs: InputSource, name: str
+) -> tuple[list[FeatureRow], InputSource]:
+    """Rows and inputs for another network of the protocol. Raises `UsageError` where it names none of that name."""
+    observers = run.plan.protocol.observers
+    if name not in observers:
+        raise UsageError(f'{run.path}: the protocol has no observer "{name}"{did_you_mean(name, observers)}')
+    seen = [replace(row, cell=as_seen_by(row.cell, observers[name])) for row in rows]
+    return seen, ObserverInputs(run, inputs)
 
 
 def _network(settings: Settings) -> tuple[object, ...]:
@@ -144,6 +156,6 @@ class Measuring:
 def _in_form(maps: torch.Tensor, form: FeatureForm) -> NDArray[np.float32]:
     if form == "flat":
         return np.asarray(maps.cpu().float().numpy())
-    flat = maps.flatten(1).double() if maps.device.type != "mps" else maps.flatten(1).cpu().double()
+    flat = exact(maps.flatten(1))
     found = flat.mean(1) if form == "mean" else flat @ flat.T / flat.shape[1]
     return np.asarray(found.float().cpu().numpy())

@@ -18,8 +18,19 @@ from stimkit.auditing.verification import OnCount
 from stimkit.errors import StorageError, UsageError
 from stimkit.features.components import principal_components
 from stimkit.features.dissimilarities import Measure, check_measure, dissimilarity_matrix, order_by_condition
-from stimkit.features.measuring import FeatureForm, FeatureRow, Measuring, check_form, check_layers, list_rows, shape_of
+from stimkit.features.matlab import check_matlab, write_matlab
+from stimkit.features.measuring import (
+    FeatureForm,
+    FeatureRow,
+    Measuring,
+    check_form,
+    check_layers,
+    list_rows,
+    seen_by,
+    shape_of,
+)
 from stimkit.files import storage_errors
+from stimkit.planning.inputs import InputSource
 from stimkit.records.schema import Record
 from stimkit.records.selection import select
 from stimkit.records.tables import attribute_names, factor_names, to_table
@@ -71,10 +82,11 @@ def measure_features(
     measure: str | None = None,
     where: str | None = None,
     inputs: bool = False,
+    observer: str | None = None,
     device: str = "auto",
     on_progress: OnCount | None = None,
 ) -> Path:
-    """Write what the network makes of the accepted stimuli of a run into a new NetCDF file, and return it.
+    """Write what the network makes of the accepted stimuli of a run into a new NetCDF or .mat file, and return it.
 
     >>> stimkit.measure_features("runs/quickstart", "features.nc", ["conv1_1", "conv4_2"], form="mean").name
     'features.nc'
@@ -84,9 +96,10 @@ def measure_features(
     `crossnobis`) their dissimilarities: of `crossnobis`, those of conditions over replicates. `where` is a condition
     on the manifest; with `inputs`, the content and style images follow the stimuli, in the size that the network was
     shown them. Ids, roles, factors and attributes are coordinates of the dimension `stimulus`. What is measured is
-    the file that observers see, with the network, pooling and rescaling of the stimuli. `on_progress` is called
-    with the images that are done and all of them. Raises `UsageError` for layers, forms, measures and conditions that
-    are not there, and for stimuli of several networks or sizes; `StorageError` where there is too little room, before
+    the file that observers see, with the network, pooling and rescaling of the stimuli, or those of an `observer` of
+    the protocol. `on_progress` is called with the images that are done and all of them. Raises `UsageError` for layers,
+    forms, measures, observers and conditions that are not there, for stimuli of several networks or sizes, and for more
+    than a .mat file holds; `StorageError` where there is too little room, before
     anything is measured; `ImageError` and `WeightsError` where inputs are not found.
     """
     run, target = read_run(run), Path(out)
@@ -94,6 +107,9 @@ def measure_features(
     if target.exists():
         raise UsageError(f"{target} exists already; give another name")
     rows = list_rows(run, _selected(run, where), inputs=inputs)
+    source: InputSource = run.inputs(())
+    if observer is not None:
+        rows, source = seen_by(run, rows, source, observer)
     settings = rows[0].cell.settings
     wanted = _Request(
         check_layers(layers, settings),
@@ -111,12 +127,17 @@ def measure_features(
     if inputs and wanted.form == "flat" and settings.style_size != settings.size:
         raise UsageError("style images have another size than the stimuli: leave them out, or take mean or gram")
     _check_room(wanted, len(rows), target)
-    measuring = Measuring(run, run.inputs(()), choose_device(device))
+    if target.suffix == ".mat":
+        check_matlab({layer: (len(rows), *(() if wanted.derived else wanted.shape(layer))) for layer in wanted.layers})
+    measuring = Measuring(run, source, choose_device(device))
     with storage_errors(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        part = Path(folder) / target.name
+        part = Path(folder) / "features.nc"
         with netCDF4.Dataset(part, "w") as file:
             _describe(file, run, rows[:: wanted.replicates], wanted)
+            file.setncatts({"observer": observer or "", "weights_sha256": source.weights(settings).digest})
             _write(file, measuring.measure(rows, wanted.layers, wanted.form), len(rows), wanted, on_progress)
+        if target.suffix == ".mat":
+            write_matlab(part, part := part.with_suffix(".mat"))
         part.rename(target)
     return target
 
@@ -178,15 +199,13 @@ def _describe(file: netCDF4.Dataset, run: Run, rows: Sequence[FeatureRow], wante
         else:
             file.createVariable(name, str, ("stimulus",))[:] = column.fillna("").astype(str).to_numpy(object)
     settings = rows[0].cell.settings
-    source = run.plan.weights[settings.source]
     file.setncatts(
         {
             "title": run.plan.protocol.name,
             "form": wanted.form,
             "dissimilarity_measure": wanted.measure or "",
             "layers": ",".join(wanted.layers),
-            "weights": source.spec,
-            "weights_sha256": source.digest,
+            "weights": settings.weights,
             "network": settings.network,
             "pooling": settings.pooling,
             "normalize": settings.normalize,

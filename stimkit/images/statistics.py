@@ -31,7 +31,7 @@ def luminance_of_pixels(image: Shown) -> NDArray[np.float64]:
     return np.asarray(linear @ LUMINANCE_WEIGHTS)
 
 
-def _in_steps(image: Shown) -> NDArray[np.float64]:
+def in_steps(image: Shown) -> NDArray[np.float64]:
     """Values on the scale of 8 bits, 0 to 255."""
     return image.astype(np.float64) if image.dtype == np.uint8 else np.asarray(image * 255.0)
 
@@ -40,7 +40,7 @@ def measure_basics(image: Shown) -> dict[str, float]:
     """Luminance and colour of an sRGB-encoded image (height, width, 3), as every record holds them."""
     light = luminance_of_pixels(image)
     mean = float(light.mean())
-    red, green, blue = (_in_steps(image).reshape(-1, 3).mean(0) / 255.0).tolist()
+    red, green, blue = (in_steps(image).reshape(-1, 3).mean(0) / 255.0).tolist()
     return {
         "mean_luminance": mean,
         "rms_contrast": float(light.std() / mean) if mean > 0 else 0.0,
@@ -55,7 +55,7 @@ def measure_image(image: Shown) -> dict[str, float]:
 
     The image has 8 bits, or values from 0 to 1.
     """
-    light, steps = luminance_of_pixels(image), _in_steps(image)
+    light, steps = luminance_of_pixels(image), in_steps(image)
     luma = steps @ LUMA_WEIGHTS
     found = measure_basics(image) | {
         "michelson": _michelson(light),
@@ -128,7 +128,7 @@ def measure_similarity(first: Shown, second: Shown) -> float | None:
         return None
     return float(
         structural_similarity(
-            _in_steps(first), _in_steps(second), channel_axis=2, data_range=255,
+            in_steps(first), in_steps(second), channel_axis=2, data_range=255,
             gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
         )
     )  # fmt: skip

@@ -33,7 +33,7 @@ class VGG:
     """The convolutional part of VGG19 or VGG16, up to the deepest layer that is asked for.
 
     Zero padding; ReLU after every convolution, so that `convX_Y` is the rectified response; pooling
-    `"average"` (Gatys et al. 2015) or `"max"`. `normalize`: see `rescale`.
+    `"average"` (Gatys et al. 2015), `"max"`, or `"l2"` as in DISTS. `normalize`: see `rescale`.
 
     `fast` computes float32 convolutions on a CPU by Winograd's method, nearly twice as fast with slightly larger
     rounding errors, and on an NVIDIA GPU with bias and ReLU in one pass. It is for optimizing, not for measuring.
@@ -122,9 +122,17 @@ def _convolve_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.relu(F.conv2d(x, weight, bias, padding=1))
 
 
+def _l2_pool(x: Tensor) -> Tensor:
+    """Root of the mean of squares under a Hann window of 3 × 3 (Ding et al. 2022, section 3.1)."""
+    window = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 4
+    kernel = (window[:, None] * window[None]).expand(x.shape[1], 1, 3, 3)
+    return (F.conv2d(x.square(), kernel, stride=2, padding=1, groups=x.shape[1]) + 1e-12).sqrt()
+
+
 _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "average": partial(F.avg_pool2d, kernel_size=2),
     "max": partial(F.max_pool2d, kernel_size=2),
+    "l2": _l2_pool,
 }
 
 

@@ -20,6 +20,8 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 _Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = Annotated[tuple[_Bound, _Bound], AfterValidator(_ordered)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+MeasuredRange = Annotated[tuple[_Finite, _Finite], AfterValidator(_ordered)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -61,6 +63,10 @@ class Accept(Frozen):
         Range | None, Field(description="[lowest, highest], linear light, 0 to 1, inside the aperture")
     ] = None
     rms_contrast: Annotated[Range | None, Field(description="[lowest, highest], inside the aperture")] = None
+    measured: Annotated[
+        dict[str, MeasuredRange],
+        Field(description="[lowest, highest] of what `stimkit measure` or `stimkit norm` measured of finished stimuli"),
+    ] = Field(default_factory=dict)
     retries: Annotated[
         int, Field(ge=0, le=100, description="how often a cell that is not accepted is tried again from other noise")
     ] = 0
@@ -88,6 +94,9 @@ class AuditLimits(Frozen):
     confounds: Annotated[
         dict[str, Confound],
         Field(description="largest part of a variable's variance (omega squared) that a factor may explain"),
+    ] = Field(default_factory=dict)
+    measured: Annotated[
+        dict[str, Confound], Field(description="the same for what `stimkit measure` or `stimkit norm` measured")
     ] = Field(default_factory=dict)
 
 

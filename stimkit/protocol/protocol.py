@@ -69,6 +69,10 @@ class Protocol(Frozen):
     exclude: Annotated[tuple[LevelCondition, ...], Field(description="combinations that meet one of these do not")] = ()
     sample: Sample | None = None
     controls: Controls = Controls()
+    observers: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,30}$")], ModelSettings],
+        Field(description="other networks that `stimkit measure` looks at finished stimuli with, by name"),
+    ] = Field(default_factory=dict)
     publication: Publication = Publication()
     variants: Annotated[
         dict[str, dict[str, Any]],

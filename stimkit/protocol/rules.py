@@ -189,11 +189,17 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[BrokenRule]:
 def _check_confounds(document: dict[str, Any]) -> Iterator[BrokenRule]:
     factors = {"content", "style", "content_layers", "style_layers", *as_table(document, "factors")} - {"replicate"}
     factors |= image_attributes(document).keys() | as_table(document, "design", "marks").keys()
-    for variable, limit in as_table(document, "audit", "confounds").items():
-        path = ("audit", "confounds", variable)
+    for variable in as_table(document, "audit", "confounds"):
         if variable not in CONFOUNDS:
-            yield path, f'"{variable}" is not measured{did_you_mean(variable, CONFOUNDS)}'
-        for factor in as_table(limit):
-            if factor not in (EVERY, *factors):
-                hint = did_you_mean(factor, factors)
-                yield (*path, factor), f'"{factor}" is not a factor or attribute of this protocol{hint}'
+            hint = did_you_mean(variable, CONFOUNDS)
+            words = (
+                f'"{variable}" is not a variable of every audit{hint}; what is measured on request has its limits in'
+            )
+            yield ("audit", "confounds", variable), f"{words} [audit] measured"
+    for kind in ("confounds", "measured"):
+        for variable, limit in as_table(document, "audit", kind).items():
+            for factor in as_table(limit):
+                if factor not in (EVERY, *factors):
+                    hint = did_you_mean(factor, factors)
+                    words = f'"{factor}" is not a factor or attribute of this protocol{hint}'
+                    yield ("audit", kind, variable, factor), words

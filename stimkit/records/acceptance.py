@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from stimkit.protocol.limits import Accept
@@ -41,7 +42,16 @@ def _broken(record: Record, rules: Accept) -> Iterator[str]:
         # Records of early versions have none of the inside.
         value = record.statistics[name] if of_the_inside is None else of_the_inside
         if limits is not None and value is not None and not limits[0] <= value <= limits[1]:
-            yield f"{name} {value:.3g} is outside of {limits[0]:g} to {limits[1]:g}"
+            yield _outside(name, value, limits)
+    measured = {column.name: value for column, value in record.measured.items()}
+    for name, limits in rules.measured.items():
+        value = measured.get(name, math.nan)  # what is not measured yet is not judged
+        if value < limits[0] or value > limits[1]:
+            yield _outside(name, value, limits)
+
+
+def _outside(name: str, value: float, limits: tuple[float, float]) -> str:
+    return f"{name} {value:.3g} is outside of {limits[0]:g} to {limits[1]:g}"
 
 
 def _quotient(value: float | None, reference: float | None) -> float | None:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from stimkit.errors import StorageError
 from stimkit.network.layers import LAYERS
-from stimkit.records.schema import COLUMN_OF, Record
+from stimkit.records.schema import Record
 from stimkit.records.stages import STAGES, TERMS, StageLosses
-from stimkit.records.tables import factor_names, to_table
+from stimkit.records.tables import described_columns, factor_names, to_table
 
 MANIFEST_SCHEMA = 2
 _BY_STAGE = {f"loss_{term}_{stage}" for term in TERMS for stage in STAGES}
@@ -33,13 +33,13 @@ def to_dataset(
     `stage` and `style_layer` or `content_layer`, traces `trace_step`; NaN where a cell has no such value. `attributes`
     are those of the Dataset beside its schema and factors: what else the run says.
     """
-    frame, factors = to_table(records), factor_names(records)
+    frame, factors, described = to_table(records), factor_names(records), described_columns(records)
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {"stage": _stages(records), "channel": ["red", "green", "blue"]}
     for name in frame.columns:
         if name in _BY_STAGE or name in _BY_CHANNEL or _OF_DISTANCE.match(name):
             continue
-        column = COLUMN_OF.get(name)
+        column = described.get(name)
         what = "level of the factor" if name in factors else "attribute or mark"
         described_as = (column.long_name, column.units) if column else (f"{what} {name}", "")
         values = frame[name]

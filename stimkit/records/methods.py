@@ -235,7 +235,8 @@ def _relative_losses(records: Sequence[Record], term: str) -> Iterator[float]:
 
 def _acceptance(plan: Plan, records: Sequence[Record]) -> str:
     """Which rules decided about the stimuli, and how many did not meet them."""
-    rules = plan.protocol.accept.model_dump(exclude_none=True, exclude={"retries"})
+    accept = plan.protocol.accept
+    rules = {**accept.model_dump(exclude_none=True, exclude={"retries", "measured"}), **accept.measured}
     lost = [record for record in records if record.status != "accepted"]
     again = sum(record.attempt > 1 for record in records)
     named = ", ".join(f"{name} {_rule(value)}" for name, value in rules.items())

@@ -57,11 +57,26 @@ class Record(RecordColumns):
     attempts: Annotated[tuple[Attempt, ...], Field(min_length=1), Meaning(since=2)]
 
     _names: frozenset[str] = PrivateAttr(default=frozenset())
+    _measured: Mapping[Column, float] = PrivateAttr(default_factory=dict)
 
     @property
     def names(self) -> frozenset[str]:
         """The columns that the file of the record has values of: earlier versions of stimkit knew fewer."""
         return self._names or frozenset(COLUMN_OF)
+
+    @property
+    def measured(self) -> Mapping[Column, float]:
+        """What tables of measurements say of the file of the record; NaN where there is no value.
+
+        It is not a part of the record's own file.
+        """
+        return self._measured
+
+    def with_measured(self, values: Mapping[Column, float]) -> Record:
+        """This record with what tables of measurements say of its file."""
+        made = self.model_copy()
+        made._measured = values
+        return made
 
     def flat(self) -> dict[str, Any]:
         """The record as it stands in its file: JSON values, in the order of the table."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stimkit.columns import BASIC
+from stimkit.columns import BASIC, Column
 from stimkit.images.regions import region_windows
 from stimkit.protocol.settings import Settings
-from stimkit.records.schema import Record
+from stimkit.records.schema import COLUMN_OF, Record
 
 NAMED_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
 """Factors whose levels are names, also where they are digits."""
@@ -21,7 +21,7 @@ _NULLABLE = (*BASIC, "clip_low_frac", "clip_high_frac")  # of which a lost cell 
 
 
 def to_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a stimulus: its id, the levels of its factors, attributes, then everything in `COLUMNS`."""
+    """One row a stimulus: id, levels of its factors, attributes, everything in `COLUMNS`, distances, measurements."""
     frame = pd.DataFrame(
         [
             {
@@ -35,6 +35,7 @@ def to_table(records: Sequence[Record]) -> pd.DataFrame:
                     for kind, images in record.distances.items()
                     for image in images
                 },
+                **{column.name: value for column, value in record.measured.items()},
             }
             for record in records
         ]
@@ -56,6 +57,11 @@ def factor_names(records: Sequence[Record]) -> tuple[str, ...]:
 def attribute_names(records: Sequence[Record]) -> tuple[str, ...]:
     """What follows from the factors: attributes of the images, and marks."""
     return tuple(dict.fromkeys(name for record in records for name in record.attributes))
+
+
+def described_columns(records: Iterable[Record]) -> dict[str, Column]:
+    """What the columns of a table are, by name, but for factors, attributes and distances."""
+    return COLUMN_OF | {column.name: column for record in records for column in record.measured}
 
 
 def numbers_if_all(labels: pd.Series[Any]) -> pd.Series[Any]:

@@ -21,8 +21,9 @@ from stimkit.images.png import to_picture
 from stimkit.planning.cells import Cell, Plan
 from stimkit.protocol.mixes import KEY_OF, steps_of
 from stimkit.protocol.protocol import Protocol
-from stimkit.records.schema import COLUMNS, Record
+from stimkit.records.schema import COLUMN_OF, Record
 from stimkit.records.stages import STAGES, TERMS
+from stimkit.records.tables import described_columns
 from stimkit.runfolder.run import Run
 
 THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
@@ -37,7 +38,9 @@ def gather_contents(run: Run, found: Examination) -> dict[str, Any]:
     """Gather what the report of a run shows. Values that are not finite become null."""
     audited = audit_values(found.audit)
     measured = {row["stimulus_id"]: row for row in audited["stimuli"]}
-    known = [variable for variable in VARIABLES if variable.name in found.audit.stimuli]
+    described = described_columns(run.records.values())
+    further = [column for column in described.values() if column not in (*COLUMN_OF.values(), *VARIABLES)]
+    known = [variable for variable in (*VARIABLES, *further) if variable.name in found.audit.stimuli]
     traces = _thin_out(run, found.traces)
     stimuli = []
     for record in run.records.values():
@@ -52,7 +55,7 @@ def gather_contents(run: Run, found: Examination) -> dict[str, Any]:
         "factors": _factors(run.plan),
         "series": _series(run.plan.protocol),
         "variables": [variable._asdict() for variable in known],
-        "columns": {column.name: column.long_name for column in COLUMNS},
+        "columns": {column.name: column.long_name for column in described.values()},
         "stages": [stage for stage in STAGES if stage in stages],
         "stimuli": stimuli,
         "findings": [{**finding, "meaning": FINDINGS[finding["name"]]} for finding in audited["findings"]],

@@ -19,6 +19,7 @@ from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import FoundInputs
 from stimkit.planning.resolved import Resolved, plan_from_resolved
 from stimkit.records.dataset import to_dataset, to_grid
+from stimkit.records.measurements import Measurements, with_measurements
 from stimkit.records.schema import Record
 from stimkit.runfolder.journal import Journal, file_digest
 from stimkit.runfolder.locks import current_writers
@@ -40,6 +41,10 @@ class Run:
     """Why records cannot be read, by stimulus id."""
     file_digests: Mapping[str, str] = field(repr=False)
     """The sha256 of the files of the records that can be read, by stimulus id."""
+    measurements: Mapping[str, Measurements] = field(repr=False)
+    """What was measured of finished stimuli, by the names of the tables; records have the values."""
+    damaged_measurements: Mapping[str, str] = field(repr=False)
+    """Why tables of measurements cannot be read, by their files."""
 
     @property
     def path(self) -> Path:
@@ -179,9 +184,11 @@ def _read_records(store: RunStore, resolved: Resolved) -> Run:
             file_digests[stimulus_id] = file_digest(data)
         except RunFolderError as error:
             damaged[stimulus_id] = str(error)
+    tables, damaged_tables = store.measurements()
+    read = {stimulus_id: with_measurements(record, tables.values()) for stimulus_id, record in read.items()}
     records = {stimulus_id: record for stimulus_id, record in read.items() if stimulus_id in planned}
     strays = {stimulus_id: record for stimulus_id, record in read.items() if stimulus_id not in planned}
-    return Run(store, resolved, records, strays, damaged, file_digests)
+    return Run(store, resolved, records, strays, damaged, file_digests, tables, damaged_tables)
 
 
 def open_run(path: str | Path) -> Run:

@@ -2,6 +2,7 @@
 
     RUN/  protocol.toml  protocol.lock.json  environment.json  journal.csv
           stimuli/<readable name>_<id>.png   traces/<id>.npy   records/<id>.json
+          measurements/<name>.csv and .json                                          (of finished files, on request)
           manifest.csv  losses.csv  manifest.nc  contact_sheet.png  controls.png     (derived; rebuilt from the records)
 
 A record is written last and is the proof that its cell is complete. Its digest is in the journal before it is written.
@@ -25,12 +26,14 @@ from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.files import parse_json, read_file, remove, remove_unfinished, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
 from stimkit.planning.resolved import Resolved, read_resolved, resolve
+from stimkit.records.measurements import TABLE_NAME, Measurements, read_measurements
 from stimkit.records.schema import Record
 from stimkit.runfolder import locks
 from stimkit.runfolder.cell_files import CellFiles
 from stimkit.runfolder.journal import JOURNAL, Journal, begin_journal, extend_journal, file_digest, read_journal
-from stimkit.runfolder.layout import BEGUN, FOLDERS, INPUTS
+from stimkit.runfolder.layout import BEGUN, FOLDERS, INPUTS, MEASUREMENTS_FOLDER
 
+MAX_TABLE = 500_000_000  # bytes of a table of measurements
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -177,6 +180,32 @@ class RunStore(CellFiles):
         if not isinstance(environments, dict):
             raise RunFolderError(f"{self.path / 'environment.json'} does not hold environments")
         return environments
+
+    def measurements(self) -> tuple[dict[str, Measurements], dict[str, str]]:
+        """Tables of what was measured of the stimuli, by name; and why others cannot be read, by their files."""
+        found: dict[str, Measurements] = {}
+        damaged: dict[str, str] = {}
+        folder = self.path / MEASUREMENTS_FOLDER
+        for path in sorted(folder.glob("*.csv")) if folder.is_dir() else ():
+            try:
+                if not TABLE_NAME.fullmatch(path.stem):
+                    raise RunFolderError(f"{path.stem!r} is not a name of such a table")
+                parts = [read_file(path.with_suffix(suffix), MAX_TABLE) for suffix in (".csv", ".json")]
+                found[path.stem] = read_measurements(path.stem, *parts)
+            except OSError as error:
+                damaged[f"{MEASUREMENTS_FOLDER}/{path.name}"] = f"cannot be read: {error.strerror or error}"
+            except RunFolderError as error:
+                damaged[f"{MEASUREMENTS_FOLDER}/{path.name}"] = str(error)
+        return found, damaged
+
+    def write_measurements(self, table: Measurements) -> None:
+        """Write a table of measurements, in place of one of its name."""
+        with storage_errors(self.path):
+            (self.path / MEASUREMENTS_FOLDER).mkdir(exist_ok=True)
+            with self.committing():
+                for name, data in table.to_files().items():
+                    extend_journal(self.path, f"{MEASUREMENTS_FOLDER}/{name}", data)
+                    write_atomically(self.path / MEASUREMENTS_FOLDER / name, data)
 
     @property
     def lock_file(self) -> Path:

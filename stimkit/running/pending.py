@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stimkit.errors import RunFolderError
 from stimkit.planning.cells import Cell, Plan
+from stimkit.records.measurements import with_measurements
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, build_record
 from stimkit.records.stages import Attempt
@@ -48,6 +49,7 @@ def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_fa
     lost: list[str] = []
     complete = store.completed() if len(cells) == len(plan.cells) else store.completed(cell.id for cell in cells)
     journal = store.journal() if complete else None
+    tables, _ = store.measurements()
     for cell in cells:
         if cell.id not in complete:
             tasks.append(Task(cell))
@@ -62,7 +64,7 @@ def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_fa
                 f"{store.path / name}: {objection}; restore it from a copy of the folder, or"
                 " delete it to have its stimulus made again"
             )
-        stored = store.record_of(cell.id, data)
+        stored = with_measurements(store.record_of(cell.id, data), tables.values())
         record = judge_again(stored, plan)
         if is_older or record.flat() != stored.flat():
             judged.append(record)
@@ -83,4 +85,4 @@ def judge_again(record: Record, plan: Plan) -> Record:
     """
     cell = plan.by_id[record.stimulus_id].as_recorded(record.attempt, record.alpha)
     anew = build_record({**record.flat(), **requested_values(cell, plan)}, f"record of {cell.id}")
-    return anew if anew.status == "failed" else judge(anew, plan)
+    return anew if anew.status == "failed" else judge(anew.with_measured(record.measured), plan)

@@ -7,6 +7,7 @@ difference   maximum likelihood difference scaling
 preference   Bradley-Terry
 psychometric thresholds
 similarity   multidimensional scaling of triads
+norms        how stimuli were named and rated, as columns of the manifest
 scales       the same for each participant and for all, as tables and a picture
 observers    simulated observers: a trial list -> answers as the exports save them
 """

@@ -33,6 +33,11 @@ def image_dtype(precision: Precision) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
+def exact(values: torch.Tensor) -> torch.Tensor:
+    """Values in float64, on the CPU where their device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; `auto` takes CUDA, then Apple's MPS, then the CPU.
 

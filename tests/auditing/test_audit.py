@@ -291,7 +291,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"confounds": {"luminance": 0.1}}, '"luminance" is not measured (did you mean "mean_luminance"?)'),
+        (
+            {"confounds": {"luminance": 0.1}},
+            '"luminance" is not a variable of every audit (did you mean "mean_luminance"?)',
+        ),
         (
             {"confounds": {"entropy": {"styles": 0.1}}},
             '"styles" is not a factor or attribute of this protocol (did you mean "style"?)',

@@ -242,8 +242,11 @@ def test_the_protocol_and_its_lock(run: Path) -> None:
     assert [kind for kind, _ in found(run)][:3] == ["lock_altered", "lock_altered", "protocol_altered"]
 
 
+_SOURCES = ("verification.py", "evidence.py", "table_agreement.py")
+
+
 def test_every_kind_of_finding_is_described() -> None:
-    source = "".join((ROOT / "stimkit/auditing" / name).read_text() for name in ("verification.py", "evidence.py"))
+    source = "".join((ROOT / "stimkit/auditing" / name).read_text() for name in _SOURCES)
     used = {kind for kind in FILE_FINDINGS if f'"{kind}"' in source}
     assert used == FILE_FINDINGS.keys()
 

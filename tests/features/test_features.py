@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.io import loadmat
 
 import stimkit
 from stimkit.errors import UsageError
 from stimkit.features.components import principal_components
+from stimkit.features.matlab import check_matlab
 from stimkit.runfolder.run import Run
 from tests.conftest import small_plan
 
@@ -129,3 +131,18 @@ def test_the_command(small_run: Run, tmp_path: Path, command: Command) -> None:
     assert code == 0 and "conv1_1,conv2_1 as mean" in out, err
     code, out, err = command("features", small_run.path, *asked)
     assert code == 2 and "exists already" in err
+
+
+@pytest.mark.parametrize("options", [{"form": "gram"}, {"components": 2}, {"measure": "correlation"}])
+def test_matlab_files_hold_what_netcdf_files_hold(small_run: Run, tmp_path: Path, options: dict[str, Any]) -> None:
+    wanted = measured(small_run, tmp_path / "f.nc", ["conv1_1"], **options)
+    stimkit.measure_features(small_run.path, tmp_path / "f.mat", ["conv1_1"], device="cpu", **options)
+    found = loadmat(tmp_path / "f.mat", simplify_cells=True)
+    assert (found["conv1_1"] == wanted["conv1_1"].values).all()
+    assert found["name"].tolist() == wanted["name"].values.tolist() and found["ratio"].tolist() == [1e-5, 1e-4] * 2
+    assert found["attributes"]["weights_sha256"] == wanted.attrs["weights_sha256"]
+
+
+def test_more_than_a_matlab_file_holds_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"conv1_1 is larger than the 2 GB .* ncread"):
+        check_matlab({"conv1_1": (1000, 64, 100, 100)})

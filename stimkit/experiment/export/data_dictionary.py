@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from stimkit.experiment.export.stimulus_set import StimulusSet
-from stimkit.records.schema import COLUMNS
 
-_MANIFEST = {column.name: column for column in COLUMNS}
 _OWN = {
     "stim_file": "file of the stimulus, relative to the folder of the export",
     "participant": "participant that the trial is for",
@@ -79,8 +77,8 @@ def describe_columns(stimuli: StimulusSet, tables: Mapping[str, pd.DataFrame]) -
 
 def _rows(stimuli: StimulusSet, table: str, columns: pd.DataFrame) -> Iterator[dict[str, str]]:
     for name in columns.columns:
-        base = _base(str(name))
-        known = _MANIFEST.get(base)
+        base = _base(str(name), stimuli)
+        known = stimuli.described.get(base)
         is_level = base in (*stimuli.factors, *stimuli.attributes)
         values = columns[name]
         yield {
@@ -98,10 +96,10 @@ def levels_of(values: pd.Series) -> list[str]:
     return [str(value) for value in values.unique() if not pd.isna(value) and value != ""]
 
 
-def _base(name: str) -> str:
+def _base(name: str, stimuli: StimulusSet) -> str:
     """A column's name without the place of the stimulus in its trial."""
     base, _, place = name.rpartition("_")
-    return base if place in ("1", "2", "3", "4") and name not in _MANIFEST else name
+    return base if place in ("1", "2", "3", "4") and name not in stimuli.described else name
 
 
 def _place(name: str, base: str) -> str:
@@ -109,11 +107,12 @@ def _place(name: str, base: str) -> str:
 
 
 def _described(stimuli: StimulusSet, name: str) -> str:
+    known = stimuli.described.get(name)
     if name in stimuli.factors:
-        return f"factor: {_MANIFEST[name].long_name}" if name in _MANIFEST else "factor of the design"
+        return f"factor: {known.long_name}" if known else "factor of the design"
     if name in stimuli.attributes:
         return "attribute of the images, or mark of the design"
-    return _MANIFEST[name].long_name if name in _MANIFEST else _OWN.get(name, "")
+    return known.long_name if known else _OWN.get(name, "")
 
 
 def _type(values: pd.Series) -> str:

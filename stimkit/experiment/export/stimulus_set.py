@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from stimkit.columns import Column
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import TrialLists, make_lists
@@ -16,7 +18,7 @@ from stimkit.files import read_file
 from stimkit.records.methods import methods_paragraph
 from stimkit.records.schema import Record
 from stimkit.records.selection import select
-from stimkit.records.tables import attribute_names, factor_names, to_table
+from stimkit.records.tables import attribute_names, described_columns, factor_names, to_table
 from stimkit.runfolder.run import AnyRun, read_run
 
 IDENTITY = ("stimulus_id", "stim_file")
@@ -39,6 +41,11 @@ class StimulusSet:
     """By the name of the file."""
     folder: Path
     """Where the files of the run are."""
+
+    @cached_property
+    def described(self) -> Mapping[str, Column]:
+        """What the columns of the manifest are, by name."""
+        return described_columns(self.records.values())
 
     def copy_stimuli(self, target: Path, names: Mapping[str, str] | None = None) -> None:
         """Copy the files into a new folder, by default under their names; `names` maps stimulus ids to others.
