@@ -57,6 +57,10 @@ OUTCOMES = (
     Column("log_loss_total", "1", "log10 of the total loss of the file"),
     Column("clip_low_frac", "1", "fraction of channel values below 0 before clipping"),
     Column("clip_high_frac", "1", "fraction of channel values above 1 before clipping"),
+    Column("content_rank", "1", "rank of the content's category"),
+    Column("style_rank", "1", "rank of the style's category"),
+    Column("content_probability", "1", "probability of the content's category"),
+    Column("style_probability", "1", "probability of the style's category"),
     Column("evaluations", "1", "evaluations of loss and gradient"),
     Column("wall_time_s", "s", "wall time of the batch divided by its cells"),
 )
@@ -77,6 +81,8 @@ FURTHER = (
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=0, lt=2**63)]
+RankNumber = Annotated[int, Field(ge=1, lt=2**63)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]+\.png$")]  # no way out of the folder of stimuli
 
 
@@ -119,6 +125,14 @@ class RecordColumns(BaseModel):
     weights_sha256: Annotated[str, Meaning("digest of the weights")]
     weights_origin: Annotated[str, Meaning("who trained the weights on what", since=6)] = ""
     init_sha256: Annotated[str | None, Meaning("digest of the initial image's float32 values")]
+    recognized_as: Annotated[str, Meaning("category that a classifier takes the stimulus for", since=9)] = ""
+    content_rank: Annotated[RankNumber | None, Meaning("rank of the content's category, 1 if recognized", since=9)] = (
+        None
+    )
+    style_rank: Annotated[RankNumber | None, Meaning("rank of the style's category, 1 if recognized", since=9)] = None
+    content_probability: Annotated[Probability | None, Meaning("probability of the content's category", since=9)] = None
+    style_probability: Annotated[Probability | None, Meaning("probability of the style's category", since=9)] = None
+    recognition_sha256: Annotated[str, Meaning("digest of the classifier and its categories", since=9)] = ""
     titrate_error: Annotated[
         Number | None, Meaning("difference of the stimulus from the value that was wanted", since=3)
     ] = None

@@ -17,10 +17,9 @@ import stimkit
 from tests.conftest import ROOT
 
 ROOMS = (
-    "errors", "version", "files", "columns", "documents", "images", "network", "protocol", "planning", "synthesis",
-    "stimuli", "records", "runfolder", "running", "auditing", "reporting", "experiment", "scaling", "measures",
-    "features",
-    "archiving", "cli", "__init__", "__main__",
+    "errors", "version", "files", "columns", "documents", "images", "network", "recognition", "protocol", "planning",
+    "synthesis", "stimuli", "records", "runfolder", "running", "effects", "auditing", "reporting", "experiment",
+    "scaling", "measures", "features", "archiving", "cli", "__init__", "__main__",
 )  # fmt: skip
 """In the order of imports: a module imports from its own room and from those before it."""
 MODULES = {
@@ -42,6 +41,7 @@ PUBLIC = {
 
 WITH_TORCH = {
     "network.cudnn", "network.fitting", "network.losses", "network.region_losses", "network.vgg", "network.winograd",
+    "recognition.classifier",
     "cli.doctor",
 }  # fmt: skip
 """The modules that load torch, of rooms that otherwise do not: reading a run, and `--help`, must not wait for it."""

@@ -7,7 +7,7 @@ verification     files, records, tables against each other
 remeasurement    losses of finished images, measured anew
 losses           recorded losses against those measured again
 rules            rules over the table of stimuli
-effects          variance explained by factors
+recognition      what a classifier takes stimuli and their images for, against the records
 audit            one pass over the stimuli, then the rules
 saving           audits as files
 image_set        audits of images of any origin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimkit.auditing.effects import explain_variance
 from stimkit.auditing.evidence import Evidence, read_evidence
 from stimkit.auditing.findings import Finding, rank
-from stimkit.auditing.losses import LossCheck, check_sums
+from stimkit.auditing.losses import LossCheck, check_sums, shown_to_networks
+from stimkit.auditing.recognition import Cues, RecognitionCheck, count_cues, find_unrecognized
 from stimkit.auditing.rules import judge_set, judge_stimuli
 from stimkit.auditing.verification import (
+    OnCount,
     check_folder,
     check_protocol,
     check_records,
@@ -29,6 +30,7 @@ from stimkit.auditing.verification import (
     verify,
 )
 from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
+from stimkit.effects.variance import explain
 from stimkit.errors import ImageError, RunFolderError
 from stimkit.images.pixels import Pixels
 from stimkit.images.png import to_shown
@@ -60,7 +62,11 @@ class Audit:
     stimuli: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row a stimulus: manifest, image statistics, losses computed again, percentiles among unrelated images."""
     effects: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """How much variance of each variable every factor explains: see `stimkit.auditing.effects.explain_variance`."""
+    """How much variance of each variable every factor explains: see `stimkit.effects.variance.explain_variance`."""
+    images: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """What a classifier takes the images of the protocol for."""
+    cues: Cues | None = None
+    """How often stimuli of two cues are taken for one of them."""
 
     @property
     def failed(self) -> bool:
@@ -125,8 +131,10 @@ def examine(
     source = run.inputs(inputs)
     check = LossCheck(plan, source, place) if losses else None
     seen = _Pass(run, source, {finding.stimulus_id for finding in findings}, check, portray)
-    findings += seen.look_at_all(partial(tell, "stimuli"))
-    findings += [*(check.problems if check else ()), *check_folder(run), *check_tables(run, seen.traces)]
+    recognition = RecognitionCheck(plan, source, place, again=losses)
+    findings += seen.look_at_all(partial(tell, "stimuli"), recognition)
+    findings += [*(check.problems if check else ()), *recognition.problems]
+    findings += [*check_folder(run), *check_tables(run, seen.traces)]
     complete = len(run.records) + len(run.strays)
     damaged = {finding.stimulus_id for finding in findings if finding.severity == "error" and finding.path}
     records = [record for record in run.records.values() if record.stimulus_id not in damaged]
@@ -142,8 +150,11 @@ def examine(
     variables += [name for name in described_columns(records) if name not in {*COLUMN_OF, *variables}]
     effects = explain(accepted, factors, variables, attribute_names(records))
     findings += [*judge_stimuli(stimuli, limits), *judge_set(design, effects, plan.protocol, factors)]
+    images = recognition.look_at_inputs()
+    findings += find_unrecognized(images, plan)
     tell("effects of factors", 1, 1)
-    found = Audit(len(run.planned), complete, tuple(rank(findings)), stimuli, effects)
+    cues = count_cues(records, plan)
+    found = Audit(len(run.planned), complete, tuple(rank(findings)), stimuli, effects, images, cues)
     return Examination(found, seen.traces, seen.portraits)
 
 
@@ -165,7 +176,7 @@ class _Pass:
         self.statistics: RowsById = {}
         self.losses: RowsById = {}
 
-    def look_at_all(self, on_count: Callable[[int, int], None]) -> list[Finding]:
+    def look_at_all(self, on_count: OnCount, recognition: RecognitionCheck) -> list[Finding]:
         """Look at every stimulus, and return what is found."""
         owners = file_owners(self._run)
         findings: list[Finding] = []
@@ -180,6 +191,7 @@ class _Pass:
                     findings += self._take(cell, evidence, statistics, portrait)
                     if statistics is not None:
                         sound.append((cell, evidence))
+                        findings += recognition.check(evidence.record, shown_to_networks(evidence))
                     done += 1
                     on_count(done, total)
                 if self._check is not None:
@@ -281,11 +293,3 @@ def _falling(record: Record, trace: NDArray[Any]) -> float:
     lowest = np.minimum.accumulate(totals)
     before = lowest[max(0, len(lowest) - 1 - record.settings.window)]
     return float(1 - lowest[-1] / before) if before > 0 else 0.0
-
-
-def explain(
-    stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str], attributes: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Explain those variables that the table has by all factors but the replicate, and by attributes."""
-    design = [name for name in factors if name != "replicate"]
-    return explain_variance(stimuli, design, [name for name in variables if name in stimuli], attributes)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stimkit.auditing.audit import Audit, explain
+from stimkit.auditing.audit import Audit
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.rules import OUTLYING, find_confounds, find_outliers
 from stimkit.columns import MEASURES, SSIM_CONTENT
 from stimkit.documents.messages import EVERY
+from stimkit.effects.variance import explain
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.files import read_file
 from stimkit.images.reading import image_files

@@ -70,7 +70,7 @@ class LossCheck:
         again = self._remeasurement
         tolerance = again.plan.protocol.audit.loss_tolerance
         cells = [again.resolve(cell) for cell, _ in group]
-        files = [_shown(evidence) for _, evidence in group]
+        files = [shown_to_networks(evidence) for _, evidence in group]
         starts = [prepare_initial(cell, again.inputs) for cell in cells]
         self._look_for_dominance(cells, starts)
         measured = zip(again.losses(cells, files), again.losses(cells, starts), strict=True)
@@ -106,7 +106,8 @@ class LossCheck:
         return {(image.kind, image.name) for image in used}
 
 
-def _shown(evidence: Evidence) -> FloatImage:
+def shown_to_networks(evidence: Evidence) -> FloatImage:
+    """A sound stimulus as networks take it, (3, height, width)."""
     assert evidence.values is not None, "a stimulus that cannot be read is not sound"
     return to_network_image(evidence.values, evidence.record.settings.encoding)
 

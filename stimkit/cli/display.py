@@ -117,6 +117,9 @@ def show_audit(run: Path, found: Audit, folder: Path | None) -> None:
         if len(findings) > SHOWN:
             out.print(f"           and {len(findings) - SHOWN} more")
     show_effects(found.effects)
+    if (cues := found.cues) and cues.shape_bias is not None:
+        decided = f"{cues.content} taken for their content, {cues.style} for their style, {cues.others} for neither"
+        out.print(f"shape bias {cues.shape_bias:.2f}: {decided}")
     counts = Counter(finding.severity for finding in found.findings)
     verdict = ", ".join(
         f"{counts[severity]} {severity}{'s' if counts[severity] > 1 else ''}"

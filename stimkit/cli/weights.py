@@ -11,6 +11,7 @@ from stimkit.cli.terminal import err, say
 from stimkit.errors import UsageError, WeightsError
 from stimkit.files import json_text
 from stimkit.images.reading import image_files
+from stimkit.network.classifiers import find_classifier
 from stimkit.network.layers import NETWORKS, NetworkName
 from stimkit.network.published import files_called
 from stimkit.network.sources import (
@@ -59,11 +60,16 @@ def list_weights() -> None:
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="imagenet or oxford")],
     network: Network = "vgg19",
+    classifier: Annotated[
+        bool, typer.Option("--classifier", help="With the classifier, which `[recognition]` needs (imagenet has it).")
+    ] = False,
 ) -> None:
     """Download weights once into the user's cache, with progress and digest check."""
     if name not in REMOTE_NAMES:
         raise UsageError(f'"{name}" cannot be fetched; only {" and ".join(REMOTE_NAMES)} can (pca is embedded)')
-    path = fetch_weights(files_called(name, _network(network))[0], progress=DownloadBar())
+    files = files_called(name, _network(network))
+    chosen = next(one for one in files if one.url and (one.whole or not classifier))
+    path = fetch_weights(chosen, progress=DownloadBar())
     say(f"{name} is at {path}")
 
 
@@ -75,8 +81,12 @@ def import_weights(
 ) -> None:
     """Convert a VGG19 or VGG16 of torchvision, timm, Caffe, Keras or MatConvNet to safetensors."""
     weights = _load(str(source), preprocessing)
-    save_weights(weights, _new_file(out))
-    say(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}")
+    classifier, objection = find_classifier(source)
+    save_weights(weights, _new_file(out), classifier=classifier)
+    kept = f", classifier of {len(classifier['fc8.bias'])} classes" if classifier else ""
+    say(f"wrote {out}: {weights.preprocessing} preprocessing, sha256 {weights.digest}{kept}")
+    if objection:
+        say(f"note: without a classifier; {objection}", err=True)
 
 
 @weights_app.command()

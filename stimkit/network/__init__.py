@@ -3,6 +3,7 @@
 layers    the layers by name, and words about networks
 published  published files, known by their digests
 formats   formats of weights files -> arrays by name
+classifiers  fully connected layers of weights files
 weights   weights: the type, reading, writing, digests
 sources   where weights come from: names, files, downloads, caches, random numbers
 vgg       a batch of images -> feature maps of layers

@@ -31,6 +31,8 @@ class PublishedFile:
     licence: str
     url: str = ""
     """Where it can be downloaded; empty where it cannot."""
+    whole: bool = True
+    """Whether it holds the classifier."""
 
     @property
     def algorithm(self) -> str:
@@ -65,23 +67,30 @@ PUBLISHED = (
         "oxford", "vgg19", "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "md5:253f8cb515780f3b799900260a226db6", 80_134_624,
         "caffe", f"{_OXFORD}, as Keras distributes it", "CC-BY-4.0",
-        f"{_KERAS}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        f"{_KERAS}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", whole=False,
+    ),
+    PublishedFile(
+        "oxford", "vgg19", "vgg19_weights_tf_dim_ordering_tf_kernels.h5",
+        "md5:cbe5617147190e668d6c5d5026f83318", 574_710_816,
+        "caffe", f"{_OXFORD}, as Keras distributes it", "CC-BY-4.0",
+        f"{_KERAS}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels.h5",
     ),
     PublishedFile(
         "oxford", "vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "md5:6d6bbae143d832006294945121d1f1fc", 58_889_256,
         "caffe", "trained by Simonyan & Zisserman (2015) on ImageNet-1k, as Keras distributes it", "CC-BY-4.0",
-        f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", whole=False,
+    ),
+    PublishedFile(
+        "oxford", "vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+        "md5:64373286793e3c8b2b4e3219cbf3544b", 553_467_096,
+        "caffe", "trained by Simonyan & Zisserman (2015) on ImageNet-1k, as Keras distributes it", "CC-BY-4.0",
+        f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
     ),
     PublishedFile(
         "imagenet", "vgg19", "model.safetensors",
         "sha256:11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669", 0,
         "torchvision", f"{_TORCHVISION}, as timm distributes it (vgg19.tv_in1k)", "BSD-3-Clause",
-    ),
-    PublishedFile(
-        "", "vgg19", "vgg19_weights_tf_dim_ordering_tf_kernels.h5",
-        "md5:cbe5617147190e668d6c5d5026f83318", 0,
-        "caffe", f"{_OXFORD}, as Keras distributes it", "CC-BY-4.0",
     ),
     PublishedFile(
         "", "vgg19", "imagenet-vgg-verydeep-19.mat",

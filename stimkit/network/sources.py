@@ -13,6 +13,7 @@ import numpy as np
 
 from stimkit.errors import StorageError, WeightsError, did_you_mean
 from stimkit.files import cache_folder
+from stimkit.network.classifiers import Classifier, find_classifier, read_classifier
 from stimkit.network.layers import NetworkName, Preprocessing, convolutions
 from stimkit.network.published import PUBLISHED, PublishedFile, digest_of_file, files_called
 from stimkit.network.weights import Tensors, Weights, read_weights, save_weights, tensor_digest
@@ -63,6 +64,41 @@ def locate_weights(spec: str, base: Path = Path(), network: NetworkName = "vgg19
     if "\0" in spec or not path.is_file():
         raise WeightsError(f'weights "{spec}": no file {os.path.abspath(path)}{did_you_mean(spec, NAMES)}')
     return path
+
+
+def load_classifier(
+    spec: str, *, base: Path = Path(), preprocessing: str = "auto", network: NetworkName | None = None
+) -> Classifier:
+    """Load a whole network with its classifier, as `load_weights` loads its convolutions.
+
+    Raises `WeightsError` where these weights have no classifier, and where it has not been fetched.
+    """
+    weights = load_weights(spec, base=base, preprocessing=preprocessing, network=network)
+    if spec == "pca" or spec.startswith(RANDOM):
+        raise WeightsError(
+            f"the weights {spec} have no classifier: only a network that was trained to recognize images has one, as"
+            " imagenet or oxford"
+        )
+    path = _locate_classifier(spec, base, weights.network)
+    status = path.stat()
+    tensors = _read_classifier_cached(path, status.st_mtime_ns, status.st_size)
+    if not tensors:
+        raise WeightsError(f"{path} holds convolutions without a classifier, so that nothing is recognized with it")
+    return Classifier(weights, tensors)
+
+
+def _locate_classifier(spec: str, base: Path, network: NetworkName) -> Path:
+    if spec not in REMOTE_NAMES:
+        return locate_weights(spec, base, network)
+    whole = [one for one in files_called(spec, network) if one.whole]
+    found = next((path for path in map(find_downloaded, whole) if path), None)
+    if found is None:
+        option = "" if network == "vgg19" else f" --network {network}"
+        raise WeightsError(
+            f"the classifier of the {spec} weights of {network} is not on this machine; `stimkit weights fetch {spec}"
+            f"{option} --classifier` downloads it once ({whole[0].size / 1e6:.0f} MB)"
+        )
+    return found
 
 
 def random_weights(spec: str, network: NetworkName, preprocessing: str) -> Weights:
@@ -187,8 +223,14 @@ def _convert(published: PublishedFile, original: Path) -> Path:
     weights = read_weights(
         original, name=published.name, preprocessing=published.preprocessing, network=published.network
     )
-    save_weights(replace(weights, description=published.description), _converted(published))
+    described = replace(weights, description=published.description)
+    save_weights(described, _converted(published), classifier=find_classifier(original)[0])
     return _converted(published)
+
+
+@lru_cache(maxsize=1)
+def _read_classifier_cached(path: Path, _mtime_ns: int, _size: int) -> Tensors:
+    return read_classifier(path)
 
 
 @lru_cache(maxsize=2)

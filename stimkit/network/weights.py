@@ -160,7 +160,9 @@ def tensor_digest(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def weights_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+def weights_bytes(
+    weights: Weights, packed: Mapping[str, NDArray[Any]] | None = None, classifier: Tensors | None = None
+) -> bytes:
     """Weights as a safetensors file; `packed` gives them in the sign-pair layout instead."""
     metadata = {
         "stimkit_format": FORMAT,
@@ -172,11 +174,16 @@ def weights_bytes(weights: Weights, packed: Mapping[str, NDArray[Any]] | None = 
         metadata["unit_mean_pooling"] = weights.unit_mean_pooling
     if packed is not None:
         metadata["layout"] = "sign-pairs"
-    return save(dict(packed if packed is not None else weights.tensors), metadata)
+    return save({**(packed if packed is not None else weights.tensors), **(classifier or {})}, metadata)
 
 
-def save_weights(weights: Weights, path: Path, packed: Mapping[str, NDArray[Any]] | None = None) -> None:
-    """Write weights as a safetensors file, in the layout that `to_bytes` gives them."""
+def save_weights(
+    weights: Weights,
+    path: Path,
+    packed: Mapping[str, NDArray[Any]] | None = None,
+    classifier: Tensors | None = None,
+) -> None:
+    """Write weights as a safetensors file, as `weights_bytes` gives them."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, weights_bytes(weights, packed))
+        write_atomically(path, weights_bytes(weights, packed, classifier))

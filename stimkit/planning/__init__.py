@@ -6,6 +6,7 @@ identity      ids and seeds
 controls      matched controls of cells
 checks        what cannot be planned
 crossing      Protocol -> Plan
+recognition   the classifier that looks at stimuli, and its categories
 inputs        where images and weights of a plan are found
 resolved      the resolved protocol of a run folder, and the plan that it describes
 scales        coarse to fine: sizes of a cell, and evaluations at each

@@ -17,6 +17,7 @@ from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Settings, Source
 from stimkit.protocol.style_maps import StyleRegion
+from stimkit.recognition.categories import Categories
 
 LayerWeights = tuple[tuple[str, float], ...]
 
@@ -43,6 +44,17 @@ class WeightsSource:
     digest: str
     preprocessing: str
     description: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecognitionSource:
+    """The classifier that stimuli of a plan are recognized with, and the categories that they are recognized as."""
+
+    spec: str
+    digest: str
+    """Of classifier and categories."""
+    categories: Categories
     problem: str | None = None
 
 
@@ -161,6 +173,7 @@ class Plan:
     """Combinations of levels that the conditions of the design leave out."""
     not_sampled: int = 0
     """Combinations that are left, but not in the sample."""
+    recognition: RecognitionSource | None = None
 
     @cached_property
     def by_id(self) -> Mapping[str, Cell]:
@@ -215,7 +228,13 @@ class Plan:
             for key, source in self.weights.items()
             if source.problem and (key in used or not self.cells)
         ]
-        return (*images, *networks)
+        classifier = self.recognition
+        lacking = (
+            [Problem("recognition.weights", classifier.problem, protocol.line("recognition", "weights"))]
+            if classifier and classifier.problem
+            else []
+        )
+        return (*images, *networks, *lacking)
 
     def check_complete(self) -> None:
         """Raise `ProtocolError` with everything that is missing, if anything is."""

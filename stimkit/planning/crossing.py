@@ -14,11 +14,12 @@ from stimkit.errors import ImageError, WeightsError
 from stimkit.images.reading import read_source
 from stimkit.network.layers import LAYERS, Convention, NetworkName
 from stimkit.network.sources import load_weights
-from stimkit.planning.cells import Cell, Input, LayerWeights, Plan, WeightsSource
+from stimkit.planning.cells import Cell, Input, LayerWeights, Plan, RecognitionSource, WeightsSource
 from stimkit.planning.checks import check_cells, check_levels, check_new_cells
 from stimkit.planning.combinations import Point, cross_levels
 from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
+from stimkit.planning.recognition import identify_recognition
 from stimkit.protocol.labels import label
 from stimkit.protocol.mixes import KEY_OF, AnyMixture, steps_of
 from stimkit.protocol.protocol import Protocol
@@ -47,16 +48,21 @@ def plan(protocol: Protocol | str | Path) -> Plan:
         source: _identify_weights(protocol, *source)
         for source in product(*(protocol.levels(name) for name in ("weights", "preprocessing", "network")))
     }
-    made = cross(protocol, inputs, sources)
+    made = cross(protocol, inputs, sources, identify_recognition(protocol))
     # What was made before these rules were known is still what it is, so that locks are not held to them.
     check_new_cells(made.main_cells, protocol)
     return made
 
 
-def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[Source, WeightsSource]) -> Plan:
-    """Cross a protocol's factors into cells, with inputs and weights that are identified already."""
+def cross(
+    protocol: Protocol,
+    inputs: tuple[Input, ...],
+    sources: Mapping[Source, WeightsSource],
+    recognition: RecognitionSource | None,
+) -> Plan:
+    """Cross a protocol's factors into cells, with inputs, weights and classifier that are identified already."""
     check_levels(protocol)
-    identities = Identities(protocol, inputs, sources)
+    identities = Identities(protocol, inputs, sources, recognition)
     named = protocol.factor_names
     order = (*named, *(key for key in _CROSSED if key not in named))
     found = cross_levels(protocol, order)
@@ -68,7 +74,7 @@ def cross(protocol: Protocol, inputs: tuple[Input, ...], sources: Mapping[Source
         for loss in protocol.levels("loss")
     }
     made = (*cells, *make_controls(cells, protocol, identities, subsets))
-    return Plan(protocol, inputs, sources, made, found.excluded, found.not_sampled)
+    return Plan(protocol, inputs, sources, made, found.excluded, found.not_sampled, recognition)
 
 
 def _images_of(protocol: Protocol, kind: str) -> tuple[str, ...]:

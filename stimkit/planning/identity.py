@@ -9,11 +9,11 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
-from stimkit.planning.cells import Input, LayerWeights, WeightsSource, own_style
+from stimkit.planning.cells import Input, LayerWeights, RecognitionSource, WeightsSource, own_style
 from stimkit.planning.scales import scale_sizes
 from stimkit.protocol.mixes import AnyMixture, Mixture
 from stimkit.protocol.protocol import Protocol
-from stimkit.protocol.rules import IMAGE_KINDS
+from stimkit.protocol.rules import IMAGE_FACTORS, IMAGE_KINDS
 from stimkit.protocol.settings import Settings, Source
 from stimkit.protocol.style_maps import StyleRegion
 
@@ -24,8 +24,14 @@ ALGORITHM = 1  # raised whenever the same parameters would give other pixels, ro
 class Identities:
     """Ids and seeds of the cells of a protocol with these inputs and weights."""
 
-    def __init__(self, protocol: Protocol, inputs: Sequence[Input], sources: Mapping[Source, WeightsSource]) -> None:
-        self._protocol, self._inputs, self._sources = protocol, inputs, sources
+    def __init__(
+        self,
+        protocol: Protocol,
+        inputs: Sequence[Input],
+        sources: Mapping[Source, WeightsSource],
+        recognition: RecognitionSource | None,
+    ) -> None:
+        self._protocol, self._inputs, self._sources, self._recognition = protocol, inputs, sources, recognition
         self._digests: dict[tuple[str, str], str] = {(image.kind, image.name): image.pixel_sha256 for image in inputs}
         self._digests |= {
             ("style", own_style(image.name)): image.pixel_sha256 for image in inputs if image.kind == "content"
@@ -64,6 +70,11 @@ class Identities:
             "alpha": alpha,
             "beta": beta,
         }
+        if settings.titrate == "cue_balance" and self._recognition:
+            names = {kind: name for kind, name, _ in images}
+            asked, attribute = self._protocol.recognition, self._protocol.images.attribute
+            named = [attribute(kind, names[kind], getattr(asked, kind)) for kind in IMAGE_FACTORS]
+            identity["recognition"] = [self._recognition.digest, *named]
         if style_map:
             regions = ((self._digests["mask", one.mask], one.style, one.mixture) for one in style_map)
             identity["style"] = sorted(

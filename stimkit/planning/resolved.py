@@ -16,6 +16,7 @@ from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.files import parse_json, read_file
 from stimkit.planning.cells import Input, Plan, WeightsSource
 from stimkit.planning.crossing import cross
+from stimkit.planning.recognition import read_recognition, write_recognition
 from stimkit.protocol.protocol import Protocol
 from stimkit.version import __version__
 
@@ -38,6 +39,8 @@ class _Form(BaseModel):
     inputs: list[dict[str, Any]]
     weights: list[dict[str, Any]]
     cells: list[str]
+    recognition: dict[str, Any] | None
+    """The classifier that looks at stimuli, and its categories."""
     journal: bool
     """Whether the run folder has a journal of what was committed."""
     origin: str | None = None
@@ -62,6 +65,7 @@ def resolve(plan: Plan) -> Resolved:
              "requested_preprocessing": requested, "network": network, "description": source.description}
             for (_, requested, network), source in plan.weights.items()
         ],
+        "recognition": write_recognition(plan.recognition),
         "cells": [cell.id for cell in plan.cells],
         "journal": True,
     }  # fmt: skip
@@ -98,7 +102,7 @@ def plan_from_resolved(lock: Resolved, *, base: Path = Path()) -> Plan:
             )
             for source in lock["weights"]
         }
-        plan = cross(protocol, inputs, weights)
+        plan = cross(protocol, inputs, weights, read_recognition(lock["recognition"]))
     except (ProtocolError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RunFolderError(f"the lock does not hold a protocol: {error}") from error
     if [cell.id for cell in plan.cells] != lock["cells"]:
@@ -182,6 +186,19 @@ def _with_synthesis(lock: Document, settings: Document) -> Document:
     return {**lock, "protocol": {**protocol, "synthesis": {**protocol.get("synthesis", {}), **settings}}}
 
 
+def _without_recognition(lock: Document) -> Document:
+    """Stimuli of runs with locks of schema 5 were not recognized."""
+    return {**lock, "recognition": None}
+
+
 RESOLVED = Schema(
-    "resolved protocol", 5, {1: _without_rules, 2: _without_journal, 3: _with_free_range, 4: _with_one_scale}
+    "resolved protocol",
+    6,
+    {
+        1: _without_rules,
+        2: _without_journal,
+        3: _with_free_range,
+        4: _with_one_scale,
+        5: _without_recognition,
+    },
 )

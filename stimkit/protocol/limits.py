@@ -22,6 +22,7 @@ _Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = Annotated[tuple[_Bound, _Bound], AfterValidator(_ordered)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 MeasuredRange = Annotated[tuple[_Finite, _Finite], AfterValidator(_ordered)]
+Rank = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -63,6 +64,12 @@ class Accept(Frozen):
         Range | None, Field(description="[lowest, highest], linear light, 0 to 1, inside the aperture")
     ] = None
     rms_contrast: Annotated[Range | None, Field(description="[lowest, highest], inside the aperture")] = None
+    content_rank: Annotated[
+        Rank | None, Field(description="largest rank of the content's category, where alpha > 0; see [recognition]")
+    ] = None
+    style_rank: Annotated[
+        Rank | None, Field(description="largest rank of the style's category, where beta > 0; see [recognition]")
+    ] = None
     measured: Annotated[
         dict[str, MeasuredRange],
         Field(description="[lowest, highest] of what `stimkit measure` or `stimkit norm` measured of finished stimuli"),

@@ -26,6 +26,7 @@ from stimkit.protocol.sections import (
     Layers,
     LevelCondition,
     Publication,
+    RecognitionRequest,
     Sample,
 )
 from stimkit.protocol.settings import SECTION_OF, Frozen, ModelSettings, OutputSettings, SynthesisSettings
@@ -69,6 +70,7 @@ class Protocol(Frozen):
     exclude: Annotated[tuple[LevelCondition, ...], Field(description="combinations that meet one of these do not")] = ()
     sample: Sample | None = None
     controls: Controls = Controls()
+    recognition: RecognitionRequest | None = None
     observers: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,30}$")], ModelSettings],
         Field(description="other networks that `stimkit measure` looks at finished stimuli with, by name"),

@@ -56,6 +56,7 @@ def check_keys(document: dict[str, Any]) -> Iterator[BrokenRule]:
     yield from _check_controls(document)
     yield from _check_weights_of_terms(document)
     yield from _check_acceptance(document)
+    yield from _check_recognition(document)
     yield from _check_confounds(document)
 
 
@@ -184,6 +185,31 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[BrokenRule]:
         if rules.get(f"relative_{term}_loss") and term in inits:
             message = f'the {term} loss of the initial image is zero with init = "{term}", so nothing is relative to it'
             yield ("accept", f"relative_{term}_loss"), message
+
+
+def _check_recognition(document: dict[str, Any]) -> Iterator[BrokenRule]:
+    section = as_table(document, "recognition")
+    for kind in IMAGE_FACTORS:
+        name = section.get(kind)
+        known = {
+            key for values in as_table(document, "images", "attributes", kind).values() for key in as_table(values)
+        }
+        if name and name not in known:
+            hint = did_you_mean(str(name), known)
+            yield ("recognition", kind), f'"{name}" is not an attribute of the {kind} images{hint}'
+        if as_table(document, "accept").get(f"{kind}_rank") and not name:
+            yield (
+                ("accept", f"{kind}_rank"),
+                f"needs [recognition] {kind}, the attribute that names what is in the images",
+            )
+    if section and not (section.get("content") or section.get("style")):
+        words = 'name the attribute that holds the category of the content or style images, as content = "category"'
+        yield ("recognition",), words
+    titrated = [*as_list(as_table(document, "factors").get("titrate")), as_table(document, "synthesis").get("titrate")]
+    if "cue_balance" in titrated and not (section.get("content") and section.get("style")):
+        yield ("synthesis", "titrate"), '"cue_balance" needs [recognition] with the categories of content and style'
+    if section and "weights" in as_table(document, "factors") and not section.get("weights"):
+        yield ("recognition", "weights"), "say which weights recognize the stimuli, where weights are a factor"
 
 
 def _check_confounds(document: dict[str, Any]) -> Iterator[BrokenRule]:

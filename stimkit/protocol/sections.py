@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
+from stimkit.network.layers import NetworkName
 from stimkit.protocol.mixes import Mix
 from stimkit.protocol.rules import DEFAULT_SET
 from stimkit.protocol.settings import Frozen, Settings
@@ -85,6 +86,11 @@ class Images(Frozen):
     licence: Annotated[
         dict[str, str], Field(description="licence of image files by name; archives hold those that have one")
     ] = Field(default_factory=dict)
+
+    def attribute(self, kind: str, image: str | None, name: str) -> str:
+        """The value of an attribute of a content or style image; empty where it has none."""
+        of_kind = next((images for known, images in self.attributes.items() if known == kind), {})
+        return of_kind.get(image or "", {}).get(name, "")
 
 
 def _default_content() -> dict[str, dict[str, float | None]]:
@@ -175,6 +181,24 @@ class Sample(Frozen):
         tuple[str, ...], Field(min_length=1, description="the factors that are sampled; others are crossed with them")
     ] = ("content", "style")
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class RecognitionRequest(Frozen):
+    """`[recognition]`: a classifier that looks at each stimulus, and what it should take content and style for."""
+
+    weights: Annotated[
+        str, Field(description='with a classifier: "imagenet", "oxford" or a file; default those of [model]')
+    ] = ""
+    network: Annotated[NetworkName | None, Field(description="vgg19 or vgg16; default that of [model]")] = None
+    preprocessing: Annotated[
+        Literal["auto", "torchvision", "caffe"], Field(description="what these weights expect of their input")
+    ] = "auto"
+    categories: Annotated[
+        str,
+        Field(min_length=1, description='"imagenet", "geirhos16", or a CSV file with columns class and category'),
+    ] = "imagenet"
+    content: Annotated[str, Field(description="attribute of the content images that names their category")] = ""
+    style: Annotated[str, Field(description="attribute of the style images that names their category")] = ""
 
 
 class Author(Frozen):

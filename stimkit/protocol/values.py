@@ -33,8 +33,8 @@ Size = Annotated[
 Finite = Field(allow_inf_nan=False)
 Colour = Literal["free", "grey", "luminance", "covariance", "histogram"]
 Titrated = Literal[
-    "none", "ssim_content", "relative_content_loss", "relative_style_loss", "mean_luminance", "rms_contrast",
-    "colourfulness", "spectral_slope", "edge_density", "entropy",
+    "none", "cue_balance", "ssim_content", "relative_content_loss", "relative_style_loss", "mean_luminance",
+    "rms_contrast", "colourfulness", "spectral_slope", "edge_density", "entropy",
 ]  # fmt: skip
 ImageTarget = Literal["none", "content", "style", "contents", "styles"]
 

@@ -31,6 +31,10 @@ def _broken(record: Record, rules: Accept) -> Iterator[str]:
         yield f"clipping {clipped:.3g} > {rules.clipping:g}"
     if rules.stop_reason is not None and record.stop_reason not in rules.stop_reason:
         yield f"stop reason {record.stop_reason} is not among {', '.join(rules.stop_reason)}"
+    for kind in ("content", "style"):
+        limit, rank = getattr(rules, f"{kind}_rank"), getattr(record, f"{kind}_rank")
+        if limit is not None and weights[kind] and rank is not None and rank > limit:
+            yield f"{kind} is recognized on rank {rank} > {limit}: as {record.recognized_as}"
     error = record.titrate_error
     if settings.titrate != "none" and (error is None or abs(error) > settings.titrate_tolerance):
         missed = "is not defined" if error is None else f"is {abs(error):.3g} from {settings.titrate_value:g}"

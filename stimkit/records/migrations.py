@@ -35,5 +35,5 @@ def _with_one_scale(record: Document) -> Document:
 
 
 RECORD = Schema(
-    "record", 8, {1: _with_attempts, 3: _with_slope, 4: _with_words, 5: _with_free_range, 6: _with_one_scale}
+    "record", 9, {1: _with_attempts, 3: _with_slope, 4: _with_words, 5: _with_free_range, 6: _with_one_scale}
 )

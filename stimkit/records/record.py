@@ -60,6 +60,7 @@ def make_record(made: Made, plan: Plan, execution: Execution, earlier: Sequence[
         "rollbacks": synthesis.rollbacks,
         "stop_reason": synthesis.stop_reason,
         "titrate_error": made.titrate_error,
+        **(made.recognition.columns(plan.recognition.digest) if made.recognition and plan.recognition else {}),
         "distances": distances_of(cell, made.distances),
         **_statistics(stimulus),
         "file_sha256": stimulus.file_sha256,
@@ -83,6 +84,8 @@ def lost_record(
     }
     values = {
         **dict.fromkeys((*RecordColumns.model_fields, *BASIC)),
+        "recognized_as": "",
+        "recognition_sha256": "",
         "distances": distances_of(cell, {}),
         "evaluations": 0,
         "coarse_evaluations": "",

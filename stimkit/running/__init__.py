@@ -8,6 +8,7 @@ session   what all runs have in common: lock, begin, tables, summary
 runner    all of a plan, or a shard, in this process
 worker    what a worker of a cluster does
 driver    gives jobs to workers of a Dask cluster
+late_recognition  classifiers look at stimuli that were there before
 preview   ratios at a reduced size, from all style to all content
 clusters  processes of this machine, a Dask cluster, jobs of SLURM
 """

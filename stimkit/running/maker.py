@@ -19,6 +19,7 @@ from stimkit.running.batching import choose_batch_size, group_cells
 from stimkit.running.events import Committed, News, Outcome, Running, Told
 from stimkit.running.pending import Task
 from stimkit.stimuli.assembly import Assembly
+from stimkit.stimuli.recognition import recognizer_of
 from stimkit.stimuli.stimulus import Made
 from stimkit.stimuli.titration import titrate
 from stimkit.synthesis.minimization import Progress
@@ -33,7 +34,8 @@ class Maker:
 
     def __init__(self, plan: Plan, store: RunStore, inputs: InputSource, device: torch.device, env_id: str) -> None:
         self._plan, self._store, self._device, self._env_id = plan, store, device, env_id
-        self._assembly = Assembly(inputs, device)
+        recognizer = recognizer_of(plan, device)
+        self._assembly = Assembly(inputs, device, recognizer.recognize if recognizer else None)
 
     def tell_dominance(self, tasks: Sequence[Task], on_news: OnNews) -> None:
         """Say which losses are those of one layer or filter, before hours are spent on them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stimkit.errors import RunFolderError
 from stimkit.planning.cells import Cell, Plan
@@ -13,6 +14,9 @@ from stimkit.records.schema import Record, build_record
 from stimkit.records.stages import Attempt
 from stimkit.runfolder.journal import file_digest
 from stimkit.runfolder.store import RunStore
+
+Look = Callable[[Record], Mapping[str, Any]]
+"""The columns of recognition of a record's stimulus."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,15 @@ class Pending:
     """Ids of cells that were complete, and are made again since a file of theirs is missing or empty."""
 
 
-def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_failed: bool = False) -> Pending:
+def find_pending(
+    store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_failed: bool = False, look: Look | None = None
+) -> Pending:
     """Find what a run folder still needs of some cells of a plan.
 
     A complete cell is judged by the rules as they are now, and made again where it is not accepted and tries are left.
     Its last attempt is repeated, with the same seed, where its files are gone, or where it failed and is to be tried
-    again. Raises `RunFolderError` where a record cannot be read, or is not the one that was committed.
+    again. Where the protocol has a classifier that has not seen a stimulus yet, `look` says what it takes it for.
+    Raises `RunFolderError` where a record cannot be read, or is not the one that was committed.
     """
     tasks: list[Task] = []
     judged: list[Record] = []
@@ -65,7 +72,7 @@ def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_fa
                 " delete it to have its stimulus made again"
             )
         stored = with_measurements(store.record_of(cell.id, data), tables.values())
-        record = judge_again(stored, plan)
+        record = judge_again(_recognized(store, plan, stored, look), plan)
         if is_older or record.flat() != stored.flat():
             judged.append(record)
         tried = len(record.attempts)
@@ -76,6 +83,16 @@ def find_pending(store: RunStore, plan: Plan, cells: Sequence[Cell], *, retry_fa
             tasks.append(Task(cell.at_attempt(tried), record.attempts[:-1], replaces=True))
             lost += [cell.id] if is_lost else []
     return Pending(tuple(tasks), tuple(judged), tuple(lost))
+
+
+def _recognized(store: RunStore, plan: Plan, record: Record, look: Look | None) -> Record:
+    """A record with what the classifier of the plan takes its stimulus for, as long as the file is there."""
+    wanted = plan.recognition.digest if plan.recognition else record.recognition_sha256
+    if look is None or record.recognition_sha256 == wanted or record.status == "failed" or store.lacks_files(record):
+        return record
+    return build_record({**record.flat(), **look(record)}, f"record of {record.stimulus_id}").with_measured(
+        record.measured
+    )
 
 
 def judge_again(record: Record, plan: Plan) -> Record:

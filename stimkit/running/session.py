@@ -18,6 +18,7 @@ from stimkit.runfolder.run import read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import shard_cells
 from stimkit.running.events import EventCounter, OnEvent, RunSummary
+from stimkit.running.late_recognition import LateRecognition
 from stimkit.running.pending import Pending, Task, find_pending
 
 
@@ -92,7 +93,8 @@ def _begin(store: RunStore, plan: Plan, cells: Iterable[Cell], options: RunOptio
 
     `in_turn`: others write their parts of the folder at the same time.
     """
-    pending = find_pending(store, plan, tuple(cells), retry_failed=options.retry_failed)
+    look = LateRecognition(plan, store, options.device).look if plan.recognition else None
+    pending = find_pending(store, plan, tuple(cells), retry_failed=options.retry_failed, look=look)
     store.check_space(sum(cost.stimulus_bytes(task.cell.settings) for task in pending.tasks))
     with store.in_turn() if in_turn else nullcontext():
         store.describe(plan)

@@ -9,6 +9,7 @@ finishing    from an optimized image to pixels: colours, equalization, aperture,
 stimulus     the file of a stimulus, and its losses
 distances    losses of a stimulus to the images of its series
 assembly     cells -> batch -> stimuli
+recognition  what a classifier takes stimuli for
 titration    the ratio at which a stimulus has a value
 single       one image without a protocol
 """

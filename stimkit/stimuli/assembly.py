@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stimkit.images.light import LUMINANCE_WEIGHTS
+from stimkit.images.png import to_network_image
 from stimkit.network.layers import LAYERS
 from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG
@@ -17,12 +18,14 @@ from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.planning.scales import at_size, scale_limits, scale_sizes
 from stimkit.protocol.settings import Settings
+from stimkit.recognition.decisions import Recognition
 from stimkit.stimuli.distances import measure_distances
 from stimkit.stimuli.dominance import find_dominance, split_content_loss, split_style_loss
 from stimkit.stimuli.finishing import Finishing, Finishings
 from stimkit.stimuli.networks import Networks
 from stimkit.stimuli.preparation import prepare_initial
-from stimkit.stimuli.stimulus import Made, finish
+from stimkit.stimuli.recognition import Recognize
+from stimkit.stimuli.stimulus import Made, Stimulus, finish
 from stimkit.stimuli.targets import TargetCache, build_regions, check_masks
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.devices import image_dtype, network_layout
@@ -72,8 +75,8 @@ def build_initial(cells: Sequence[Cell], inputs: InputSource, device: torch.devi
 class Assembly:
     """Puts batches together on one device; networks and targets are made once and kept for the next batch."""
 
-    def __init__(self, inputs: InputSource, device: torch.device) -> None:
-        self.inputs, self._device = inputs, device
+    def __init__(self, inputs: InputSource, device: torch.device, recognize: Recognize | None = None) -> None:
+        self.inputs, self._device, self._recognize = inputs, device, recognize
         self._networks = Networks(inputs, device)
         self._targets: dict[VGG, TargetCache] = {}
         self._finishings = Finishings(inputs)
@@ -89,7 +92,13 @@ class Assembly:
         distances = measure_distances(
             cells, stimuli, batch, lambda there: build_objective(there, targets, self.inputs, self._device)
         )
-        return [Made(*parts) for parts in zip(cells, results, stimuli, distances, strict=True)]
+        seen = [self._seen(cell, stimulus) for cell, stimulus in zip(cells, stimuli, strict=True)]
+        return [Made(*parts) for parts in zip(cells, results, stimuli, distances, seen, strict=True)]
+
+    def _seen(self, cell: Cell, stimulus: Stimulus) -> Recognition | None:
+        if self._recognize is None:
+            return None
+        return self._recognize(cell, to_network_image(stimulus.values, cell.settings.encoding))
 
     def dominance(self, cell: Cell) -> list[str]:
         """What dominates the losses of a cell that have a weight in its total loss, in words."""

@@ -14,6 +14,7 @@ from stimkit.images.equalization import Light
 from stimkit.images.pixels import FloatImage, clipped_fractions
 from stimkit.images.png import Shown, Values, decode_values, encode_values, to_network_image, to_shown
 from stimkit.planning.cells import Cell
+from stimkit.recognition.decisions import Recognition
 from stimkit.stimuli.finishing import Finishing
 from stimkit.synthesis.batch import Batch
 from stimkit.synthesis.synthesis import Measured, Synthesis, measure
@@ -60,6 +61,8 @@ class Made:
     stimulus: Stimulus
     distances: Distances = field(default_factory=dict)
     """Losses of the file to the images that its cell is compared with."""
+    recognition: Recognition | None = None
+    """What a classifier takes it for."""
     titrate_error: float | None = None
     """How far the stimulus is from the value that its ratio was titrated to."""
 

@@ -99,6 +99,8 @@ def titrated_value(made: Made, inputs: InputSource) -> float:
         content = picture(cell, "content", inputs)
         similar = measure_similarity(stimulus.shown, content)
         return math.nan if similar is None else similar
+    if name == "cue_balance":
+        return math.nan if made.recognition is None else made.recognition.balance
     if name.startswith("relative_"):
         term = name.removeprefix("relative_").removesuffix("_loss")
         before: float = getattr(made.synthesis.initial, term)

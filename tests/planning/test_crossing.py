@@ -166,7 +166,7 @@ def test_a_gamma_goes_with_a_display_that_has_one() -> None:
 def test_what_was_planned_before_a_rule_is_read_all_the_same() -> None:
     known = small_plan(synthesis={"init": "content"})
     document_of_then = document(factors={"replicate": 2, "gamma": [1.8, 2.2]}, synthesis={"init": "content"})
-    made = cross(stimkit.Protocol.from_dict(document_of_then), known.inputs, known.weights)
+    made = cross(stimkit.Protocol.from_dict(document_of_then), known.inputs, known.weights, None)
     again = plan_from_resolved(json.loads(json.dumps(resolve(made))))
     assert [cell.id for cell in again.cells] == [cell.id for cell in made.cells] and len(made.cells) == 16
 

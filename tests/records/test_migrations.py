@@ -25,7 +25,7 @@ from tests.conftest import ROOT, document
 FROZEN = ROOT / "tests" / "frozen"
 
 
-OLDER = [1, 2, 3, 4, 5, 6, 7]  # schemas of records
+OLDER = [1, 2, 3, 4, 5, 6, 7, 8]  # schemas of records
 
 
 @pytest.fixture(params=OLDER)
@@ -128,7 +128,8 @@ def test_an_old_run_is_made_again_and_continued(
     protocol = tmp_path / "more.toml"
     more = (old_run / "protocol.toml").read_text().replace("ratio = [1e-5]", "ratio = [1e-5, 1e-4]")
     schema = raw_record(old_run)["schema"]
-    earlier = {6: "scales = 1\nhistory = 10", 7: ""}.get(schema, 'scales = 1\nhistory = 10\nimage_range = "free"')
+    before = 'scales = 1\nhistory = 10\nimage_range = "free"'
+    earlier = {6: "scales = 1\nhistory = 10", 7: "", 8: ""}.get(schema, before)
     more = more.replace("max_evaluations = 6", f"max_evaluations = 6\n{earlier}")
     was, other = ("filter", "layer") if schema in (1, 2, 3, 4) else ("layer", "filter")
     protocol.write_text(more + f'[model]\nnormalize = "{other}"\n')
@@ -148,8 +149,8 @@ def test_what_has_no_known_schema_is_refused(schema: object) -> None:
 
 
 def test_a_later_schema_is_refused_with_the_version_that_reads_it() -> None:
-    with pytest.raises(RunFolderError, match=r"of schema 9, written by stimkit 3\.2\.1; this one reads"):
-        migrations.RECORD.read({"schema": 9, "stimkit_version": "3.2.1"}, "that file")
+    with pytest.raises(RunFolderError, match=r"of schema 10, written by stimkit 3\.2\.1; this one reads"):
+        migrations.RECORD.read({"schema": 10, "stimkit_version": "3.2.1"}, "that file")
 
 
 def test_a_lock_of_schema_2_said_whether_filters_were_rescaled() -> None:

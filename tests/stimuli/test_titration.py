@@ -118,7 +118,10 @@ def test_titration_is_part_of_the_estimate() -> None:
     ("sections", "message"),
     [
         ({"synthesis": TITRATION}, "factors.ratio: is found by titration; leave it out"),
-        ({"synthesis": {**TITRATION, "titrate": "ssim"}, "factors": {"ratio": None}}, 'must be "none", "ssim_content"'),
+        (
+            {"synthesis": {**TITRATION, "titrate": "ssim"}, "factors": {"ratio": None}},
+            'must be "none", "cue_balance", "ssim_content"',
+        ),
         (
             {"synthesis": {**TITRATION, "titrate_lowest": 1.0}, "factors": {"ratio": None}},
             "titrate_lowest: must be below titrate_highest",

@@ -45,6 +45,14 @@ def explain_variance(
     return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
 
 
+def explain(
+    stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str], attributes: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Explain those variables that the table has by all factors but the replicate, and by attributes."""
+    design = [name for name in factors if name != "replicate"]
+    return explain_variance(stimuli, design, [name for name in variables if name in stimuli], attributes)
+
+
 def _coded(table: pd.DataFrame, factors: Sequence[str], variable: str) -> pd.DataFrame:
     """Factors as f0, f1, ... and the variable as y, without the rows that have no value."""
     values = pd.to_numeric(table[variable], errors="coerce").replace([np.inf, -np.inf], np.nan)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stimkit.auditing.effects import explain_variance
+from stimkit.effects.variance import explain_variance
 
 
 def crossed(levels: tuple[int, int] = (3, 4), repeats: int = 5, seed: int = 0) -> pd.DataFrame:
