@@ -9,7 +9,7 @@
     tell          report  archive  Archive
     show          TrialDesign  make_trials  TrialLists  export  join_responses  Joined
     scale         scale  Scales  simulate  Observer  norm
-    measure       measure_stimuli  measure_features
+    measure       measure_stimuli  measure_features  compare_stimuli  Comparisons
     errors        StimkitError, and its children in stimkit.errors
 
 These names stay what they are from version to version; everything else may change. What takes a run takes its folder,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stimkit.experiment.responses import Joined, join_responses
     from stimkit.experiment.trials.design import TrialDesign
     from stimkit.experiment.trials.lists import TrialLists, make_trials
+    from stimkit.features.comparing import Comparisons, compare_stimuli
     from stimkit.features.writing import measure_features
     from stimkit.measures.measuring import measure_stimuli
     from stimkit.planning.cells import Cell, Plan
@@ -56,6 +57,7 @@ __all__ = [
     "Audit",
     "Cell",
     "Comparison",
+    "Comparisons",
     "Event",
     "Finding",
     "Joined",
@@ -76,6 +78,7 @@ __all__ = [
     "audit",
     "audit_images",
     "collect",
+    "compare_stimuli",
     "export",
     "join_responses",
     "make_trials",
@@ -106,6 +109,7 @@ _HOMES = {
     "experiment.responses": "Joined join_responses",
     "experiment.trials.design": "TrialDesign",
     "experiment.trials.lists": "TrialLists make_trials",
+    "features.comparing": "Comparisons compare_stimuli",
     "features.writing": "measure_features",
     "measures.measuring": "measure_stimuli",
     "planning.cells": "Cell Plan",

@@ -31,7 +31,8 @@ TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()
 KNOWN = {*MODULES, *(name.removesuffix(".__init__") for name in MODULES)}
 
 PUBLIC = {
-    "Observer", "Scales", "measure_features", "measure_stimuli", "norm", "scale", "simulate",
+    "Comparisons", "Observer", "Scales", "compare_stimuli", "measure_features", "measure_stimuli", "norm", "scale",
+    "simulate",
     "Archive", "Audit", "Cell", "Comparison", "Event", "Finding", "Joined", "Plan", "Preview", "Protocol", "Run",
     "RunSummary", "StimkitError", "Synthesis", "TrialDesign", "TrialLists", "Verification", "__version__", "archive",
     "audit", "audit_images", "collect", "export", "join_responses", "make_trials", "open_run", "plan", "preview",

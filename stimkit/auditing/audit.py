@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimkit.auditing.evidence import Evidence, read_evidence
+from stimkit.auditing.evidence import Evidence, find_twins, read_evidence
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.losses import LossCheck, check_sums, shown_to_networks
 from stimkit.auditing.recognition import Cues, RecognitionCheck, count_cues, find_unrecognized
@@ -32,6 +32,7 @@ from stimkit.auditing.verification import (
 from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
 from stimkit.effects.variance import explain
 from stimkit.errors import ImageError, RunFolderError
+from stimkit.images.likeness import small_copy
 from stimkit.images.pixels import Pixels
 from stimkit.images.png import to_shown
 from stimkit.images.statistics import measure_image, measure_similarity
@@ -134,7 +135,7 @@ def examine(
     recognition = RecognitionCheck(plan, source, place, again=losses)
     findings += seen.look_at_all(partial(tell, "stimuli"), recognition)
     findings += [*(check.problems if check else ()), *recognition.problems]
-    findings += [*check_folder(run), *check_tables(run, seen.traces)]
+    findings += [*check_folder(run), *check_tables(run, seen.traces), *find_twins(run, seen.copies)]
     complete = len(run.records) + len(run.strays)
     damaged = {finding.stimulus_id for finding in findings if finding.severity == "error" and finding.path}
     records = [record for record in run.records.values() if record.stimulus_id not in damaged]
@@ -173,6 +174,7 @@ class _Pass:
         self._references = _References(inputs)
         self.traces: dict[str, NDArray[Any]] = {}
         self.portraits: dict[str, str] = {}
+        self.copies: dict[str, NDArray[np.float32]] = {}
         self.statistics: RowsById = {}
         self.losses: RowsById = {}
 
@@ -210,6 +212,7 @@ class _Pass:
         if evidence.values is None or not is_sound:
             return evidence, None, portrait
         image = to_shown(evidence.values, record.settings.encoding)
+        self.copies[record.stimulus_id] = small_copy(image)
         similar = None if reference is None or reference.shape != image.shape else measure_similarity(image, reference)
         statistics = {**measure_image(image), SSIM_CONTENT.name: float("nan") if similar is None else similar}
         return evidence, statistics, portrait

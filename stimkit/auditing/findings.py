@@ -55,6 +55,8 @@ FINDINGS = {
     "factors_without_file": "a row of the factors has no file",
     "rejected": "a rule of [accept] does not hold",
     "not_monotone": "along a series, stimuli do not go steadily from one image to the next",
+    "limit_within_chance": "a limit for what a factor may explain is one that clean sets of this design would exceed",
+    "nearly_same": "two stimuli are nearly the same picture",
     "not_recognized": "a classifier does not recognize an image that stimuli were made from",
     "observer_disagrees": "by the losses of another network, stimuli are in another order",
     "no_better_than_chance": "unrelated images of the set are as close to a target as the stimulus",

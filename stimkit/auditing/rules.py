@@ -214,8 +214,13 @@ def find_confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, floa
             detail = f"{row.factor} has a level for every stimulus, so that its part in {row.variable} is unknown"
             yield Finding("confound", "warning", "", detail, None, limit)
         elif limit is not None and row.omega_squared > limit:
-            detail = f"{row.factor} explains {100 * row.omega_squared:.1f} % of the variance of {row.variable}"
+            share = f"{row.factor} explains {100 * row.omega_squared:.1f} % of the variance of {row.variable}"
+            detail = f"{share}; by chance, p = {row.p_permutation:.3g}"
             yield Finding("confound", "error", "", detail, float(row.omega_squared), limit)
+        elif limit is not None and row.omega_squared_chance > limit:
+            share = f"{100 * row.omega_squared_chance:.1f} % of the variance of {row.variable}"
+            detail = f"chance lets {row.factor} explain {share} in 5 % of such sets, which is beyond the limit"
+            yield Finding("limit_within_chance", "notice", "", detail, float(row.omega_squared_chance), limit)
 
 
 def find_unmeasured(names: Iterable[str], stimuli: pd.DataFrame) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stimkit.auditing.regeneration import Comparison
     from stimkit.auditing.verification import Verification
     from stimkit.experiment.trials.lists import TrialLists
+    from stimkit.features.comparing import Comparisons
     from stimkit.runfolder.run import RunState
     from stimkit.running.events import RunSummary
     from stimkit.running.preview import Preview
@@ -138,11 +139,27 @@ def show_effects(effects: pd.DataFrame) -> None:
         return
     large = effects[(effects["model"] == "alone") & (effects["omega_squared"] > LARGE_EFFECT)]
     table = Table(box=None, pad_edge=False, header_style="bold", title="variance explained by a factor alone (ω²)")
-    for header in ("variable", "factor", "ω²", "p"):
+    for header in ("variable", "factor", "ω²", "p by permutation", "ω² by chance in 5 %"):
         table.add_column(header)
     for row in large.sort_values("omega_squared", ascending=False).to_dict("records"):
-        table.add_row(row["variable"], row["factor"], f"{row['omega_squared']:.2f}", f"{row['p']:.2g}")
+        numbers = (row["omega_squared"], row["p_permutation"], row["omega_squared_chance"])
+        table.add_row(row["variable"], row["factor"], *(f"{value:.2g}" for value in numbers))
     out.print(table)
+
+
+def show_distances(found: Comparisons) -> None:
+    """Print what the factors explain of the distances between stimuli, and which are the nearest."""
+    together = found.explained[found.explained["layer"] == "all"]
+    table = Table(box=None, pad_edge=False, header_style="bold", title="squared distances explained by a factor alone")
+    for header in ("factor", "ω²", "p by permutation"):
+        table.add_column(header)
+    for row in together.to_dict("records"):
+        table.add_row(row["factor"], f"{row['omega_squared']:.2g}", f"{row['p_permutation']:.2g}")
+    out.print(table)
+    nearest = found.neighbours[(found.neighbours["layer"] == "all") & (found.neighbours["rank"] == 1)]
+    first = nearest.sort_values("relative").iloc[0]
+    pair = f"{first['stimulus_id']} and {first['neighbour_id']}"
+    out.print(f"nearest  {pair}: {first['relative']:.2g} of the median distance; the map holds {found.mapped:.0%}")
 
 
 def show_comparison(one: Comparison, done: int, total: int) -> None:

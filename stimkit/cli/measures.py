@@ -51,6 +51,44 @@ def measure(
     say(f"{run}/manifest.csv has them; {len(state.done)} accepted, {len(state.rejected)} rejected")
 
 
+def distances(
+    run: RunPath,
+    layers: Annotated[
+        str | None, typer.Option(metavar="LAYER,LAYER", help="As conv1_1,conv4_2; default those of the stimuli.")
+    ] = None,
+    form: Annotated[str, typer.Option("--as", help="gram, mean or flat.")] = "gram",
+    where: Annotated[str | None, typer.Option(help="Condition on columns of the manifest.")] = None,
+    observer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another network, of [observers]; default that of the set.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="New folder; default distances/NAME.")] = None,
+) -> None:
+    """Compare the stimuli with each other: nearest neighbours, a map of the set, what the factors explain.
+
+    Example: stimkit distances runs/quickstart
+    """
+    from stimkit.cli import display, progress
+    from stimkit.features.comparing import compare_stimuli, save_distances
+    from stimkit.files import check_new
+
+    folder = out or Path("distances") / run.resolve().name
+    check_new(folder)
+    with progress.phases() as show:
+        found = compare_stimuli(
+            run,
+            layers.split(",") if layers else None,
+            form=form,
+            where=where,
+            observer=observer,
+            device=device,
+            on_progress=partial(show, "features"),
+        )
+    save_distances(found, folder)
+    display.show_distances(found)
+    say(f"{folder}: neighbours.csv, explained.csv, map.csv; the map is in the manifest and in the report")
+
+
 def features(
     run: RunPath,
     layers: Annotated[str, typer.Option(metavar="LAYER,LAYER", help="As conv1_1,conv4_2.", show_default=False)],

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from stimkit.effects.chance import add_chances
+
 MAX_MODEL_COLUMNS = 500  # of a design matrix; beyond it interactions are left out
 MIN_SHARE = 1.5  # rows for each column that a model needs
 EFFECT_COLUMNS = ("variable", "factor", "model", "df", "df_residual", "f", "p", "eta_squared", "omega_squared")
@@ -48,9 +50,13 @@ def explain_variance(
 def explain(
     stimuli: pd.DataFrame, factors: Iterable[str], variables: Iterable[str], attributes: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Explain those variables that the table has by all factors but the replicate, and by attributes."""
+    """Explain those variables that the table has by all factors but the replicate, and by attributes.
+
+    With what chance would explain: see `stimkit.effects.chance.chances`.
+    """
     design = [name for name in factors if name != "replicate"]
-    return explain_variance(stimuli, design, [name for name in variables if name in stimuli], attributes)
+    found = explain_variance(stimuli, design, [name for name in variables if name in stimuli], attributes)
+    return add_chances(found, stimuli)
 
 
 def _coded(table: pd.DataFrame, factors: Sequence[str], variable: str) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def measure_features(
     run.check_readable()
     if target.exists():
         raise UsageError(f"{target} exists already; give another name")
-    rows = list_rows(run, _selected(run, where), inputs=inputs)
+    rows = list_rows(run, select_records(run, where), inputs=inputs)
     source: InputSource = run.inputs(())
     if observer is not None:
         rows, source = seen_by(run, rows, source, observer)
@@ -126,7 +126,8 @@ def measure_features(
         wanted = replace(wanted, replicates=replicates)
     if inputs and wanted.form == "flat" and settings.style_size != settings.size:
         raise UsageError("style images have another size than the stimuli: leave them out, or take mean or gram")
-    _check_room(wanted, len(rows), target)
+    asked = 4 * len(rows) * sum(int(np.prod(wanted.shape(layer))) for layer in wanted.layers)
+    check_room(asked, f"{', '.join(wanted.layers)} of {len(rows)} images as {wanted.form}", target.parent)
     if target.suffix == ".mat":
         check_matlab({layer: (len(rows), *(() if wanted.derived else wanted.shape(layer))) for layer in wanted.layers})
     measuring = Measuring(run, source, choose_device(device))
@@ -142,7 +143,7 @@ def measure_features(
     return target
 
 
-def _selected(run: Run, where: str | None) -> list[Record]:
+def select_records(run: Run, where: str | None) -> list[Record]:
     """Records of the accepted stimuli that meet a condition. Raises `UsageError` where there are none."""
     records = [record for record in run.records.values() if record.status == "accepted"]
     if where is not None:
@@ -166,15 +167,13 @@ def _check_comparable(wanted: _Request, count: int, *, inputs: bool) -> None:
         raise UsageError("crossnobis compares replicates, which images of the protocol do not have: leave them out")
 
 
-def _check_room(wanted: _Request, count: int, target: Path) -> None:
-    """Raise `StorageError` where the features would not have room on the disk of their file."""
-    asked = 4 * count * sum(int(np.prod(wanted.shape(layer))) for layer in wanted.layers)
-    free = shutil.disk_usage(target.parent).free
+def check_room(asked: int, what: str, folder: Path) -> None:
+    """Raise `StorageError` where features of so many bytes would not have room on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
     if asked > free:
-        named = ", ".join(wanted.layers)
         raise StorageError(
-            f"{named} of {count} images as {wanted.form} are {asked / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in"
-            f" {target.parent}: take fewer layers or stimuli, or another form"
+            f"{what} are {asked / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {folder}: take fewer layers or"
+            " stimuli, or another form"
         )
 
 

@@ -9,5 +9,6 @@ noise         noise of a seed, random phases
 aperture      how much of each pixel is stimulus, and how much background
 regions       grids and polar windows
 equalization  given luminance, contrast, histogram, spectrum
+likeness      which of many images are nearly the same
 statistics    what an observer may respond to instead of content and style
 """

@@ -17,6 +17,7 @@ from stimkit.auditing.evidence import Evidence
 from stimkit.auditing.findings import FINDINGS
 from stimkit.auditing.saving import audit_values
 from stimkit.columns import FURTHER, MEASURES, OUTCOMES, SSIM_CONTENT
+from stimkit.files import json_values
 from stimkit.images.png import to_picture
 from stimkit.planning.cells import Cell, Plan
 from stimkit.protocol.mixes import KEY_OF, steps_of
@@ -60,6 +61,9 @@ def gather_contents(run: Run, found: Examination) -> dict[str, Any]:
         "stimuli": stimuli,
         "findings": [{**finding, "meaning": FINDINGS[finding["name"]]} for finding in audited["findings"]],
         "effects": audited["effects"],
+        "distances": _distances(run),
+        "images": audited["images"],
+        "cues": audited["cues"],
     }
 
 
@@ -88,6 +92,16 @@ def _series(protocol: Protocol) -> list[dict[str, Any]]:
             if not mix.mean_of:
                 found.append({"name": name, "kind": kind, "steps": levels, "images": mix.of, "closed": mix.closed})
     return found
+
+
+def _distances(run: Run) -> dict[str, Any] | None:
+    """What `stimkit distances` found; None where it was not asked."""
+    table = run.measurements.get("distances")
+    if table is None:
+        return None
+    made = json_values(dict(table.made))
+    names = ("layers", "form", "observer", "mapped", "explained", "neighbours")
+    return {name: made.get(name) for name in names}
 
 
 def _stimulus(record: Record, cell: Cell, values: list[Any], trace: ThinTrace, image: str | None) -> dict[str, Any]:

@@ -481,7 +481,7 @@ def test_confounds_are_judged_by_omega_squared_alone() -> None:
                 "omega_squared": math.nan,
             },
         ]
-    )
+    ).assign(p_permutation=0.01, omega_squared_chance=0.15)
 
     def found(**limits: Any) -> list[tuple[float | None, float | None]]:
         return [(one.value, one.limit) for one in find_confounds(effects, limits)]
@@ -490,6 +490,9 @@ def test_confounds_are_judged_by_omega_squared_alone() -> None:
     assert found(entropy={"*": 0.45}) == [(None, 0.45)], "without an error term it cannot be judged"
     assert found(entropy={"style": 0.3}) == [(0.4, 0.3)]
     assert found(entropy={"*": 0.1, "style": 0.5, "content": 1.0}) == []
+    less = effects.assign(omega_squared=0.05)
+    (chance,) = find_confounds(less, {"entropy": {"style": 0.1}})
+    assert (chance.name, chance.value) == ("limit_within_chance", 0.15)
 
 
 def test_ranking() -> None:
@@ -512,3 +515,17 @@ def test_time_is_explained_only_where_the_protocol_limits_it(small_run: Run, tmp
     stimkit.run(limited, tmp_path / "run", device="cpu", batch_size=1)
     found = audit(tmp_path / "run", device="cpu", losses=False)
     assert "wall_time_s" in set(found.effects["variable"])
+
+
+def test_stimuli_that_are_nearly_the_same_are_found(tmp_path: Path) -> None:
+    """Content images as they are, in two cells that differ in what has no effect then."""
+    plan = small_plan(
+        synthesis={"init": "content", "max_evaluations": 0},
+        factors={"style_layers": ["one", "two"], "ratio": [1e-5]},
+        images={"content": {"cat": "skimage:chelsea", "moon": "skimage:moon"}},
+    )
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    found = [one for one in audit(tmp_path / "run", device="cpu", losses=False).findings if one.name == "nearly_same"]
+    cats, moons = ([cell.id for cell in plan.cells if cell.content == name] for name in ("cat", "moon"))
+    assert {(one.stimulus_id, one.detail.split()[6].rstrip(":")) for one in found} == {tuple(cats), tuple(moons)}
+    assert all(one.value == 0 for one in found)
