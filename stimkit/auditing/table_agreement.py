@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import netCDF4
@@ -15,13 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from stimkit.auditing.findings import Finding
-from stimkit.errors import RunFolderError
-from stimkit.files import read_file
 from stimkit.planning.resolved import RESOLVED
 from stimkit.records.schema import COLUMN_OF, Record
 from stimkit.records.stages import STAGES, TERMS
-from stimkit.runfolder.journal import Journal, file_digest
-from stimkit.runfolder.layout import MEASUREMENTS_FOLDER
 from stimkit.runfolder.run import Run
 
 
@@ -39,25 +33,6 @@ def check_measurements(run: Run) -> Iterator[Finding]:
     """Check tables of measurements: that they can be read, and are those that were committed."""
     for path, reason in run.damaged_measurements.items():
         yield Finding("measurements_altered", "error", "", reason, path=path)
-    with suppress(RunFolderError):  # a damaged journal, which is a finding of its own
-        journal = run.journal or Journal()
-        committed = {name for name in journal.digests if name.startswith(f"{MEASUREMENTS_FOLDER}/")}
-        there = {
-            f"{MEASUREMENTS_FOLDER}/{path.name}": path
-            for path in (run.path / MEASUREMENTS_FOLDER).glob("*.*")
-            if path.name[0] != "."
-        }
-        for name in sorted(committed | there.keys()):
-            detail = _objection(journal, name, there.get(name))
-            if detail and name not in run.damaged_measurements:
-                yield Finding("measurements_altered", "error", "", detail, path=name)
-
-
-def _objection(journal: Journal, name: str, path: Path | None) -> str:
-    try:
-        return "no such file" if path is None else journal.objection(name, file_digest(read_file(path)))
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
 
 
 def csv_agrees(data: bytes, expected: bytes, records: Sequence[Record]) -> bool:

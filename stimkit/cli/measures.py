@@ -15,17 +15,20 @@ from stimkit.cli.terminal import say
 def measure(
     run: RunPath,
     groups: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="GROUP...",
+            metavar="[GROUP]...",
             help="statistics, orientation, phog, variances, similarity, observers.",
             show_default=False,
         ),
-    ],
+    ] = None,
     weights: Annotated[str, typer.Option(help="similarity: imagenet, oxford, random:SEED or a file.")] = "imagenet",
     preprocessing: Annotated[str, typer.Option(help="What these take: auto, torchvision or caffe.")] = "auto",
     inputs: Annotated[list[Path] | None, typer.Option(help="Folder with images and weights, found by digest.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Take a table of measurements out, such as one of norms.")
+    ] = None,
 ) -> None:
     """Measure what studies use as predictors, of finished stimuli, into columns of the manifest.
 
@@ -33,18 +36,24 @@ def measure(
     """
     from stimkit.cli import progress
     from stimkit.measures.measuring import measure_stimuli, model_of
-    from stimkit.runfolder.run import summarize_state
+    from stimkit.runfolder.measuring import remove_measurements
+    from stimkit.runfolder.run import read_run, summarize_state
 
+    if remove:
+        remove_measurements(read_run(run), remove)
+        say(f"{run}: without {', '.join(remove)}")
+        if not groups:
+            return
     with progress.phases() as show:
         found = measure_stimuli(
             run,
-            groups,
+            groups or (),
             model=model_of(weights, preprocessing),
             inputs=inputs or (),
             device=device,
             on_progress=show,
         )
-    for name in dict.fromkeys(groups):
+    for name in dict.fromkeys(groups or ()):
         table = found.measurements[name]
         say(f"{name}: {', '.join(column.name for column in table.columns)} of {len(table.values)} stimuli")
     state = summarize_state(found)

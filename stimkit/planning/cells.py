@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from stimkit.errors import Problem, ProtocolError
-from stimkit.network.layers import LAYERS
+from stimkit.network.layers import LAYERS, NetworkName
 from stimkit.protocol.labels import label
 from stimkit.protocol.mixes import AnyMixture
 from stimkit.protocol.protocol import Protocol
@@ -54,6 +54,7 @@ class RecognitionSource:
     spec: str
     digest: str
     """Of classifier and categories."""
+    network: NetworkName
     categories: Categories
     problem: str | None = None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stimkit.errors import Problem, ProtocolError, UsageError, WeightsError
 from stimkit.network.classifiers import Classifier
-from stimkit.network.sources import load_classifier
+from stimkit.network.sources import has_a_name, load_classifier
 from stimkit.planning.cells import Cell, RecognitionSource
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import IMAGE_FACTORS
@@ -35,12 +35,13 @@ def identify_recognition(protocol: Protocol) -> RecognitionSource | None:
     try:
         classifier = load_planned_classifier(protocol)
     except WeightsError as error:
-        return RecognitionSource(spec, f"missing:{spec}", categories, str(error))
+        return RecognitionSource(spec, f"missing:{spec}", "vgg19", categories, str(error))
     try:
         categories.check_classifier(classifier.classes, spec)
     except UsageError as error:
         raise _wrong(protocol, "recognition.categories", str(error)) from None
-    return RecognitionSource(spec, recognition_digest(classifier, categories), categories)
+    digest = recognition_digest(classifier, categories)
+    return RecognitionSource(spec, digest, classifier.weights.network, categories)
 
 
 def load_planned_classifier(protocol: Protocol) -> Classifier:
@@ -68,7 +69,8 @@ def write_recognition(source: RecognitionSource | None) -> dict[str, Any] | None
         return None
     name, classes = source.categories.name, source.categories.classes
     table = None if name in _NAMED else {category: list(members) for category, members in classes.items()}
-    return {"spec": source.spec, "sha256": source.digest, "categories": name, "classes": table}
+    identity = {"spec": source.spec, "sha256": source.digest, "network": source.network}
+    return {**identity, "categories": name, "classes": table}
 
 
 def read_recognition(written: Mapping[str, Any] | None) -> RecognitionSource | None:
@@ -80,7 +82,7 @@ def read_recognition(written: Mapping[str, Any] | None) -> RecognitionSource | N
         categories = load_categories(name)
     else:
         categories = Categories(name, {str(key): tuple(map(int, members)) for key, members in table.items()})
-    return RecognitionSource(written["spec"], written["sha256"], categories)
+    return RecognitionSource(written["spec"], written["sha256"], written["network"], categories)
 
 
 def _model(protocol: Protocol) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _model(protocol: Protocol) -> dict[str, Any]:
     assert asked is not None
     if not asked.weights:
         return {"spec": model.weights, "preprocessing": model.preprocessing, "network": asked.network or model.network}
-    network = asked.network or (None if asked.weights.endswith((".pth", ".pt", ".h5", ".mat")) else model.network)
+    network = asked.network or (model.network if has_a_name(asked.weights) else None)  # which files say themselves
     return {"spec": asked.weights, "preprocessing": asked.preprocessing, "network": network}
 
 

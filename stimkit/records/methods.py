@@ -67,6 +67,7 @@ def methods_paragraph(
         *_control_sentences(settings, records),
         _further(settings),
         _outcome(accepted),
+        _recognition(plan),
         _acceptance(plan, judged),
         _controls(whole),
     ]
@@ -231,6 +232,20 @@ def _relative_losses(records: Sequence[Record], term: str) -> Iterator[float]:
         before, after = record.losses.initial.sum(term), record.losses.file.sum(term)
         if before and after is not None:
             yield after / before
+
+
+def _recognition(plan: Plan) -> str:
+    """Which classifier looked at the stimuli, and how it decided."""
+    source, asked = plan.recognition, plan.protocol.recognition
+    if source is None or asked is None:
+        return ""
+    kinds = " and ".join(kind for kind in ("content", "style") if getattr(asked, kind))
+    network = f"{source.network.upper()} with the weights {source.spec}"
+    return (
+        f"A {network} and max pooling classified each stimulus (224 × 224 px) into the"
+        f" {len(source.categories.classes):,} categories {source.categories.name}, by the mean probability of their"
+        f" classes (Geirhos et al. 2019); the rank of the category of its {kinds} is in the manifest."
+    )
 
 
 def _acceptance(plan: Plan, records: Sequence[Record]) -> str:

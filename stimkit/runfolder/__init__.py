@@ -8,5 +8,6 @@ store          files of a run folder, committed one by one
 run            one read of a run folder, as values
 contact_sheet  all stimuli in one picture
 derived        tables and sheets, rebuilt from the records
+measurement_files  tables of what was measured, as they were committed
 measuring      what was measured of stimuli later -> tables of the folder
 """

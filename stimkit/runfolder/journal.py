@@ -85,6 +85,11 @@ def extend_journal(folder: Path, name: str, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def take_out(folder: Path, name: str) -> None:
+    """Enter that a file is about to be taken out; nobody else may write the journal meanwhile. Raises `OSError`."""
+    write_atomically(folder / JOURNAL, lengthen(read_file(folder / JOURNAL), [(name, "")]))
+
+
 def lengthen(journal: bytes, entries: Iterable[tuple[str, str]]) -> bytes:
     """Return a journal, of which the last line is enough, with further entries: files and digests."""
     last = journal.splitlines()[-1].decode()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from stimkit.columns import Column
+from stimkit.errors import UsageError, did_you_mean
 from stimkit.records.measurements import Measurements, gather_measurements
 from stimkit.records.record import judge
 from stimkit.runfolder.derived import rebuild
@@ -33,11 +35,32 @@ def enter_measurements(
             name, columns, same, now.records, made=made, others=now.measurements.values()
         )
         now.store.write_measurements(table)
-        now = read_run(run.path)
-        for record in now.records.values():
-            judged = record if record.status == "failed" else judge(record, now.plan)
-            if judged.status != record.status or judged.status_reason != record.status_reason:
-                now.store.rewrite(judged)
-        now = read_run(run.path)
-        rebuild(now)
+        return _judged_and_rebuilt(run)
+
+
+def remove_measurements(run: Run, names: Iterable[str]) -> Run:
+    """Take tables of measurements out of a run folder, also damaged ones; return the folder as it is then.
+
+    Raises `UsageError` for a table that is not there.
+    """
+    known = {*run.measurements, *(Path(name).stem for name in run.damaged_measurements)}
+    names = list(names)
+    for name in names:
+        if name not in known:
+            raise UsageError(f'{run.path} has no measurements "{name}"{did_you_mean(name, known)}')
+    with run.store.writing():
+        for name in names:
+            run.store.remove_measurements(name)
+        return _judged_and_rebuilt(run)
+
+
+def _judged_and_rebuilt(run: Run) -> Run:
+    """Judge the stimuli of a folder by what is measured of them now, and write the tables of the folder."""
+    now = read_run(run.path)
+    for record in now.records.values():
+        judged = record if record.status == "failed" else judge(record, now.plan)
+        if judged.status != record.status or judged.status_reason != record.status_reason:
+            now.store.rewrite(judged)
+    now = read_run(run.path)
+    rebuild(now)
     return now

@@ -26,14 +26,22 @@ from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.files import parse_json, read_file, remove, remove_unfinished, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
 from stimkit.planning.resolved import Resolved, read_resolved, resolve
-from stimkit.records.measurements import TABLE_NAME, Measurements, read_measurements
+from stimkit.records.measurements import Measurements
 from stimkit.records.schema import Record
 from stimkit.runfolder import locks
 from stimkit.runfolder.cell_files import CellFiles
-from stimkit.runfolder.journal import JOURNAL, Journal, begin_journal, extend_journal, file_digest, read_journal
+from stimkit.runfolder.journal import (
+    JOURNAL,
+    Journal,
+    begin_journal,
+    extend_journal,
+    file_digest,
+    read_journal,
+    take_out,
+)
 from stimkit.runfolder.layout import BEGUN, FOLDERS, INPUTS, MEASUREMENTS_FOLDER
+from stimkit.runfolder.measurement_files import read_tables
 
-MAX_TABLE = 500_000_000  # bytes of a table of measurements
 RESERVE_BYTES = 50_000_000  # free disk that must stay beside the stimuli
 
 
@@ -182,21 +190,8 @@ class RunStore(CellFiles):
         return environments
 
     def measurements(self) -> tuple[dict[str, Measurements], dict[str, str]]:
-        """Tables of what was measured of the stimuli, by name; and why others cannot be read, by their files."""
-        found: dict[str, Measurements] = {}
-        damaged: dict[str, str] = {}
-        folder = self.path / MEASUREMENTS_FOLDER
-        for path in sorted(folder.glob("*.csv")) if folder.is_dir() else ():
-            try:
-                if not TABLE_NAME.fullmatch(path.stem):
-                    raise RunFolderError(f"{path.stem!r} is not a name of such a table")
-                parts = [read_file(path.with_suffix(suffix), MAX_TABLE) for suffix in (".csv", ".json")]
-                found[path.stem] = read_measurements(path.stem, *parts)
-            except OSError as error:
-                damaged[f"{MEASUREMENTS_FOLDER}/{path.name}"] = f"cannot be read: {error.strerror or error}"
-            except RunFolderError as error:
-                damaged[f"{MEASUREMENTS_FOLDER}/{path.name}"] = str(error)
-        return found, damaged
+        """Tables of what was measured of the stimuli, by name; and why others are not to be used, by their files."""
+        return read_tables(self.path, self.journal)
 
     def write_measurements(self, table: Measurements) -> None:
         """Write a table of measurements, in place of one of its name."""
@@ -206,6 +201,15 @@ class RunStore(CellFiles):
                 for name, data in table.to_files().items():
                     extend_journal(self.path, f"{MEASUREMENTS_FOLDER}/{name}", data)
                     write_atomically(self.path / MEASUREMENTS_FOLDER / name, data)
+
+    def remove_measurements(self, name: str) -> None:
+        """Take a table of measurements out of the folder, if it is there."""
+        with storage_errors(self.path), self.committing():
+            known = self.journal() or Journal()
+            for file in (f"{MEASUREMENTS_FOLDER}/{name}{suffix}" for suffix in (".csv", ".json")):
+                if known.last(file):
+                    take_out(self.path, file)
+                remove(self.path / file)
 
     @property
     def lock_file(self) -> Path:

@@ -56,7 +56,11 @@ def find_pending(
     lost: list[str] = []
     complete = store.completed() if len(cells) == len(plan.cells) else store.completed(cell.id for cell in cells)
     journal = store.journal() if complete else None
-    tables, _ = store.measurements()
+    tables, damaged = store.measurements()
+    for name, reason in damaged.items():  # by which stimuli may have been rejected
+        raise RunFolderError(
+            f"{store.path / name}: {reason}; restore it, measure again, or `stimkit measure --remove` it"
+        )
     for cell in cells:
         if cell.id not in complete:
             tasks.append(Task(cell))

@@ -80,11 +80,8 @@ def test_effects_have_their_chances() -> None:
     table = pd.DataFrame({"a": list("xyz") * 20, "id": range(60), "y": generator.normal(size=60)})
     table["strong"] = table["y"] + 3 * (table["a"] == "x")
     table.loc[0, "strong"] = np.nan
-    found = (
-        explain(table, ["a", "id", "replicate"], ["y", "strong", "none"])
-        .set_index(["variable", "factor"])
-        .to_dict("index")
-    )
+    effects = explain(table, ["a", "id", "replicate"], ["y", "strong", "none"])
+    found = effects.set_index(["variable", "factor"]).to_dict("index")
     assert found[("strong", "a")]["p_permutation"] == 0.001
     assert found[("y", "a")]["p_permutation"] == pytest.approx(found[("y", "a")]["p"], abs=0.06)
     assert np.isnan(found[("y", "id")]["p_permutation"])

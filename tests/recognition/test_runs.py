@@ -18,6 +18,7 @@ from stimkit.errors import ProtocolError
 from stimkit.images.png import to_network_image
 from stimkit.planning.resolved import plan_from_resolved, resolve
 from stimkit.recognition.decisions import Decision
+from stimkit.records.methods import methods_paragraph
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.recognition import Recognizer
 from tests.conftest import forge, small_plan
@@ -69,6 +70,12 @@ def test_records_say_what_the_file_is_taken_for(run: Run) -> None:
     assert {"recognized_as", "content_rank", "style_probability"} <= set(table.columns)
     assert run.dataset["content_probability"].attrs["units"] == "1"
     assert stimkit.verify(run.path).findings == ()
+
+
+def test_methods_say_which_classifier_looked(run: Run) -> None:
+    text = methods_paragraph(run.plan, list(run.records.values()), run.environments)
+    assert "A VGG16 with the weights" in text and "into the 4 categories" in text
+    assert "the category of its content and style is in the manifest" in text
 
 
 def test_the_audit_looks_again(run: Run, tmp_path: Path) -> None:
@@ -181,3 +188,14 @@ def test_a_classifier_of_other_classes_is_refused(desk: Path) -> None:
     bottles = {**ATTRIBUTES, "style": {"cup": {"texture": "bottle"}}}
     with pytest.raises(ProtocolError, match=r"need the 1000 classes of ImageNet, and the classifier of .* has 5"):
         planned(desk, {"categories": "geirhos16"}, images={"attributes": bottles})
+
+
+def test_shards_recognize_alike(desk: Path, run: Run, tmp_path: Path) -> None:
+    plan = planned(desk)
+    for part in (1, 2):
+        stimkit.run_shard(plan, tmp_path / "run", (part, 2), device="cpu")
+    stimkit.collect(tmp_path / "run")
+    again = stimkit.open_run(tmp_path / "run").records
+    for name, record in run.records.items():
+        assert again[name].recognized_as == record.recognized_as
+        assert again[name].content_probability == pytest.approx(record.content_probability, rel=1e-3)

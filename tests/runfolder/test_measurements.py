@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from stimkit.runfolder.measuring import enter_measurements
 from stimkit.runfolder.run import Run
 from tests.conftest import document, small_plan
 
+Command = Callable[..., tuple[int, str, str]]
 BRIGHT = Column("bright", "1", "how bright it seems")
 
 
@@ -106,6 +107,25 @@ def test_a_table_that_is_gone_is_found(run: Run) -> None:
     shutil.rmtree(run.path / "measurements")
     names = [one.name for one in stimkit.verify(run.path).findings]
     assert names.count("measurements_altered") == 2
+
+
+def test_what_was_tampered_with_is_not_used(run: Run, command: Command) -> None:
+    plan = small_plan(accept={"measured": {"bright": [0.2, 0.9]}})
+    stimkit.run(plan, run.path, device="cpu")
+    enter_measurements(stimkit.open_run(run.path), "looks", [BRIGHT], bright(run, 0.1, 0.5), {})
+    path = run.path / "measurements" / "looks.csv"
+    path.write_text(path.read_text().replace("0.1", "0.3"))
+    assert stimkit.open_run(run.path).measurements == {}
+    with pytest.raises(RunFolderError, match=r"looks\.csv: it is not the one that was committed"):
+        stimkit.run(plan, run.path, device="cpu")  # which would accept what was rejected by it
+    code, _, said = command("measure", run.path, "--remove", "look")
+    assert code == 2 and 'no measurements "look" (did you mean "looks"?)' in said
+    code, said, _ = command("measure", run.path, "--remove", "looks")
+    assert code == 0 and not path.exists()
+    assert stimkit.verify(run.path).findings == ()
+    assert {record.status for record in stimkit.open_run(run.path).records.values()} == {"accepted"}
+    enter_measurements(stimkit.open_run(run.path), "looks", [BRIGHT], bright(run, 0.5), {})
+    assert stimkit.verify(run.path).findings == ()
 
 
 @pytest.mark.parametrize("taken", ["ratio", "seed", "bright"])
