@@ -60,18 +60,23 @@ def shorten_paths(folder: Path) -> tuple[str, ...]:
 def _places(protocol: Mapping[str, Any]) -> list[Any]:
     """The parts of a protocol that name files."""
     images = {key: one for key, one in protocol.get("images", {}).items() if key not in NOT_FILES}
-    weights = [protocol.get(section, {}).get("weights") for section in ("model", "factors")]
-    return [images, weights, *map(_places, protocol.get("variants", {}).values())]
+    seen = protocol.get("recognition") or {}
+    sections = (protocol.get("model", {}), protocol.get("factors", {}), seen, *protocol.get("observers", {}).values())
+    weights = [section.get("weights") for section in sections]
+    return [images, weights, seen.get("categories"), *map(_places, protocol.get("variants", {}).values())]
 
 
 def _places_of_lock(lock: Resolved) -> list[Any]:
-    return [_places(lock["protocol"]), [one["spec"] for one in (*lock["inputs"], *lock["weights"])]]
+    seen = lock.get("recognition") or {}
+    specs = [one["spec"] for one in (*lock["inputs"], *lock["weights"])]
+    return [_places(lock["protocol"]), specs, seen.get("spec"), seen.get("categories")]
 
 
 def _rewrite(store: RunStore, lock: Resolved, names: Mapping[str, str], text: str) -> None:
     """Write the resolved protocol and the records with other names, and the journal of what is there then."""
     folder, known = store.path, store.journal()
-    renamed = {key: _renamed(lock[key], names) for key in ("protocol", "inputs", "weights")}
+    keys = ("protocol", "inputs", "weights", "recognition")
+    renamed = {key: _renamed(lock[key], names) for key in keys if key in lock}
     digest = hashlib.sha256(text.encode()).hexdigest()
     write_atomically(store.lock_file, json_bytes({**lock, **renamed, "protocol_sha256": digest}))
     for path in sorted((folder / "records").glob("s*.json")):

@@ -96,7 +96,11 @@ def _statistics(bench: Bench) -> MeasureGroup:
 def _similarity(bench: Bench) -> MeasureGroup:
     weights = load_weights(bench.model.weights, preprocessing=bench.model.preprocessing, network=bench.model.network)
     similarity = Similarity(weights, bench.device)
-    made = {"weights": bench.model.weights, "weights_sha256": weights.digest, "torchmetrics": version("torchmetrics")}
+    made = {
+        "weights": Path(bench.model.weights).name,
+        "weights_sha256": weights.digest,
+        "torchmetrics": version("torchmetrics"),
+    }
 
     def measure(seen: Seen) -> dict[str, float]:
         content = bench.content(seen.cell)

@@ -101,9 +101,10 @@ def complete(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     plan = small_plan(
         images=images, model={"weights": str(maker / "w.safetensors")}, factors={"style_layers": ["two"]},
-        publication=publication,
+        publication=publication, observers={"same": {"weights": str(maker / "w.safetensors")}},
     )  # fmt: skip
     stimkit.run(plan, maker / "run", device="cpu", keep_inputs=True)
+    stimkit.measure_stimuli(maker / "run", ["observers", "statistics"], device="cpu")
     assert str(maker) in (maker / "run" / "protocol.toml").read_text()
     design = TrialDesign.from_toml('schema = 1\nname = "rate"\nparticipants = 2\n')
     lists = make_trials(maker / "run", design)
@@ -131,6 +132,15 @@ def test_no_file_of_an_archive_tells_where_it_was_made(complete: Path) -> None:
     run = read_run(complete)
     assert run.plan.protocol.images.attributes["content"]["a"] == {"category": "/m/01"}, "which is not a path"
     assert {image.spec for image in run.plan.inputs} == {"content.png", "style.png"}
+
+
+def test_what_was_measured_is_in_an_archive(complete: Path) -> None:
+    assert {path.name for path in (complete / "measurements").iterdir()} == {
+        "observers.csv", "observers.json", "statistics.csv", "statistics.json",
+    }  # fmt: skip
+    assert verify(complete).findings == ()
+    words = pd.read_csv(complete / "data_dictionary.csv").set_index("column")
+    assert words.loc["observer_same_style", "description"] == "style loss of the file by the network same"
 
 
 def test_an_audit_without_all_inputs_tells_no_folder(place: Path, tmp_path: Path) -> None:
