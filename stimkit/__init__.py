@@ -4,7 +4,7 @@
     make          run  run_shard  collect  RunSummary  Event
     one image     synthesize  Synthesis
     read          open_run  Run
-    check         verify  Verification  audit  Audit  Finding  audit_images
+    check         diff  Difference  verify  Verification  audit  Audit  Finding  audit_images
     make again    regenerate  Comparison
     tell          report  archive  Archive
     show          TrialDesign  make_trials  TrialLists  export  join_responses  Joined
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stimkit.auditing.image_set import audit_images
     from stimkit.auditing.regeneration import Comparison, regenerate
     from stimkit.auditing.verification import Verification, verify
+    from stimkit.differences.changes import Difference, diff
     from stimkit.errors import StimkitError
     from stimkit.experiment.export.formats import export
     from stimkit.experiment.responses import Joined, join_responses
@@ -58,6 +59,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "Comparisons",
+    "Difference",
     "Event",
     "Finding",
     "Joined",
@@ -79,6 +81,7 @@ __all__ = [
     "audit_images",
     "collect",
     "compare_stimuli",
+    "diff",
     "export",
     "join_responses",
     "make_trials",
@@ -104,6 +107,7 @@ _HOMES = {
     "auditing.image_set": "audit_images",
     "auditing.regeneration": "Comparison regenerate",
     "auditing.verification": "Verification verify",
+    "differences.changes": "Difference diff",
     "errors": "StimkitError",
     "experiment.export.formats": "export",
     "experiment.responses": "Joined join_responses",

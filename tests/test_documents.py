@@ -19,7 +19,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 EXAMPLES = (
     "Protocol", "plan", "preview", "run", "run_shard", "collect", "synthesize", "open_run", "verify", "audit",
     "audit_images", "regenerate", "report", "archive", "TrialDesign", "make_trials", "export", "join_responses",
-    "norm", "simulate", "scale", "measure_features", "measure_stimuli", "compare_stimuli",
+    "norm", "diff", "simulate", "scale", "measure_features", "measure_stimuli", "compare_stimuli",
 )  # fmt: skip
 """In an order in which each has what it needs of those before it."""
 

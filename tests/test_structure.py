@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 
 ROOMS = (
     "errors", "version", "files", "columns", "documents", "images", "network", "recognition", "protocol", "planning",
-    "synthesis", "stimuli", "records", "runfolder", "running", "effects", "auditing", "reporting", "experiment",
-    "scaling", "measures", "features", "archiving", "cli", "__init__", "__main__",
+    "synthesis", "stimuli", "records", "runfolder", "running", "differences", "effects", "auditing", "reporting",
+    "experiment", "scaling", "measures", "features", "archiving", "cli", "__init__", "__main__",
 )  # fmt: skip
 """In the order of imports: a module imports from its own room and from those before it."""
 MODULES = {
@@ -31,8 +31,8 @@ TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()
 KNOWN = {*MODULES, *(name.removesuffix(".__init__") for name in MODULES)}
 
 PUBLIC = {
-    "Comparisons", "Observer", "Scales", "compare_stimuli", "measure_features", "measure_stimuli", "norm", "scale",
-    "simulate",
+    "Comparisons", "Difference", "Observer", "Scales", "compare_stimuli", "diff", "measure_features", "measure_stimuli",
+    "norm", "scale", "simulate",
     "Archive", "Audit", "Cell", "Comparison", "Event", "Finding", "Joined", "Plan", "Preview", "Protocol", "Run",
     "RunSummary", "StimkitError", "Synthesis", "TrialDesign", "TrialLists", "Verification", "__version__", "archive",
     "audit", "audit_images", "collect", "export", "join_responses", "make_trials", "open_run", "plan", "preview",

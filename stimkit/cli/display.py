@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stimkit.auditing.regeneration import Comparison
     from stimkit.auditing.verification import Verification
     from stimkit.experiment.trials.lists import TrialLists
-    from stimkit.features.comparing import Comparisons
     from stimkit.runfolder.run import RunState
     from stimkit.running.events import RunSummary
     from stimkit.running.preview import Preview
@@ -145,21 +144,6 @@ def show_effects(effects: pd.DataFrame) -> None:
         numbers = (row["omega_squared"], row["p_permutation"], row["omega_squared_chance"])
         table.add_row(row["variable"], row["factor"], *(f"{value:.2g}" for value in numbers))
     out.print(table)
-
-
-def show_distances(found: Comparisons) -> None:
-    """Print what the factors explain of the distances between stimuli, and which are the nearest."""
-    together = found.explained[found.explained["layer"] == "all"]
-    table = Table(box=None, pad_edge=False, header_style="bold", title="squared distances explained by a factor alone")
-    for header in ("factor", "ω²", "p by permutation"):
-        table.add_column(header)
-    for row in together.to_dict("records"):
-        table.add_row(row["factor"], f"{row['omega_squared']:.2g}", f"{row['p_permutation']:.2g}")
-    out.print(table)
-    nearest = found.neighbours[(found.neighbours["layer"] == "all") & (found.neighbours["rank"] == 1)]
-    first = nearest.sort_values("relative").iloc[0]
-    pair = f"{first['stimulus_id']} and {first['neighbour_id']}"
-    out.print(f"nearest  {pair}: {first['relative']:.2g} of the median distance; the map holds {found.mapped:.0%}")
 
 
 def show_comparison(one: Comparison, done: int, total: int) -> None:

@@ -77,8 +77,8 @@ def distances(
 
     Example: stimkit distances runs/quickstart
     """
-    from stimkit.cli import display, progress
-    from stimkit.features.comparing import compare_stimuli, save_distances
+    from stimkit.cli import progress
+    from stimkit.features.comparing import compare_stimuli, describe_distances, save_distances
     from stimkit.files import check_new
 
     folder = out or Path("distances") / run.resolve().name
@@ -94,7 +94,8 @@ def distances(
             on_progress=partial(show, "features"),
         )
     save_distances(found, folder)
-    display.show_distances(found)
+    for line in describe_distances(found):
+        say(line)
     say(f"{folder}: neighbours.csv, explained.csv, map.csv; the map is in the manifest and in the report")
 
 

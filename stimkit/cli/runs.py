@@ -28,6 +28,33 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
         display.show_state(run, state)
 
 
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Protocol or run folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Protocol or run folder.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with pictures side by side.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how two protocols or runs differ, cell by cell; exit 1 where they do, as diff does.
+
+    Example: stimkit diff protocols/quickstart.toml runs/quickstart
+    """
+    from stimkit.differences.changes import diff as compare
+    from stimkit.differences.words import describe_difference
+
+    found = compare(a, b)
+    if out is not None:
+        from stimkit.differences.page import write_difference
+
+        write_difference(found, out)
+    if as_json:
+        say(json_text(found.values(), ascii_only=True))
+    else:
+        for line in describe_difference(found):
+            say(line)
+    if found.differ:
+        raise typer.Exit(1)
+
+
 def verify(run: RunPath, as_json: AsJson = False) -> None:
     """Check every file of a run folder against its digests, records and resolved protocol; exit 5 if any differs."""
     from stimkit.auditing.verification import verify as check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,17 @@ def compare_stimuli(
     made = {"by": f"stimkit distances {__version__}", "layers": chosen, "form": form, "observer": observer or ""}
     _enter(run, found, {**made, "weights_sha256": source.weights(rows[0].cell.settings).digest, "mapped": mapped})
     return found
+
+
+def describe_distances(found: Comparisons) -> Iterator[str]:
+    """What the factors explain of the distances, and which stimuli are the nearest, in words."""
+    for row in found.explained[found.explained["layer"] == ALL_LAYERS].to_dict("records"):
+        part = f"{row['factor']} explains {row['omega_squared']:.2f} of the squared distances"
+        yield f"{part}, p {row['p_permutation']:.2g} by permutation"
+    nearest = found.neighbours[(found.neighbours["layer"] == ALL_LAYERS) & (found.neighbours["rank"] == 1)]
+    first = nearest.sort_values("relative").to_dict("records")[0]
+    pair = f"{first['stimulus_id']} and {first['neighbour_id']}"
+    yield f"the nearest are {pair}: {first['relative']:.2g} of the median distance; the map holds {found.mapped:.0%}"
 
 
 def save_distances(found: Comparisons, out: Path) -> None:
