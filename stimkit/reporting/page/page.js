@@ -382,7 +382,9 @@ function drawEffects() {
 
 // --- map and recognition ----------------------------------------------------------------------------------------
 
-const map = { factor: VARIED.find((name) => DATA.factors[name].length <= MAX_COLOURS) ?? "" };
+// At first in the colours of the factor that explains most of the distances.
+const explaining = (DATA.distances?.explained ?? []).filter((one) => one.layer === "all" && (DATA.factors[one.factor]?.length ?? Infinity) <= MAX_COLOURS);
+const map = { factor: explaining.sort((one, other) => other.omega_squared - one.omega_squared)[0]?.factor ?? "" };
 
 function drawMap() {
   if (!DATA.distances) return;
@@ -394,7 +396,7 @@ function drawMap() {
     text: members.map((one) => one.id), hoverinfo: "text+name", marker: { size: 8, opacity: 0.8, color: PALETTE[index % MAX_COLOURS] },
   }));
   Plotly.react("map-plot", points, layout({ showlegend: groups.size > 1, xaxis: { title: { text: "first dimension" } },
-    yaxis: { title: { text: "second dimension" }, scaleanchor: "x" }, height: 480 }), CONFIG).then((plot) => {
+    yaxis: { title: { text: "second dimension" }, scaleanchor: "x" } }), CONFIG).then((plot) => {
     plot.removeAllListeners("plotly_click");
     plot.on("plotly_click", (event) => open(event.points[0].text, null));
   });
