@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import lpips
@@ -36,10 +35,12 @@ def similarity() -> Similarity:
     return Similarity(WEIGHTS, torch.device("cpu"))
 
 
-def as_torchvision(weights: object = None) -> torch.nn.Module:
-    """Torchvision's VGG16 with our filters."""
-    network: torch.nn.Module = vgg16(weights=None, init_weights=False)
+def as_torchvision(**_: object) -> torch.nn.Module:
+    """Torchvision's VGG16 with our filters; its classifier has no values, which nobody needs."""
+    with torch.device("meta"):
+        network: torch.nn.Module = vgg16(weights=None, init_weights=False)
     modules = dict(network.named_modules())
+    modules["features"].to_empty(device="cpu")
     for layer in convolutions("vgg16"):
         module = modules[f"features.{layer.torchvision_index}"]
         assert isinstance(module, torch.nn.Conv2d) and module.bias is not None
@@ -53,14 +54,11 @@ def batches(images: list[FloatImage], pair: tuple[int, int]) -> tuple[torch.Tens
     return one, other
 
 
-def test_lpips_is_that_of_its_authors(images: list[FloatImage], similarity: Similarity) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls torchvision as it was
-        theirs = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-    ours = dict(as_torchvision().named_modules())
-    for part in (theirs.net.slice1, theirs.net.slice2, theirs.net.slice3, theirs.net.slice4, theirs.net.slice5):
-        for name, module in part.named_children():
-            module.load_state_dict(ours[f"features.{name}"].state_dict())
+def test_lpips_is_that_of_its_authors(
+    images: list[FloatImage], similarity: Similarity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpips.pretrained_networks.tv, "vgg16", as_torchvision)  # which would be downloaded
+    theirs = lpips.LPIPS(net="vgg", verbose=False)
     for pair in PAIRS:
         with torch.no_grad():
             wanted = float(theirs(*batches(images, pair), normalize=True))

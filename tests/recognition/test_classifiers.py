@@ -78,7 +78,9 @@ def test_importing_keeps_the_classifier(tensors: tuple[Tensors, Tensors], tmp_pa
 
 
 def test_outputs_are_those_of_torchvision(tensors: tuple[Tensors, Tensors]) -> None:
-    theirs = vgg16(weights=None)
+    with torch.device("meta"):
+        theirs = vgg16(weights=None, init_weights=False)
+    theirs.features.to_empty(device="cpu")
     theirs.classifier = torch.nn.Sequential(
         torch.nn.Linear(25088, UNITS), torch.nn.ReLU(), torch.nn.Dropout(),
         torch.nn.Linear(UNITS, UNITS), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(UNITS, 1000),

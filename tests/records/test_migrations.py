@@ -119,6 +119,7 @@ def test_an_old_run_is_sound_and_its_tables_may_lack_later_columns(old_run: Path
     assert [finding.name for finding in verify(old_run).findings] == ["table_altered"]
 
 
+@pytest.mark.alternating
 def test_an_old_run_is_made_again_and_continued(
     old_run: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:

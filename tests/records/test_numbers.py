@@ -326,6 +326,7 @@ def weighted(row: pd.Series[Any], term: str) -> list[tuple[str, float]]:
     return list(zip(names, given, strict=True))
 
 
+@pytest.mark.alternating
 def test_the_numbers_of_a_manifest_follow_from_the_page(case: tuple[str, Path]) -> None:
     _, folder = case
     table = pd.read_csv(folder / "run/manifest.csv", dtype={"mask_id": str})

@@ -82,6 +82,7 @@ def test_what_was_measured_of_another_file_does_not_count(run: Run) -> None:
     assert late.measurements["looks"].values == {}
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -139,6 +139,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize("name", SETTINGS)
 def test_runs_at_several_sizes_are_sound_and_can_be_made_again(several: Path, name: str, tmp_path: Path) -> None:
     run = stimkit.open_run(several / name)
