@@ -28,6 +28,18 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
         display.show_state(run, state)
 
 
+def cite(run: RunPath) -> None:
+    """Print what a paper that uses the set cites, as BibTeX: the set, stimkit, method, network, and what was measured.
+
+    Example: stimkit cite runs/quickstart >> references.bib
+    """
+    from stimkit.records.bibliography import bibliography
+    from stimkit.runfolder.run import read_run
+
+    found = read_run(run)
+    say(bibliography(found.plan, found.measurements).rstrip())
+
+
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="Protocol or run folder.", show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="B", help="Protocol or run folder.", show_default=False)],

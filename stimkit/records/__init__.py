@@ -10,4 +10,5 @@ tables      records -> data frame, CSV
 dataset     records -> xarray, NetCDF
 selection   conditions on the manifest
 methods     words about a run
+bibliography  what to cite, as BibTeX
 """

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from stimkit.auditing.audit import Examination, OnPhase, examine
 from stimkit.errors import RunFolderError
 from stimkit.files import json_text, storage_errors, write_atomically
+from stimkit.records.bibliography import bibliography
 from stimkit.records.methods import methods_paragraph
 from stimkit.reporting.contents import gather_contents, thumbnails_for
 from stimkit.runfolder.run import AnyRun, Run, read_run
@@ -57,6 +58,7 @@ def write_report(run: Run, found: Examination, target: Path, *, losses_checked: 
         losses_checked=losses_checked,
         methods=methods_paragraph(run.plan, list(run.records.values()), environments),
         environments={key: json_text(environment) for key, environment in environments.items()},
+        references=bibliography(run.plan, run.measurements),
         version=__version__,
     )
     with storage_errors(target):
