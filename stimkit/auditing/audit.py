@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from stimkit.auditing.evidence import Evidence, find_twins, read_evidence
 from stimkit.auditing.findings import Finding, rank
-from stimkit.auditing.losses import LossCheck, check_sums, shown_to_networks
+from stimkit.auditing.losses import LossCheck, check_sums, shown_to_networks, still_falling
 from stimkit.auditing.recognition import Cues, RecognitionCheck, count_cues, find_unrecognized
 from stimkit.auditing.rules import judge_set, judge_stimuli
 from stimkit.auditing.verification import (
@@ -30,6 +31,7 @@ from stimkit.auditing.verification import (
     verify,
 )
 from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
+from stimkit.documents.notebooks import html_of, html_rows
 from stimkit.effects.variance import explain
 from stimkit.errors import ImageError, RunFolderError
 from stimkit.images.likeness import small_copy
@@ -68,6 +70,15 @@ class Audit:
     """What a classifier takes the images of the protocol for."""
     cues: Cues | None = None
     """How often stimuli of two cues are taken for one of them."""
+
+    def __repr__(self) -> str:
+        counts = Counter(finding.severity for finding in self.findings)
+        words = ", ".join(f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items())
+        return f"<Audit of {self.complete:,} of {self.planned:,} stimuli: {words or 'nothing to object to'}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(one.severity, one.name, one.stimulus_id, one.detail) for one in self.findings]
+        return html_of(repr(self)[1:-1], html_rows(("", "finding", "stimulus", ""), rows) if rows else "")
 
     @property
     def failed(self) -> bool:
@@ -281,18 +292,8 @@ def _table(records: Sequence[Record], seen: _Pass) -> pd.DataFrame:
         frame = frame.merge(further.drop(columns=known), on="stimulus_id", how="left")
     frame["clipped"] = frame["clip_low_frac"] + frame["clip_high_frac"]
     frame["loss_increase"] = frame["loss_total_file"] / frame["loss_total_optimized"] - 1
-    frame["still_falling"] = [_falling(record, seen.traces[record.stimulus_id]) for record in records]
+    frame["still_falling"] = [still_falling(record, seen.traces[record.stimulus_id]) for record in records]
     for term in TERMS:
         with np.errstate(divide="ignore", invalid="ignore"):
             frame[f"log_loss_{term}"] = np.log10(pd.to_numeric(frame[f"loss_{term}_file"]).to_numpy(float))
     return frame
-
-
-def _falling(record: Record, trace: NDArray[Any]) -> float:
-    """Relative decrease of the lowest total loss over the last `window` evaluations."""
-    totals = record.finite_totals(trace)
-    if len(totals) < 2:
-        return float("nan")
-    lowest = np.minimum.accumulate(totals)
-    before = lowest[max(0, len(lowest) - 1 - record.settings.window)]
-    return float(1 - lowest[-1] / before) if before > 0 else 0.0

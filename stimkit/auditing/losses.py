@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -249,3 +250,13 @@ def check_sums(record: Record, cell: Cell, trace: NDArray[Any]) -> Iterator[Find
     if problems:
         others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         yield Finding("loss_inconsistent", "error", record.stimulus_id, problems[0] + others)
+
+
+def still_falling(record: Record, trace: NDArray[Any]) -> float:
+    """Relative decrease of the lowest total loss over the last `window` evaluations."""
+    totals = record.finite_totals(trace)
+    if len(totals) < 2:
+        return float("nan")
+    lowest = np.minimum.accumulate(totals)
+    before = lowest[max(0, len(lowest) - 1 - record.settings.window)]
+    return float(1 - lowest[-1] / before) if before > 0 else 0.0

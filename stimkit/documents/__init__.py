@@ -3,6 +3,7 @@
 lines     the line of each key
 messages  broken rules in words; looks into raw documents
 toml      text -> dictionary -> validated model, with every broken rule at once
+notebooks  tables and pictures as HTML
 schemas   schemas of files, and the steps from older ones
 template  the protocols that `stimkit init` writes, some of published sets
 """

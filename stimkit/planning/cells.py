@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from stimkit.documents.notebooks import html_of, html_rows
 from stimkit.errors import Problem, ProtocolError
 from stimkit.network.layers import LAYERS, NetworkName
 from stimkit.protocol.labels import label
@@ -175,6 +176,17 @@ class Plan:
     not_sampled: int = 0
     """Combinations that are left, but not in the sample."""
     recognition: RecognitionSource | None = None
+
+    def __repr__(self) -> str:
+        crossed = " × ".join(f"{name} ({len(levels)})" for name, levels in self.factors.items())
+        missing = f"; {len(self.missing)} missing" if self.missing else ""
+        return f"<Plan {self.protocol.name}: {len(self.cells):,} cells, {crossed}{missing}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, len(levels), ", ".join(levels[:8])) for name, levels in self.factors.items()]
+        problems = [(problem.key, problem.message) for problem in self.missing]
+        further = html_rows(("missing", ""), problems) if problems else ""
+        return html_of(repr(self)[1:-1], html_rows(("factor", "levels", ""), rows), further)
 
     @cached_property
     def by_id(self) -> Mapping[str, Cell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import tomli_w
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
+from stimkit.documents.notebooks import html_of
 from stimkit.documents.toml import parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.protocol.design_rules import check_design
@@ -86,6 +88,12 @@ class Protocol(Frozen):
     _base: Path = PrivateAttr(Path())
     _order: tuple[str, ...] = PrivateAttr(())
     _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Protocol {self.name}{f' of {self._file}' if self._file else ''}>"
+
+    def _repr_html_(self) -> str:
+        return html_of(repr(self)[1:-1], f"<p>{escape(self.description)}</p><pre>{escape(self.text)}</pre>")
 
     @classmethod
     def load(cls, path: str | Path, variant: str | None = None) -> Protocol:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 import xarray as xr
 from numpy.typing import NDArray
 
+from stimkit.documents.notebooks import html_of, html_picture
 from stimkit.errors import RunFolderError, did_you_mean
 from stimkit.files import read_file
 from stimkit.images.png import Values, decode_values
@@ -22,6 +24,7 @@ from stimkit.records.dataset import to_dataset, to_grid
 from stimkit.records.measurements import Measurements, with_measurements
 from stimkit.records.schema import Record
 from stimkit.runfolder.journal import Journal, file_digest
+from stimkit.runfolder.layout import SHEET
 from stimkit.runfolder.locks import current_writers
 from stimkit.runfolder.store import RunStore
 
@@ -45,6 +48,16 @@ class Run:
     """What was measured of finished stimuli, by the names of the tables; records have the values."""
     damaged_measurements: Mapping[str, str] = field(repr=False)
     """Why tables of measurements cannot be read, by their files."""
+
+    def __repr__(self) -> str:
+        counts = Counter(record.status for record in self.records.values())
+        words = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+        return f"<Run {self.path}: {len(self.records):,} of {len(self.planned):,} cells{f', {words}' if words else ''}>"
+
+    def _repr_html_(self) -> str:
+        sheet = self.path / SHEET
+        picture = html_picture(read_file(sheet), f"all stimuli of {self.path.name}") if sheet.is_file() else ""
+        return html_of(repr(self)[1:-1], picture)
 
     @property
     def path(self) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from stimkit.documents.notebooks import html_of, html_pairs
 from stimkit.records.schema import Record
 from stimkit.synthesis.minimization import Progress
 
@@ -129,3 +130,21 @@ class RunSummary:
     device: str = "cpu"
     has_tables: bool = True
     """Whether tables were made; shards leave that to `collect`."""
+
+    def _values(self) -> dict[str, object]:
+        return {
+            "planned": self.planned,
+            "made": self.made,
+            "there before": self.done_before,
+            "rejected": len(self.rejected),
+            "failed": len(self.failed),
+            "pending": self.pending,
+        }
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self._values().items() if count)
+        return f"<RunSummary {self.path}: {counts}; {self.seconds:.0f} s on {self.device}>"
+
+    def _repr_html_(self) -> str:
+        stopped = ", ".join(f"{reason} {count}" for reason, count in self.stop_reasons.items())
+        return html_of(str(self.path), html_pairs({**self._values(), "stopped by": stopped}))

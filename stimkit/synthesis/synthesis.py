@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stimkit.documents.notebooks import html_of, html_picture
 from stimkit.images.pixels import Pixels, quantize
+from stimkit.images.png import encode_png
 from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG
 from stimkit.synthesis.batch import Batch
@@ -30,6 +32,9 @@ class Measured:
     content: float
     style: float
     total: float
+
+
+SMALLEST_SHOWN = 192  # pixels, of an image in a notebook
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,15 @@ class Synthesis:
     stop_reason: str
     seconds: float
     """Wall time of the batch, divided by its cells."""
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[1:]
+        losses = f"total loss {self.initial.total:.4g} → {self.optimized.total:.4g}"
+        return f"<Synthesis {height} × {width} px: {losses}, {self.evaluations} evaluations ({self.stop_reason})>"
+
+    def _repr_html_(self) -> str:
+        picture = html_picture(encode_png(self.pixels), "the image", max(self.image.shape[2], SMALLEST_SHOWN))
+        return html_of(repr(self)[1:-1], picture)
 
     @property
     def pixels(self) -> Pixels:
