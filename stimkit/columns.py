@@ -132,7 +132,9 @@ class RecordColumns(BaseModel):
     style_rank: Annotated[RankNumber | None, Meaning("rank of the style's category, 1 if recognized", since=9)] = None
     content_probability: Annotated[Probability | None, Meaning("probability of the content's category", since=9)] = None
     style_probability: Annotated[Probability | None, Meaning("probability of the style's category", since=9)] = None
-    recognition_sha256: Annotated[str, Meaning("digest of the classifier and its categories", since=9)] = ""
+    recognition_sha256: Annotated[
+        str, Meaning("digest of the classifier, its categories, and those of content and style", since=9)
+    ] = ""
     titrate_error: Annotated[
         Number | None, Meaning("difference of the stimulus from the value that was wanted", since=3)
     ] = None

@@ -36,6 +36,7 @@ FINDINGS = {
     "recognition_mismatch": "a classifier takes a stimulus for something else than what is recorded",
     "statistic_mismatch": "a recorded image statistic is not that of the file",
     "confound": "a variable follows a factor that it must not follow",
+    "not_measured": "a variable that the protocol has a rule about was not measured of any stimulus",
     "failed": "no usable image was found",
     "unreadable": "an image cannot be read",
     "pending": "a cell has no complete stimulus",

@@ -14,6 +14,7 @@ from stimkit.errors import ImageError, WeightsError
 from stimkit.images.pixels import FloatImage, resize, to_float
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import InputSource
+from stimkit.planning.recognition import cue_digest
 from stimkit.protocol.rules import IMAGE_FACTORS
 from stimkit.records.schema import Record
 from stimkit.stimuli.recognition import Recognizer
@@ -53,9 +54,9 @@ class RecognitionCheck:
 
     def check(self, record: Record, image: FloatImage) -> Iterator[Finding]:
         """Compare what a record says with what the classifier takes its file for, (3, height, width)."""
-        if self._recognizer is None or record.recognition_sha256 != self._recognizer.digest:
-            return
         cell = self._plan.by_id[record.stimulus_id]
+        if self._recognizer is None or record.recognition_sha256 != cue_digest(self._plan, cell):
+            return
         again = self._recognizer.recognize(cell, image)
         known = {kind: getattr(record, f"{kind}_probability") for kind in IMAGE_FACTORS}
         for kind, recorded in known.items():

@@ -61,7 +61,7 @@ def judge_set(
     yield from find_reversals(made, protocol, factors)
     yield from find_outliers(made, limits, factors)
     yield from find_confounds(effects, {**limits.confounds, **limits.measured})
-    yield from find_unmeasured(limits.measured, made)
+    yield from find_unmeasured(dict.fromkeys((*protocol.accept.measured, *limits.measured)), made)
     yield from find_disagreements(made[made["status"] == "accepted"])
 
 
@@ -224,10 +224,10 @@ def find_confounds(effects: pd.DataFrame, limits: Mapping[str, Mapping[str, floa
 
 
 def find_unmeasured(names: Iterable[str], stimuli: pd.DataFrame) -> Iterator[Finding]:
-    """Variables that the protocol has a limit for, and that were not measured of any stimulus."""
+    """Variables that the protocol has a rule or limit for, and that were not measured of any stimulus."""
     for name in names:
         if name not in stimuli or not stimuli[name].notna().any():
-            yield Finding("confound", "warning", "", f"{name} was not measured; see stimkit measure and stimkit norm")
+            yield Finding("not_measured", "warning", "", f"{name}: see stimkit measure and stimkit norm")
 
 
 def find_disagreements(stimuli: pd.DataFrame) -> Iterator[Finding]:

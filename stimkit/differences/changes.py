@@ -11,6 +11,7 @@ from typing import Any
 from stimkit.errors import UsageError
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.crossing import plan as make_plan
+from stimkit.planning.recognition import cue_digest
 from stimkit.protocol.mixes import write_mixture
 from stimkit.protocol.protocol import Protocol
 from stimkit.records.schema import Record
@@ -163,10 +164,17 @@ def _determinants(plan: Plan, cell: Cell) -> dict[str, Any]:
         kind: ";".join(plan.input(kind, name).pixel_sha256[:12] for name in cell.images(kind)) or None
         for kind in ONLY_NAMES
     }
+    pools = {
+        f"{kind}_pool": ", ".join(sorted(one.pixel_sha256[:12] for one in plan.inputs if one.kind == kind))
+        for kind in cell.settings.pools
+    }
+    cues = {"recognition": cue_digest(plan, cell)[:12]} if cell.settings.titrate == "cue_balance" else {}
     mixes = {f"{kind}_mix": write_mixture(cell.mixture(kind)) or None for kind in ("content", "style")}
     return {
         **images,
         **mixes,
+        **pools,
+        **cues,
         "content_layers": _layers(cell.content_layers),
         "style_layers": _layers(cell.style_layers),
         "alpha": cell.alpha,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jinja2
 from PIL import Image
 
 from stimkit.differences.changes import Change, Compared, Difference
-from stimkit.differences.words import cell_words, short_value
+from stimkit.differences.words import cell_words, counts_in_words, short_value
 from stimkit.errors import ImageError, RunFolderError
 from stimkit.files import storage_errors, write_atomically
 from stimkit.images.png import to_picture
@@ -36,8 +37,7 @@ figcaption { font-size: 13px; overflow-wrap: anywhere; } .none { width: 12rem; o
 @media (max-width: 40rem) { .pairs { grid-template-columns: 1fr; } }
 </style></head><body>
 <h1>{{ a }} → {{ b }}</h1>
-<p>{{ same }} cells as before, {{ changed|length }} changed, {{ remade|length }} made otherwise, {{ came|length }} came,
-{{ went|length }} went.</p>
+<p>{{ counts }}.{% if left_out %} Of each kind, the first {{ left_out }} are shown.{% endif %}</p>
 {% if protocol %}<h2>Protocol</h2>
 <table><tr><th>key</th><th>before</th><th>after</th></tr>
 {% for key, (one, other) in protocol.items() %}<tr><td>{{ key }}</td><td>{{ one }}</td><td>{{ other }}</td></tr>
@@ -58,14 +58,16 @@ figcaption { font-size: 13px; overflow-wrap: anywhere; } .none { width: 12rem; o
 
 
 def write_difference(found: Difference, target: Path) -> Path:
-    """Write a page about a difference, with at most 300 pictures or pairs of them. Raises `StorageError`."""
+    """Write a page about a difference, with at most 300 pictures or pairs of each kind. Raises `StorageError`."""
     one, other = found.sides
+    kinds: tuple[Sized, ...] = (found.changed, found.remade, found.came, found.went)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     html = environment.from_string(_PAGE).render(
         version=__version__,
         a=one.name,
         b=other.name,
-        same=found.same,
+        counts=counts_in_words(found),
+        left_out=MOST_SHOWN if max(map(len, kinds)) > MOST_SHOWN else 0,
         protocol={key: (short_value(a), short_value(b)) for key, (a, b) in found.protocol.items()},
         changed=[_pair(change, one, other) for change in found.changed[:MOST_SHOWN]],
         remade=[_pair(change, one, other) for change in found.remade[:MOST_SHOWN]],

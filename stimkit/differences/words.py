@@ -24,8 +24,13 @@ def describe_difference(found: Difference) -> Iterator[str]:
             yield f"{words:<8}  {cell.id}  {cell_words(cell)}"
         if len(cells) > SHOWN_CELLS:
             yield f"          and {len(cells) - SHOWN_CELLS} more"
-    counts = f"{len(found.changed)} changed, {len(found.remade)} made otherwise"
-    yield f"{found.same} cells as before, {counts}, {len(found.came)} came, {len(found.went)} went"
+    yield counts_in_words(found)
+
+
+def counts_in_words(found: Difference) -> str:
+    """How many cells are as before, and how many are not."""
+    counts = f"{len(found.changed):,} changed, {len(found.remade):,} made otherwise"
+    return f"{found.same:,} cells as before, {counts}, {len(found.came):,} came, {len(found.went):,} went"
 
 
 def _by_keys(words: str, changes: Sequence[Change]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,11 @@ PERMUTATIONS = 999
 ALPHA, POWER_WANTED = 0.05, 0.8
 CHANCE_COLUMNS = ("p_permutation", "omega_squared_chance", "omega_squared_detectable")
 _CHUNK = 20_000_000  # values that are permuted at a time
+
+
+def levels_of_factor(column: pd.Series[Any]) -> pd.Series[str]:
+    """The levels of a factor or attribute as text; empty where there is none."""
+    return column.astype(object).where(column.notna(), "").astype(str)
 
 
 def group_sizes(labels: Sequence[object]) -> NDArray[np.int64]:
@@ -97,7 +103,7 @@ def add_chances(effects: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     for variable, of_variable in alone.groupby("variable", sort=False):
         numbers = pd.to_numeric(table[variable], errors="coerce").replace([np.inf, -np.inf], np.nan)
         kept = numbers.notna()
-        labels = [table.loc[kept, factor].astype(str).tolist() for factor in of_variable["factor"]]
+        labels = [levels_of_factor(table.loc[kept, factor]).tolist() for factor in of_variable["factor"]]
         rows |= dict(zip(of_variable.index, chances(numbers[kept].to_numpy(float), labels), strict=True))
     nothing = (float("nan"),) * len(CHANCE_COLUMNS)
     found = [rows.get(index, nothing) for index in effects.index]

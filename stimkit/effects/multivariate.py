@@ -7,10 +7,10 @@ squares of a group is the sum of squared distances of its pairs, divided by its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stimkit.effects.chance import group_sizes, omega_squared, permuted, squares_between
 from stimkit.images.light import Array
@@ -25,27 +25,38 @@ def explain_distances(squared: Array, factors: Mapping[str, Sequence[object]]) -
     `eta_squared` is Anderson's R²; `p_permutation` of 999 random orders of the stimuli, by the coordinates that hold
     99 % of the variance. Without a row for factors of which every stimulus has a level of its own.
     """
-    rows = []
     count = len(squared)
-    total = float(squared.sum() / (2 * count))
+    total = float(squared.sum() / (2 * max(count, 1)))
+    known = {name: group_sizes(labels) for name, labels in factors.items()}
+    known = {name: sizes for name, sizes in known.items() if 1 < len(sizes) < count and total > 0}
+    if not known:
+        return pd.DataFrame(columns=list(DISTANCE_EFFECT_COLUMNS))
     coordinates = _coordinates(squared)
-    reduced = float((coordinates**2).sum())
-    for name, labels in factors.items():
-        sizes, order = group_sizes(labels), np.argsort(np.asarray(labels, str), kind="stable")
-        if not 1 < len(sizes) < count or not total > 0:
-            continue
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        sorted_by_level = squared[np.ix_(order, order)]
-        within = sum(float(sorted_by_level[a:b, a:b].sum()) / (2 * (b - a)) for a, b in pairwise(ends))
-        found = float(squares_between(coordinates[order][None], sizes)[0])
-        by_chance = np.concatenate([squares_between(one, sizes) for one in permuted(coordinates)])
-        as_much = int((by_chance >= found - 1e-9 * reduced).sum())
-        between = total - within
+    orders = {name: np.argsort(np.asarray(factors[name], str), kind="stable") for name in known}
+    observed = {name: squares_between(coordinates[orders[name]][None], sizes)[0] for name, sizes in known.items()}
+    limits = {name: value - 1e-9 * float((coordinates**2).sum()) for name, value in observed.items()}
+    as_much, tried = dict.fromkeys(known, 0), 0
+    for ordered in permuted(coordinates):  # the same orders for all factors
+        tried += len(ordered)
+        for name, sizes in known.items():
+            as_much[name] += int((squares_between(ordered, sizes) >= limits[name]).sum())
+    rows = []
+    for name, sizes in known.items():
+        between = total - _within(squared[np.ix_(orders[name], orders[name])], sizes)
         omega = float(omega_squared(np.array([between]), total, len(sizes), count)[0])
-        p = (as_much + 1) / (len(by_chance) + 1)
+        p = (as_much[name] + 1) / (tried + 1)
         values = (name, len(sizes) - 1, count - len(sizes), between / total, omega, p)
         rows.append(dict(zip(DISTANCE_EFFECT_COLUMNS, values, strict=True)))
     return pd.DataFrame(rows, columns=list(DISTANCE_EFFECT_COLUMNS))
+
+
+def _within(squared: Array, sizes: NDArray[np.int64]) -> float:
+    """Sum of squares within groups of successive rows, of their squared distances."""
+    within, start = 0.0, 0
+    for size in sizes.tolist():
+        within += float(squared[start : start + size, start : start + size].sum()) / (2 * size)
+        start += size
+    return within
 
 
 def _coordinates(squared: Array) -> Array:

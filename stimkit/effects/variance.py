@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from stimkit.effects.chance import add_chances
+from stimkit.effects.chance import add_chances, levels_of_factor
 
 MAX_MODEL_COLUMNS = 500  # of a design matrix; beyond it interactions are left out
 MIN_SHARE = 1.5  # rows for each column that a model needs
@@ -62,8 +62,8 @@ def explain(
 def _coded(table: pd.DataFrame, factors: Sequence[str], variable: str) -> pd.DataFrame:
     """Factors as f0, f1, ... and the variable as y, without the rows that have no value."""
     values = pd.to_numeric(table[variable], errors="coerce").replace([np.inf, -np.inf], np.nan)
-    columns = {f"f{index}": table[name].astype(str) for index, name in enumerate(factors)}
-    return pd.DataFrame({"y": values, **columns}).dropna()
+    columns = {f"f{index}": levels_of_factor(table[name]) for index, name in enumerate(factors)}
+    return pd.DataFrame({"y": values, **columns}).dropna(subset=["y"])
 
 
 def _separable(frame: pd.DataFrame, factors: Sequence[int]) -> list[list[int]]:

@@ -13,12 +13,13 @@ import pandas as pd
 
 from stimkit.auditing.verification import OnCount
 from stimkit.columns import Column
+from stimkit.effects.chance import levels_of_factor
 from stimkit.effects.multivariate import explain_distances
 from stimkit.errors import UsageError
 from stimkit.features.dissimilarities import dissimilarity_matrix
 from stimkit.features.measuring import FeatureForm, Measuring, check_form, check_layers, list_rows, seen_by, shape_of
 from stimkit.features.writing import MAX_COMPARED, check_room, select_records
-from stimkit.files import whole_folder, write_json
+from stimkit.files import storage_errors, whole_folder, write_json
 from stimkit.images.light import Array
 from stimkit.planning.inputs import InputSource
 from stimkit.records.tables import attribute_names, csv_bytes, factor_names, to_table
@@ -93,10 +94,11 @@ def compare_stimuli(
     names = [record.stimulus_id for record in records]
     table = to_table(records)
     factors = [name for name in (*factor_names(records), *attribute_names(records)) if name != "replicate"]
+    main = np.flatnonzero(table["role"] == "main")  # controls lack levels
+    levels = {name: levels_of_factor(table[name].iloc[main]).tolist() for name in factors}
     explained = pd.concat(
-        [explain_distances(one, {name: table[name].tolist() for name in factors}).assign(layer=layer)
-         for layer, one in squared.items()]
-    )  # fmt: skip
+        [explain_distances(one[np.ix_(main, main)], levels).assign(layer=layer) for layer, one in squared.items()]
+    )
     coordinates, mapped = scale_classically(np.sqrt(squared[ALL_LAYERS]))
     neighbours = pd.concat([_neighbours(np.sqrt(one), names, layer) for layer, one in squared.items()])
     nearest = neighbours[(neighbours["layer"] == ALL_LAYERS) & (neighbours["rank"] == 1)]["relative"].to_numpy(float)
@@ -152,7 +154,10 @@ def _squared_distances(
     """Squared distances (n, n) by layer. Features are on disk until all stimuli have theirs."""
     sizes = {layer: int(np.prod(shape_of(layer, form, rows[0].cell.settings.size))) for layer in layers}
     check_room(4 * len(rows) * sum(sizes.values()), f"{', '.join(layers)} of {len(rows)} stimuli as {form}", run.path)
-    with tempfile.TemporaryDirectory(dir=run.path, prefix=".distances-") as folder:
+    with (
+        storage_errors(run.path),
+        tempfile.TemporaryDirectory(dir=run.path, prefix=".distances-", suffix=".tmp") as folder,
+    ):
         stores = {
             layer: np.memmap(Path(folder) / layer, np.float32, "w+", shape=(len(rows), size))
             for layer, size in sizes.items()

@@ -19,6 +19,7 @@ ORIENTATIONS, DIRECTIONS = 24, 48  # of edges, which have a bright and a dark si
 NEAR, FAR = 20, 240  # pixels between the edges of a pair
 _GABOR_SIDE, _WAVELENGTH, _SIGMA = 31, 8.0, 1.699  # pixels
 _CHUNK = 16  # edges whose pairs are counted at a time
+_FAINTEST = 1e-6  # of the values 0 to 255: what convolutions leave of a uniform image
 _MIN_SUM = 1.0  # of the strengths of pairs at a distance and direction, for an entropy of theirs
 BANDS = ("horizontal", "oblique_45", "vertical", "oblique_135")
 ORIENTATION_COLUMNS = (
@@ -79,7 +80,7 @@ def edge_entropies(strength: Array, orientation: NDArray[np.int64]) -> tuple[flo
     first edge's orientation (48), then the mean over directions and distances. NaN where there is no edge.
     """
     chosen = np.argsort(strength, axis=None)[::-1][:STRONGEST]
-    chosen = chosen[strength.ravel()[chosen] > 0]
+    chosen = chosen[strength.ravel()[chosen] > _FAINTEST]
     if not len(chosen):
         return float("nan"), float("nan")
     weights, angles = strength.ravel()[chosen], orientation.ravel()[chosen]

@@ -72,9 +72,10 @@ def _checked(raw: Raw, path: Path) -> Tensors:
                 f"{path} does not hold the classifier of a VGG network: {layer} has {weight.shape[1]} inputs and"
                 f" {len(bias)} biases for {len(weight)} units, and {inputs} inputs are expected"
             )
-        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise WeightsError(f"{path}: {layer} has values that are not finite")
-        tensors[f"{layer}.weight"] = np.ascontiguousarray(weight, np.float32)
-        tensors[f"{layer}.bias"] = np.ascontiguousarray(bias, np.float32)
+        for part, values in (("weight", weight), ("bias", bias)):
+            with np.errstate(over="ignore"):
+                tensors[f"{layer}.{part}"] = np.ascontiguousarray(values, np.float32)
+            if not np.isfinite(tensors[f"{layer}.{part}"]).all():
+                raise WeightsError(f"{path}: {layer} has values that are not finite")
         inputs = len(weight)
     return tensors

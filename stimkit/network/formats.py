@@ -104,6 +104,8 @@ def _read_state_dict(path: Path, part: Part) -> tuple[Raw, dict[str, str]]:
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{path} does not hold a state dict of tensors")
     wanted = {name: value for key, value in state.items() if (name := _plain_name(str(key), part))}
+    if any(value.is_complex() or value.layout != torch.strided or value.is_meta for value in wanted.values()):
+        raise WeightsError(f"{path} holds tensors that are not plain arrays of real numbers")
     return {key: value.detach().float().numpy() for key, value in wanted.items()}, {}
 
 
@@ -119,7 +121,7 @@ def _read_keras(path: Path, part: Part) -> tuple[Raw, dict[str, str]]:
     raw: Raw = {}
 
     def take(name: str, item: Any) -> None:
-        layer = _keras_layer(name, part)
+        layer = "" if name.startswith("optimizer") else _keras_layer(name, part)
         if not layer or not isinstance(item, h5py.Dataset):
             return
         if item.external or item.is_virtual:

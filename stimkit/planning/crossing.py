@@ -19,7 +19,7 @@ from stimkit.planning.checks import check_cells, check_levels, check_new_cells
 from stimkit.planning.combinations import Point, cross_levels
 from stimkit.planning.controls import make_controls
 from stimkit.planning.identity import Identities
-from stimkit.planning.recognition import identify_recognition
+from stimkit.planning.recognition import check_cues, identify_recognition
 from stimkit.protocol.labels import label
 from stimkit.protocol.mixes import KEY_OF, AnyMixture, steps_of
 from stimkit.protocol.protocol import Protocol
@@ -51,6 +51,7 @@ def plan(protocol: Protocol | str | Path) -> Plan:
     made = cross(protocol, inputs, sources, identify_recognition(protocol))
     # What was made before these rules were known is still what it is, so that locks are not held to them.
     check_new_cells(made.main_cells, protocol)
+    check_cues(made)
     return made
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from stimkit.errors import Problem, ProtocolError, UsageError, WeightsError
 from stimkit.network.classifiers import Classifier
 from stimkit.network.sources import has_a_name, load_classifier
-from stimkit.planning.cells import Cell, RecognitionSource
+from stimkit.planning.cells import Cell, Plan, RecognitionSource
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.rules import IMAGE_FACTORS
 from stimkit.recognition.categories import GEIRHOS, IMAGENET, Categories, load_categories
@@ -63,6 +63,25 @@ def categories_of(cell: Cell, protocol: Protocol) -> dict[str, str]:
     return {kind: category for kind, category in found.items() if category and getattr(cell, kind) is not None}
 
 
+def check_cues(plan: Plan) -> None:
+    """Raise `ProtocolError` where cells are to be titrated to a balance of cues, and lack one."""
+    for cell in plan.main_cells:
+        if cell.settings.titrate == "cue_balance" and len(categories_of(cell, plan.protocol)) < len(IMAGE_FACTORS):
+            lacking = next(kind for kind in IMAGE_FACTORS if kind not in categories_of(cell, plan.protocol))
+            words = (
+                f'"cue_balance" needs a category of every image, and the {lacking} {getattr(cell, lacking)} has none'
+            )
+            raise _wrong(plan.protocol, "synthesis.titrate", words)
+
+
+def cue_digest(plan: Plan, cell: Cell) -> str:
+    """sha256 of what decides what a record says of the recognition of a cell; empty without a classifier."""
+    if plan.recognition is None:
+        return ""
+    named = json.dumps(categories_of(cell, plan.protocol), sort_keys=True)
+    return hashlib.sha256(f"{plan.recognition.digest};{named}".encode()).hexdigest()
+
+
 def write_recognition(source: RecognitionSource | None) -> dict[str, Any] | None:
     """A classifier as the lock of a run has it."""
     if source is None:
@@ -79,6 +98,8 @@ def read_recognition(written: Mapping[str, Any] | None) -> RecognitionSource | N
         return None
     name, table = written["categories"], written["classes"]
     if table is None:
+        if name not in _NAMED:  # a file of this machine says nothing about a run
+            raise ValueError(f"the categories {name!r} have no classes")
         categories = load_categories(name)
     else:
         categories = Categories(name, {str(key): tuple(map(int, members)) for key, members in table.items()})
@@ -100,7 +121,8 @@ def _check_attributes(protocol: Protocol, categories: Categories) -> None:
     problems = []
     for kind in IMAGE_FACTORS:
         name = getattr(protocol.recognition, kind)
-        for image in getattr(protocol.images, kind) if name else ():
+        named = next((images for known, images in protocol.images.attributes.items() if known == kind), {})
+        for image in named if name else ():
             category = protocol.images.attribute(kind, image, name)
             if category and (objection := categories.check_name(category)):
                 path = ("images", "attributes", kind, image, name)

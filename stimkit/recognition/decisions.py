@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stimkit.errors import WeightsError
 from stimkit.recognition.categories import Categories
 
 
@@ -79,8 +80,11 @@ def decide(logits: NDArray[np.float64], categories: Categories) -> Decision:
     """Decide by the outputs (classes,) of a classifier before softmax.
 
     The score of a category is the mean probability of its classes, as Geirhos et al. (2019) decide, divided by the sum
-    over categories; of ImageNet's own classes it is the probability of softmax.
+    over categories; of ImageNet's own classes it is the probability of softmax. Raises `WeightsError` where outputs
+    are not finite.
     """
+    if not np.isfinite(logits).all():
+        raise WeightsError("the classifier gives no finite output for a stimulus")
     logs = logits - _log_sum(logits)
     means = np.array(
         [_log_sum(logs[list(members)]) - math.log(len(members)) for members in categories.classes.values()]

@@ -23,6 +23,8 @@ from stimkit.files import json_text, parse_json
 from stimkit.records.schema import COLUMN_OF, Record
 
 MEASUREMENTS = Schema("table of measurements", 1, {})
+OWN_TABLES = ("statistics", "orientation", "phog", "variances", "similarity", "observers", "distances")
+"""Names of tables that stimkit measures itself."""
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _COLUMN = r"^[a-z][A-Za-z0-9_]{0,99}$"
 _KEYS = ("stimulus_id", "file_sha256")
@@ -60,8 +62,8 @@ class Measurements:
         """The values of a stimulus, as long as its file is the one that was measured."""
         if record.file_sha256 is None or self.files.get(record.stimulus_id) != record.file_sha256:
             return {}
-        values = self.values[record.stimulus_id]
-        return {column: values[column.name] for column in self.columns}
+        values, designed = self.values[record.stimulus_id], {*record.levels, *record.attributes}
+        return {column: values[column.name] for column in self.columns if column.name not in designed}
 
     def to_files(self) -> dict[str, bytes]:
         """The two files of the table by their names."""
@@ -85,6 +87,8 @@ def read_measurements(name: str, table: bytes, words: bytes) -> Measurements:
         columns = tuple(Column(key, one.units, one.long_name) for key, one in form.columns.items())
         if wrong := [column.name for column in columns if not re.fullmatch(_COLUMN, column.name)]:
             raise ValueError(f"{wrong[0]!r} is not a name of a column")
+        if taken := [column.name for column in columns if is_taken(column.name)]:
+            raise ValueError(f"the manifest has a column {taken[0]!r} of its own")
         frame = pd.read_csv(io.BytesIO(table), dtype=str, keep_default_na=False)
         names = [column.name for column in columns]
         if list(frame.columns) != [*_KEYS, *names]:
@@ -105,6 +109,11 @@ def _number(text: str) -> float:
     """A number as it was written, to the last digit; NaN where there is none."""
     value = float(text or "nan")
     return value if math.isfinite(value) else math.nan
+
+
+def is_taken(name: str) -> bool:
+    """Whether a column of the manifest has a name that no measurement can have."""
+    return name in COLUMN_OF or name.startswith(("content_distance_", "style_distance_"))
 
 
 def with_measurements(record: Record, tables: Iterable[Measurements]) -> Record:
@@ -130,7 +139,7 @@ def gather_measurements(
     taken = {column.name: other.name for other in others if other.name != name for column in other.columns}
     designed = {one for record in records.values() for one in (*record.levels, *record.attributes)}
     for column in columns:
-        if column.name in COLUMN_OF or column.name in designed:
+        if is_taken(column.name) or column.name in designed:
             raise UsageError(f'the manifest has a column "{column.name}" already')
         if column.name in taken:
             raise UsageError(f'the measurements "{taken[column.name]}" have a column "{column.name}" already')

@@ -16,6 +16,7 @@ from stimkit.images.equalization import Light
 from stimkit.images.png import values_digest
 from stimkit.images.statistics import measure_basics
 from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.recognition import cue_digest
 from stimkit.protocol.mixes import Spaced, write_mixture
 from stimkit.records.acceptance import list_objections
 from stimkit.records.schema import Record, build_record
@@ -60,7 +61,7 @@ def make_record(made: Made, plan: Plan, execution: Execution, earlier: Sequence[
         "rollbacks": synthesis.rollbacks,
         "stop_reason": synthesis.stop_reason,
         "titrate_error": made.titrate_error,
-        **(made.recognition.columns(plan.recognition.digest) if made.recognition and plan.recognition else {}),
+        **(made.recognition.columns(cue_digest(plan, cell)) if made.recognition else {}),
         "distances": distances_of(cell, made.distances),
         **_statistics(stimulus),
         "file_sha256": stimulus.file_sha256,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, ValidationError
 
 from stimkit.auditing.audit import Examination
 from stimkit.auditing.evidence import Evidence
@@ -33,6 +34,24 @@ BYTES_PER_PIXEL = 0.8  # of a WebP thumbnail of a texture, in base64 (0.35 to 0.
 TRACE_POINTS = 60  # of a trace, as it is drawn
 ThinTrace = Mapping[str, list[Any]]  # evaluations, and the losses there
 VARIABLES = (*MEASURES, SSIM_CONTENT, *OUTCOMES, *FURTHER)
+
+
+class _Explained(BaseModel):
+    layer: str
+    factor: str
+    omega_squared: float | None
+    p_permutation: float | None
+
+
+class _MadeDistances(BaseModel):
+    """What a table of distances says beside its columns."""
+
+    layers: list[str]
+    form: str
+    observer: str
+    mapped: float
+    explained: list[_Explained]
+    neighbours: dict[str, list[tuple[str, float]]]
 
 
 def gather_contents(run: Run, found: Examination) -> dict[str, Any]:
@@ -95,13 +114,22 @@ def _series(protocol: Protocol) -> list[dict[str, Any]]:
 
 
 def _distances(run: Run) -> dict[str, Any] | None:
-    """What `stimkit distances` found; None where it was not asked."""
+    """What `stimkit distances` found of the stimuli as they are; None where it was not asked."""
     table = run.measurements.get("distances")
     if table is None:
         return None
-    made = json_values(dict(table.made))
-    names = ("layers", "form", "observer", "mapped", "explained", "neighbours")
-    return {name: made.get(name) for name in names}
+    current = {stimulus_id for stimulus_id, record in run.records.items() if table.of(record)}
+    try:
+        made = _MadeDistances.model_validate(json_values(dict(table.made)))
+    except ValidationError:  # of a table that somebody else made
+        return None
+    neighbours = {
+        stimulus_id: [pair for pair in pairs if pair[0] in current]
+        for stimulus_id, pairs in made.neighbours.items()
+        if stimulus_id in current
+    }
+    left: dict[str, Any] = {} if current >= table.values.keys() else {"explained": []}
+    return {**made.model_dump(), "neighbours": neighbours, **left}
 
 
 def _stimulus(record: Record, cell: Cell, values: list[Any], trace: ThinTrace, image: str | None) -> dict[str, Any]:

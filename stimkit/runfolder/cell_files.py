@@ -36,6 +36,11 @@ class CellFiles:
             return {stimulus_id for stimulus_id in among if _has_contents(self.record_path(stimulus_id))}
         return {path.stem for path in (self.path / "records").glob("s*.json") if _has_contents(path)}
 
+    def record_files(self) -> list[tuple[str, bytes]]:
+        """Names and contents of the files of all records, as a journal begins with them. Raises `OSError`."""
+        paths = sorted((self.path / "records").glob("s*.json"))
+        return [(f"records/{path.name}", read_file(path)) for path in paths]
+
     def has_empty_record(self, stimulus_id: str) -> bool:
         """Whether the record of a cell is there, but empty."""
         path = self.record_path(stimulus_id)

@@ -42,7 +42,11 @@ def read_tables(
         try:
             if not TABLE_NAME.fullmatch(stem):
                 raise RunFolderError(f"{stem!r} is not a name of such a table")
-            found[stem] = read_measurements(stem, *parts)
+            table = read_measurements(stem, *parts)
+            known = {column.name: other for other, one in found.items() for column in one.columns}
+            if twice := next((column.name for column in table.columns if column.name in known), ""):
+                raise RunFolderError(f"the measurements {known[twice]!r} have a column {twice!r} already")
+            found[stem] = table
         except RunFolderError as error:
             damaged[f"{MEASUREMENTS_FOLDER}/{stem}.csv"] = str(error)
     return found, damaged

@@ -113,8 +113,7 @@ class RunStore(CellFiles):
         lock = json_bytes({**resolve(plan), "origin": self._relative(plan.protocol.base)})
         with storage_errors(self.path), self.committing():
             if is_new or self.journal() is None:
-                records = sorted((self.path / "records").glob("s*.json"))
-                begin_journal(self.path, [(f"records/{path.name}", read_file(path)) for path in records])
+                begin_journal(self.path, self.record_files())
             if is_new or read_file(self.lock_file) != lock:
                 extend_journal(self.path, self.lock_file.name, lock)
                 write_atomically(self.lock_file, lock)
@@ -198,6 +197,8 @@ class RunStore(CellFiles):
         with storage_errors(self.path):
             (self.path / MEASUREMENTS_FOLDER).mkdir(exist_ok=True)
             with self.committing():
+                if self.journal() is None:
+                    begin_journal(self.path, [*self.record_files(), (self.lock_file.name, read_file(self.lock_file))])
                 for name, data in table.to_files().items():
                     extend_journal(self.path, f"{MEASUREMENTS_FOLDER}/{name}", data)
                     write_atomically(self.path / MEASUREMENTS_FOLDER / name, data)

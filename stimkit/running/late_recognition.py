@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +10,7 @@ from stimkit.errors import RunFolderError
 from stimkit.files import read_file
 from stimkit.images.png import decode_values, to_network_image
 from stimkit.planning.cells import Plan
+from stimkit.planning.recognition import cue_digest
 from stimkit.records.schema import Record
 from stimkit.runfolder.store import RunStore
 from stimkit.stimuli.recognition import Recognizer
@@ -29,9 +31,12 @@ class LateRecognition:
         """The columns of recognition for the stimulus of a record. Raises `RunFolderError` where it cannot be read."""
         path = self._store.path / "stimuli" / record.filename
         try:
-            values = decode_values(read_file(path), path.name)
+            data = read_file(path)
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != record.file_sha256:
+            raise RunFolderError(f"{path} is not the file of its record; see `stimkit verify {self._store.path}`")
+        values = decode_values(data, path.name)
         cell = self._plan.by_id[record.stimulus_id].as_recorded(record.attempt, record.alpha)
         seen = self._recognizer.recognize(cell, to_network_image(values, record.settings.encoding))
-        return seen.columns(self._recognizer.digest)
+        return seen.columns(cue_digest(self._plan, cell))

@@ -8,6 +8,7 @@ from typing import Any
 
 from stimkit.errors import RunFolderError
 from stimkit.planning.cells import Cell, Plan
+from stimkit.planning.recognition import cue_digest
 from stimkit.records.measurements import with_measurements
 from stimkit.records.record import judge, requested_values
 from stimkit.records.schema import Record, build_record
@@ -91,7 +92,7 @@ def find_pending(
 
 def _recognized(store: RunStore, plan: Plan, record: Record, look: Look | None) -> Record:
     """A record with what the classifier of the plan takes its stimulus for, as long as the file is there."""
-    wanted = plan.recognition.digest if plan.recognition else record.recognition_sha256
+    wanted = cue_digest(plan, plan.by_id[record.stimulus_id])
     if look is None or record.recognition_sha256 == wanted or record.status == "failed" or store.lacks_files(record):
         return record
     return build_record({**record.flat(), **look(record)}, f"record of {record.stimulus_id}").with_measured(

@@ -93,7 +93,7 @@ def choose_trials(table: pd.DataFrame, name: str = "the answers", where: str | N
     table = table[pd.to_numeric(table["response"], errors="coerce").notna()]
     if table.empty:
         raise UsageError(f"{name} has no main trial that was answered")
-    people = table["participant"].astype(str) if "participant" in table else ""
+    people = table["participant"].fillna("").astype(str) if "participant" in table else "everyone"
     table = table.assign(participant=people).reset_index(drop=True)
     places = tuple(f"_{number}" for number in range(1, MAX_PLACES) if f"stimulus_id_{number}" in table) or ("",)
     return TrialAnswers(table, places)

@@ -20,6 +20,7 @@ from stimkit.columns import Column
 from stimkit.errors import UsageError
 from stimkit.experiment.responses import RESPONSES
 from stimkit.files import read_file
+from stimkit.records.measurements import OWN_TABLES
 from stimkit.runfolder.measuring import enter_measurements
 from stimkit.runfolder.run import AnyRun, read_run
 from stimkit.scaling.answers import TrialAnswers, read_joined
@@ -70,6 +71,8 @@ def norm(run: AnyRun, joined: str | Path, *, name: str = "norm", where: str | No
     """
     if not NORM_NAME.fullmatch(name):
         raise UsageError(f'"{name}" cannot begin a column: give small letters and digits, as naming')
+    if name in OWN_TABLES:
+        raise UsageError(f'"{name}" is the name of what stimkit measures itself: give another, as naming')
     run = read_run(run)
     run.check_readable()
     answers = read_joined(Path(joined), where)
@@ -77,7 +80,8 @@ def norm(run: AnyRun, joined: str | Path, *, name: str = "norm", where: str | No
         raise UsageError(
             f"norms are of trials of one stimulus, and these show {len(answers.places)}: see stimkit scale"
         )
-    table = answers.table[answers.table["stimulus_id"].isin(run.records)]
+    table = _checked(answers.table, joined)
+    table = table[table["stimulus_id"].isin(run.records)]
     if table.empty:
         raise UsageError(f"{joined} has no answer to a stimulus of {run.path}; are they of another run?")
     measures = list(_measures(table))
@@ -89,6 +93,26 @@ def norm(run: AnyRun, joined: str | Path, *, name: str = "norm", where: str | No
     }
     enter_measurements(run, name, columns, values, _origin(Path(joined), answers, where))
     return pd.DataFrame.from_dict(values, orient="index").rename_axis("stimulus_id").reset_index()
+
+
+def _checked(table: pd.DataFrame, joined: str | Path) -> pd.DataFrame:
+    """Answers with numbers where numbers are meant, without those that say nothing. Raises `UsageError`."""
+    if "stimulus_id" not in table:
+        raise UsageError(f"{joined} has no column stimulus_id")
+    if (table["participant"].isna() | (table["participant"] == "")).any():
+        raise UsageError(f"{joined} has answers without a participant")
+    for name in ("response", "correct", "rt"):
+        if name in table:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            if (numbers.isna() & table[name].notna()).any():
+                raise UsageError(f'{joined}: "{name}" holds more than numbers; `stimkit join` writes it as numbers')
+            table = table.assign(**{name: numbers.replace([np.inf, -np.inf], np.nan)})
+    given = table["response"].notna()
+    if "choice" in table:
+        given &= table["choice"].notna() & (table["choice"].astype(str).str.strip() != "")
+        finite = pd.to_numeric(table["choice"], errors="coerce").abs() != np.inf
+        given &= finite
+    return table[given].reset_index(drop=True)
 
 
 def _origin(joined: Path, answers: TrialAnswers, where: str | None) -> dict[str, Any]:
@@ -133,7 +157,8 @@ def _norms_of(answers: pd.DataFrame, measures: list[_Measure]) -> dict[str, floa
         given = answers.assign(given=pd.to_numeric(answers[column])).groupby("participant")["given"]
         found |= _mean("rating", given.mean().to_numpy(float))
     if "entropy" in wanted:
-        shares = answers["choice"].astype(str).value_counts(normalize=True).to_numpy(float)
+        own = answers.groupby("participant")["participant"].transform("size")
+        shares = (1 / own).groupby(answers["choice"].astype(str)).sum().to_numpy(float) / people.ngroups
         found |= {"modal_share": float(shares.max()), "entropy": float(abs(-(shares * np.log2(shares)).sum()))}
     if "rt" in wanted:
         found["rt"] = float(people["rt"].median().mean())

@@ -98,6 +98,21 @@ def test_the_command_ends_as_diff_does(small_run: Run, tmp_path: Path, command: 
     assert code == 2 and "neither a protocol file nor a run folder" in said
 
 
+def test_another_pool_of_images_is_a_change() -> None:
+    light = {"equalize_luminance": "styles"}
+    more = {"style": {"cup": "skimage:coffee", "moon": "skimage:moon"}}
+    one = small_plan(output=light, factors={"style": ["cup"]})
+    other = small_plan(output=light, images=more)
+    found = stimkit.diff(one, other)
+    assert len(found.changed) == 4 and all(set(change.keys) == {"style_pool"} for change in found.changed)
+
+
+def test_a_page_says_how_many_there_are(tmp_path: Path) -> None:
+    found = stimkit.diff(small_plan(), small_plan(factors={"replicate": 80}))
+    html = write_difference(found, tmp_path / "page.html").read_text()
+    assert "316 came" in html and "the first 300 are shown" in html and html.count("<figure>") == 300
+
+
 def test_names_of_files_are_text_in_the_page(tmp_path: Path) -> None:
     plan = small_plan()
     found = stimkit.diff(plan, small_plan(factors={"ratio": [1e-5]}))

@@ -87,6 +87,17 @@ def test_effects_have_their_chances() -> None:
     assert np.isnan(found[("y", "id")]["p_permutation"])
 
 
+def test_stimuli_without_a_level_stay_in_the_analysis_of_others() -> None:
+    """An attribute that only some images have."""
+    generator = np.random.default_rng(7)
+    table = pd.DataFrame({"style": list("aaabbbccc"), "y": generator.normal(size=9)})
+    table.loc[table["style"] == "c", "y"] += 20
+    table["valence"] = [1.0] * 3 + [2.0] * 3 + [np.nan] * 3
+    found = explain(table, ["style"], ["y"], ["valence"]).set_index("factor").to_dict("index")
+    assert found["style"]["df_residual"] == 6 and found["style"]["omega_squared"] > 0.9
+    assert found["valence"]["df"] == 2 and found["style"]["p_permutation"] < 0.05
+
+
 # --- distances ----------------------------------------------------------------------------------------------------
 
 

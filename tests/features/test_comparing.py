@@ -14,9 +14,12 @@ import pytest
 import xarray as xr
 
 import stimkit
+from stimkit.columns import Column
 from stimkit.errors import UsageError
 from stimkit.features.comparing import Comparisons, compare_stimuli
+from stimkit.runfolder.measuring import enter_measurements
 from stimkit.runfolder.run import Run
+from tests.conftest import small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -88,6 +91,30 @@ def test_the_command_writes_tables(small_run: Run, tmp_path: Path, command: Comm
     assert code == 2 and "not an empty folder" in said
     code, _, said = command("distances", tmp_path / "run", "--layers", "conv9_1", "--out", tmp_path / "more")
     assert code == 2 and 'unknown layer "conv9_1"' in said
+
+
+def test_controls_are_not_what_factors_explain(tmp_path: Path) -> None:
+    plan = small_plan(controls={"texture": True, "untouched": True}, factors={"style_layers": ["one"]})
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    found = compare_stimuli(tmp_path / "run", device="cpu")
+    assert len(found.map) == len(plan.cells) > len(plan.main_cells) == 2
+    assert found.explained.empty, "two stimuli with a level each"
+
+
+def test_what_was_made_again_has_no_neighbours_in_the_report(small_run: Run, tmp_path: Path) -> None:
+    shutil.copytree(small_run.path, tmp_path / "run")
+    compare_stimuli(tmp_path / "run", ["conv1_1"], device="cpu")
+    first, *others = small_run.records
+    enter_measurements(
+        stimkit.open_run(tmp_path / "run"), "looks", [Column("bright", "1", "")], {first: {"bright": 0.0}}, {}
+    )
+    again = small_plan(accept={"measured": {"bright": [0.5, 1]}, "retries": 1})
+    assert stimkit.run(again, tmp_path / "run", device="cpu").made == 1
+    html = stimkit.report(tmp_path / "run", device="cpu", losses=False).read_text()
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    shown = json.loads(text)["distances"]
+    assert set(shown["neighbours"]) == set(others) and shown["explained"] == []
+    assert first not in {name for pairs in shown["neighbours"].values() for name, _ in pairs}
 
 
 def test_sets_too_small_are_refused(run: Run) -> None:

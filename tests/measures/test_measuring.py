@@ -112,8 +112,8 @@ def test_limits_of_what_was_not_measured_are_told(small_run: Run, tmp_path: Path
     limits = {"measured": {"bright": {"style_layers": 0.5}}}
     stimkit.run(small_plan(audit=limits), tmp_path / "run", device="cpu")
     before = stimkit.audit(tmp_path / "run", device="cpu", losses=False)
-    assert [one.detail for one in before.findings if one.name == "confound"] == [
-        "bright was not measured; see stimkit measure and stimkit norm"
+    assert [one.detail for one in before.findings if one.name == "not_measured"] == [
+        "bright: see stimkit measure and stimkit norm"
     ]
     run = stimkit.open_run(tmp_path / "run")
     values = {name: {"bright": float(record.levels["style_layers"] == "one")} for name, record in run.records.items()}

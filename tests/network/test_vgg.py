@@ -69,6 +69,7 @@ def test_caffe_preprocessing_is_bgr_255_minus_mean(pca: Weights, image: torch.Te
     assert torch.allclose(first, expected)
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_normalization_gives_unit_means_and_keeps_the_function(pca: Weights, image: torch.Tensor, pooling: str) -> None:
     rng = np.random.default_rng(1)

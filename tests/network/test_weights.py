@@ -322,6 +322,7 @@ def test_classifiers_of_safetensors_are_not_read(tensors: Tensors, tmp_path: Pat
     assert found.digest == tensor_digest(tensors)
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize("by", ["layer", "filter"])
 def test_weights_are_rescaled_over_images_of_a_lab(
     by: str, tensors: Tensors, tmp_path: Path, command: Callable[..., tuple[int, str, str]]

@@ -125,6 +125,8 @@ def test_files_without_a_classifier_say_so(tensors: tuple[Tensors, Tensors], tmp
         ({"fc6.weight": np.zeros((8, 100), np.float32)}, "fc6 has 100 inputs and 8 biases for 8 units"),
         ({"fc7.bias": np.zeros(3, np.float32)}, "fc7 has 8 inputs and 3 biases"),
         ({"fc8.weight": np.full((1000, 8), np.nan, np.float32)}, "fc8 has values that are not finite"),
+        ({"fc8.weight": np.full((1000, 8), 1e300)}, "fc8 has values that are not finite"),
+        ({"fc8.weight": np.zeros((1000, 8), np.complex64)}, "not plain arrays of real numbers"),
     ],
 )
 def test_broken_classifiers_are_refused(
@@ -161,6 +163,11 @@ def test_decisions_are_means_over_classes(tmp_path: Path) -> None:
     found = Recognition.of(decision, {"content": "dog", "style": "cat"})
     assert found.balance == pytest.approx(np.log10(0.15 / 0.2)) and found.ranks == {"content": 2, "style": 1}
     assert np.isnan(Recognition.of(decision, {"content": "dog"}).balance)
+
+
+def test_outputs_that_are_not_finite_decide_nothing() -> None:
+    with pytest.raises(WeightsError, match="no finite output"):
+        decide(np.full(1000, np.nan), load_categories("geirhos16"))
 
 
 def test_decisions_bear_outputs_of_any_size() -> None:

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import stimkit
-from stimkit.errors import ProtocolError
+from stimkit.errors import ProtocolError, RunFolderError
 from stimkit.images.png import to_network_image
+from stimkit.planning.recognition import cue_digest
 from stimkit.planning.resolved import plan_from_resolved, resolve
 from stimkit.recognition.decisions import Decision
 from stimkit.records.methods import methods_paragraph
@@ -43,7 +44,8 @@ def planned(desk: Path, asked: dict[str, Any] | None = None, **sections: dict[st
         "weights": str(desk / "16.safetensors"), "network": "vgg16", "preprocessing": "torchvision",
         "categories": str(desk / "map.csv"), "content": "object", "style": "texture", **(asked or {}),
     }  # fmt: skip
-    sections = {"images": {"attributes": ATTRIBUTES}, **sections}
+    three = {"style_layers": ["one"], "ratio": [1e-5, 1e-4, 1e-3]}
+    sections = {"images": {"attributes": ATTRIBUTES}, "factors": three, **sections}
     return small_plan(recognition=request, **sections)
 
 
@@ -65,7 +67,7 @@ def test_records_say_what_the_file_is_taken_for(run: Run) -> None:
         assert record.recognized_as == decision.recognized
         assert (record.content_rank, record.style_rank) == (decision.rank("cat"), decision.rank("cup"))
         assert record.content_probability == pytest.approx(decision.probability("cat"), rel=1e-5)
-        assert record.recognition_sha256 == run.plan.recognition.digest  # type: ignore[union-attr]
+        assert record.recognition_sha256 == cue_digest(run.plan, run.plan.by_id[stimulus_id])
     table = pd.read_csv(run.path / "manifest.csv")
     assert {"recognized_as", "content_rank", "style_probability"} <= set(table.columns)
     assert run.dataset["content_probability"].attrs["units"] == "1"
@@ -117,12 +119,13 @@ def test_rules_of_acceptance_about_ranks(desk: Path, run: Run, tmp_path: Path) -
 
 
 def test_stimuli_that_were_there_before_are_looked_at(desk: Path, run: Run, tmp_path: Path) -> None:
-    without = small_plan(images={"attributes": ATTRIBUTES})
+    three = {"style_layers": ["one"], "ratio": [1e-5, 1e-4, 1e-3]}
+    without = small_plan(images={"attributes": ATTRIBUTES}, factors=three)
     stimkit.run(without, tmp_path / "run", device="cpu")
     before = stimkit.open_run(tmp_path / "run").records
     assert {record.recognized_as for record in before.values()} == {""}
     summary = stimkit.run(planned(desk), tmp_path / "run", device="cpu")
-    assert summary.made == 0 and len(before) == 4
+    assert summary.made == 0 and len(before) == 3
     after = stimkit.open_run(tmp_path / "run").records
     assert {name: record.recognized_as for name, record in after.items()} == {
         name: record.recognized_as for name, record in run.records.items()
@@ -190,6 +193,7 @@ def test_a_classifier_of_other_classes_is_refused(desk: Path) -> None:
         planned(desk, {"categories": "geirhos16"}, images={"attributes": bottles})
 
 
+@pytest.mark.slow
 def test_shards_recognize_alike(desk: Path, run: Run, tmp_path: Path) -> None:
     plan = planned(desk)
     for part in (1, 2):
@@ -199,3 +203,47 @@ def test_shards_recognize_alike(desk: Path, run: Run, tmp_path: Path) -> None:
     for name, record in run.records.items():
         assert again[name].recognized_as == record.recognized_as
         assert again[name].content_probability == pytest.approx(record.content_probability, rel=1e-3)
+
+
+def test_a_corrected_category_is_looked_at_again(desk: Path, run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    boats = {**ATTRIBUTES, "content": {"cat": {"object": "boat"}}}
+    assert stimkit.run(planned(desk, images={"attributes": boats}), tmp_path / "run", device="cpu").made == 0
+    after = stimkit.open_run(tmp_path / "run")
+    for stimulus_id, record in after.records.items():
+        decision = decision_about(run, stimulus_id)
+        assert record.content_rank == decision.rank("boat") and record.attributes["object"] == "boat"
+        assert record.content_probability == pytest.approx(decision.probability("boat"), rel=1e-5)
+    assert not [one for one in stimkit.audit(after, device="cpu").findings if one.name == "recognition_mismatch"]
+
+
+def test_a_stimulus_that_was_replaced_is_not_looked_at(desk: Path, tmp_path: Path) -> None:
+    plan = small_plan(images={"attributes": ATTRIBUTES}, factors={"style_layers": ["one"]})
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    stimuli = sorted((tmp_path / "run/stimuli").iterdir())
+    stimuli[0].write_bytes(stimuli[1].read_bytes())
+    with pytest.raises(RunFolderError, match="is not the file of its record"):
+        stimkit.run(planned(desk, factors={"style_layers": ["one"]}), tmp_path / "run", device="cpu")
+
+
+def test_categories_of_levels_of_mixes_are_looked_at(desk: Path) -> None:
+    images = {
+        "style": {"cup": "skimage:coffee", "moon": "skimage:moon"},
+        "mixes": {"cm": {"of": ["cup", "moon"], "steps": 3}},
+        "attributes": {**ATTRIBUTES, "style": {"cup": {"texture": "cup"}, "cm-2": {"texture": "nonsense"}}},
+    }  # fmt: skip
+    with pytest.raises(ProtocolError, match='"nonsense" is not one of them'):
+        planned(desk, images=images)
+
+
+def test_a_balance_needs_both_cues(desk: Path) -> None:
+    images = {"attributes": {"content": ATTRIBUTES["content"], "style": {"cup": {"texture": ""}}}}
+    with pytest.raises(ProtocolError, match="needs a category of every image, and the style cup has none"):
+        planned(desk, images=images, synthesis={"titrate": "cue_balance"}, factors={"ratio": None})
+
+
+def test_a_lock_names_no_file_of_this_machine(run: Run) -> None:
+    lock = json.loads(json.dumps(resolve(run.plan)))
+    lock["recognition"].update(classes=None, categories="/etc/passwd")
+    with pytest.raises(RunFolderError, match="have no classes"):
+        plan_from_resolved(lock)

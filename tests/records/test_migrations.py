@@ -112,6 +112,7 @@ def test_a_record_is_what_it_was_after_a_round_trip(small_run: Run) -> None:
         assert raw == record.flat() and read_record(raw, "it") == record
 
 
+@pytest.mark.alternating
 def test_an_old_run_is_sound_and_its_tables_may_lack_later_columns(old_run: Path) -> None:
     assert verify(old_run).findings == ()
     table = pd.read_csv(old_run / "manifest.csv", dtype=str, keep_default_na=False)

@@ -371,6 +371,7 @@ def check_aperture(row: pd.Series[Any], shown: Array) -> None:
         assert abs((w * light(shown)).sum() / w.sum() - row["mean_luminance_inside"]) < 0.05 and inside.std() > 0
 
 
+@pytest.mark.alternating
 def test_statistics_of_audits_follow_from_the_page(case: tuple[str, Path]) -> None:
     _, folder = case
     found = stimkit.audit(folder / "run", device="cpu", losses=False).stimuli

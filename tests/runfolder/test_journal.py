@@ -61,6 +61,7 @@ def test_a_change_of_any_field_is_found(run: Path) -> None:
         assert names & {(f"record_{what}", f"records/{path.name}") for what in ("altered", "damaged")}, key
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize(
     ("key", "beside"),
     [("mean_luminance", set()), ("file_sha256", {"stimulus_altered"}), ("trace_sha256", {"trace_altered"})],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,13 @@ import xarray as xr
 import stimkit
 from stimkit.columns import Column
 from stimkit.errors import RunFolderError, UsageError
-from stimkit.records.measurements import Measurements, read_measurements
+from stimkit.features.comparing import DISTANCE_TABLE
+from stimkit.measures.measuring import GROUPS
+from stimkit.records.measurements import OWN_TABLES, Measurements, read_measurements
+from stimkit.records.tables import to_table
 from stimkit.runfolder.measuring import enter_measurements
 from stimkit.runfolder.run import Run
-from tests.conftest import document, small_plan
+from tests.conftest import ROOT, document, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 BRIGHT = Column("bright", "1", "how bright it seems")
@@ -149,3 +154,45 @@ def test_values_come_back_as_they_were() -> None:
 def test_protocols_say_what_is_wrong_with_a_rule() -> None:
     with pytest.raises(stimkit.StimkitError, match=r"accept.measured.bright.*lowest, highest"):
         stimkit.Protocol.from_dict(document(accept={"measured": {"bright": [2, 1]}}))
+
+
+def test_a_run_without_a_journal_gets_one(tmp_path: Path) -> None:
+    """It was made before stimkit kept journals."""
+    with zipfile.ZipFile(ROOT / "tests/frozen/run-schema-4.zip") as archive:
+        archive.extractall(tmp_path)
+    run = stimkit.open_run(tmp_path / "run")
+    before = {finding.name for finding in stimkit.verify(run.path).findings}
+    enter_measurements(run, "looks", [BRIGHT], bright(run, 0.5), {})
+    assert {finding.name for finding in stimkit.verify(run.path).findings} <= before
+    assert (run.path / "journal.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["status", "style_distance_cup", "stimulus_id"])
+def test_a_table_cannot_take_the_place_of_a_column(run: Run, name: str) -> None:
+    """Whoever made it also entered it in the journal."""
+    table = Measurements("evil", (Column(name, "1", ""),), {one: {name: 0.5} for one in run.records}, {}, {})
+    forged = replace(table, files={one: record.file_sha256 or "" for one, record in run.records.items()})
+    run.store.write_measurements(forged)
+    found = stimkit.verify(run.path)
+    assert "measurements_altered" in {one.name for one in found.findings}
+    assert {record.status for record in stimkit.open_run(run.path).records.values()} == {"accepted"}
+    assert to_table(list(stimkit.open_run(run.path).records.values()))["status"].tolist() == ["accepted"] * 4
+
+
+def test_a_table_cannot_take_the_place_of_a_factor(run: Run) -> None:
+    values = {one: {"ratio": 0.5} for one in run.records}
+    files = {one: record.file_sha256 or "" for one, record in run.records.items()}
+    run.store.write_measurements(Measurements("evil", (Column("ratio", "1", ""),), values, files, {}))
+    assert set(to_table(list(stimkit.open_run(run.path).records.values()))["ratio"]) == {1e-5, 1e-4}
+
+
+def test_two_tables_of_one_column_are_told(run: Run) -> None:
+    enter_measurements(run, "looks", [BRIGHT], bright(run, 0.5), {})
+    run.store.write_measurements(Measurements("other", (BRIGHT,), {}, {}, {}))
+    assert [one.path for one in stimkit.verify(run.path).findings if one.name == "measurements_altered"] == [
+        "measurements/other.csv"
+    ]
+
+
+def test_names_of_own_tables_are_known() -> None:
+    assert set(OWN_TABLES) == {*GROUPS, DISTANCE_TABLE}

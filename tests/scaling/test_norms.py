@@ -71,9 +71,46 @@ def test_pilots_select_without_a_script(run: Run, tmp_path: Path, command: Comma
     assert stimkit.verify(run.path).findings == ()
 
 
+def test_each_participant_has_one_vote(run: Run, tmp_path: Path) -> None:
+    first, *_ = run.records
+    rows = [("a", first, 1, "cat")] * 9 + [("b", first, 2, "dog"), ("c", first, 2, "dog")]
+    found = stimkit.norm(run.path, joined(tmp_path, rows, "response", "choice")).iloc[0]
+    assert found["norm_modal_share"] == pytest.approx(2 / 3)
+    assert found["norm_entropy"] == pytest.approx(-(2 / 3) * np.log2(2 / 3) - (1 / 3) * np.log2(1 / 3))
+
+
+def test_answers_that_say_nothing_are_left_out(run: Run, tmp_path: Path) -> None:
+    first, *_ = run.records
+    rows = [("a", first, 3, "3"), ("b", first, 5, "5"), ("c", first, 1, None), ("d", first, np.inf, "inf")]
+    found = stimkit.norm(run.path, joined(tmp_path, rows, "response", "choice")).iloc[0]
+    assert found["norm_rating"] == 4 and found["norm_answers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("correct", "yes", '"correct" holds more than numbers'),
+        ("participant", None, "answers without a participant"),
+        ("stimulus_id", ..., "has no column stimulus_id"),
+    ],
+)
+def test_tables_of_others_are_told(run: Run, tmp_path: Path, column: str, value: object, words: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"participant": person, "stimulus_id": stimulus, "response": 1, "correct": 1}
+        for person, stimulus in zip("ab", run.records, strict=False)
+    ]
+    rows[1][column] = value
+    table = pd.DataFrame(rows)
+    (table.drop(columns=column) if value is ... else table).to_csv(tmp_path / "answers.csv", index=False)
+    with pytest.raises(UsageError, match=words):
+        stimkit.norm(run.path, tmp_path / "answers.csv")
+
+
 def test_answers_that_norms_cannot_be_made_of(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot begin a column"):
         stimkit.norm(run.path, tmp_path, name="Naming!")
+    with pytest.raises(UsageError, match="what stimkit measures itself"):
+        stimkit.norm(run.path, tmp_path, name="similarity")
     with pytest.raises(UsageError, match="no answer to a stimulus"):
         stimkit.norm(run.path, joined(tmp_path, [("a", "s0123456789", 1)], "response"))
     pairs = tmp_path / "pairs.csv"

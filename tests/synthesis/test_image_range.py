@@ -37,6 +37,7 @@ def test_every_value_of_a_file_has_an_inverse_and_a_slope() -> None:
     assert float(bounded.inverse(torch.tensor(-5.0))) == pytest.approx(float(values[0].detach()), rel=1e-5)
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize("sections", [{}, {"output": {"bits": 16}}, {"synthesis": {"colour": "grey"}}])
 def test_the_file_is_as_good_as_the_optimized_image(sections: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     """From noise of full contrast, whose values are clipped most."""
