@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from stimkit.errors import UsageError, WeightsError
 from stimkit.images.pixels import resize, to_float
 from stimkit.images.reading import read_source
 from stimkit.network.classifiers import Classifier, read_classifier
-from stimkit.network.sources import load_classifier
-from stimkit.network.weights import Tensors, Weights, tensor_digest
+from stimkit.network.published import PublishedFile, files_called
+from stimkit.network.sources import find_downloaded, load_classifier
+from stimkit.network.weights import Tensors, Weights, save_weights, tensor_digest
 from stimkit.recognition.categories import load_categories
 from stimkit.recognition.classifier import ClassifyingNetwork, to_input
 from stimkit.recognition.decisions import Recognition, decide
@@ -75,6 +77,34 @@ def test_importing_keeps_the_classifier(tensors: tuple[Tensors, Tensors], tmp_pa
         "weights", "import", tmp_path / "c.pth", "--out", tmp_path / "d.safetensors", "--preprocessing", "torchvision"
     )
     assert code == 0 and "without a classifier" in note and "fc6 has 12 inputs" in note
+
+
+def test_fetched_files_keep_their_classifier(
+    tensors: tuple[Tensors, Tensors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STIMKIT_CACHE", str(tmp_path))
+    write_state_dict(tmp_path / "vgg16-mine.pth", *tensors)
+    digest = "sha256:" + hashlib.sha256((tmp_path / "vgg16-mine.pth").read_bytes()).hexdigest()
+    mine = PublishedFile("mine", "vgg16", "vgg16-mine.pth", digest, 0, "torchvision", "trained by me", "CC0-1.0")
+    found = find_downloaded(mine)
+    assert found is not None and found.suffix == ".safetensors"
+    assert all((read_classifier(found)[key] == value).all() for key, value in tensors[1].items())
+
+
+def test_weights_with_names_are_looked_for_with_their_classifier(
+    tensors: tuple[Tensors, Tensors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `stimkit weights fetch` leaves them in the cache."""
+    monkeypatch.setenv("STIMKIT_CACHE", str(tmp_path))
+    weights = Weights("oxford", tensors[0], "caffe", tensor_digest(tensors[0]), network="vgg16")
+    without, whole = files_called("oxford", "vgg16")
+    assert whole.whole and not without.whole
+    save_weights(weights, tmp_path / f"oxford-{without.hexadecimal[:8]}.safetensors")
+    with pytest.raises(WeightsError, match=r"stimkit weights fetch oxford --network vgg16 --classifier` .*553 MB"):
+        load_classifier("oxford", network="vgg16")
+    save_weights(weights, tmp_path / f"oxford-{whole.hexadecimal[:8]}.safetensors", classifier=tensors[1])
+    found = load_classifier("oxford", network="vgg16")
+    assert found.weights.digest == weights.digest and found.classes == 1000
 
 
 def test_outputs_are_those_of_torchvision(tensors: tuple[Tensors, Tensors]) -> None:
