@@ -101,8 +101,8 @@ def _read_trace(run: Run, record: Record) -> tuple[NDArray[Any] | None, Finding 
 
 def find_twins(run: Run, copies: Mapping[str, NDArray[np.float32]]) -> Iterator[Finding]:
     """Find pairs of stimuli that are nearly the same picture, given small copies of all by id."""
-    names = list(copies)
-    pairs = closest_pairs(np.stack(list(copies.values())), NEARLY_SAME, MOST_PAIRS) if len(names) > 1 else []
+    names = [name for name in run.records if name in copies]  # in their order, whichever was looked at first
+    pairs = closest_pairs(np.stack([copies[name] for name in names]), NEARLY_SAME, MOST_PAIRS) if len(names) > 1 else []
     seen = lru_cache(maxsize=64)(partial(_seen, run))
     for one, other in ((names[first], names[second]) for first, second in pairs):
         difference = pixel_difference(seen(one), seen(other))

@@ -42,7 +42,7 @@ class Similarity:
         if weights.network != "vgg16":
             raise UsageError(
                 f"LPIPS and DISTS are defined for VGG16, and the weights {weights.name} are of a"
-                f" {weights.network.upper()}: give those of a VGG16, as --weights imagenet --network vgg16"
+                f" {weights.network.upper()}: give those of a VGG16, such as imagenet"
             )
         learned = _learned_weights()
         self._device = device
