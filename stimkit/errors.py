@@ -19,7 +19,7 @@ what to do next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -102,3 +102,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean "x"?)` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name[:100], list(islice(known, 1000)), n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def check_choice(name: str, known: Collection[str], what: str) -> None:
+    """Raise `UsageError` for a name that is not known, saying what it is not, and what there is."""
+    if name not in known:
+        raise UsageError(f'"{name}" is not {what}{did_you_mean(name, known)}: give {", ".join(known)}')

@@ -118,7 +118,10 @@ def _compare(one: Compared, other: Compared) -> Difference:
     before = [cell for cell in one.plan.cells if cell.id not in other.plan.by_id]
     after = [cell for cell in other.plan.cells if cell.id not in one.plan.by_id]
     pairs = _paired(before, after)
-    changed = [Change(old, new, dict(_keys(one.plan, old, other.plan, new))) for old, new in pairs]
+    changed = [
+        Change(old, new, dict(_unequal(_determinants(one.plan, old), _determinants(other.plan, new))))
+        for old, new in pairs
+    ]
     paired = {cell.id for pair in pairs for cell in pair}
     both = [cell for cell in one.plan.cells if cell.id in other.plan.by_id]
     remade = [
@@ -142,8 +145,7 @@ def _paired(before: Sequence[Cell], after: Sequence[Cell]) -> list[tuple[Cell, C
     factors = {name for cell in before for name in cell.levels} & {name for cell in after for name in cell.levels}
 
     def place(cell: Cell) -> tuple[Any, ...]:
-        controlled = len(cell.control_of) if cell.role != "main" else 0
-        return cell.role, bool(controlled), tuple(sorted((name, cell.levels.get(name)) for name in factors))
+        return cell.role, tuple(sorted((name, cell.levels.get(name)) for name in factors))
 
     found: dict[Any, tuple[list[Cell], list[Cell]]] = {}
     for side, cells in enumerate((before, after)):
@@ -152,12 +154,8 @@ def _paired(before: Sequence[Cell], after: Sequence[Cell]) -> list[tuple[Cell, C
     return [(old[0], new[0]) for old, new in found.values() if len(old) == len(new) == 1]
 
 
-def _keys(one: Plan, before: Cell, other: Plan, after: Cell) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """What of two cells differs and determines pixels, with its values."""
-    yield from _unequal(_determinants(one, before), _determinants(other, after))
-
-
 def _determinants(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """What determines the pixels of a cell."""
     settings = cell.settings.model_dump(mode="json", exclude={"weights"})
     source = plan.weights[cell.settings.source]
     images = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from stimkit.images.light import Array
 PERMUTATIONS = 999
 ALPHA, POWER_WANTED = 0.05, 0.8
 CHANCE_COLUMNS = ("p_permutation", "omega_squared_chance", "omega_squared_detectable")
+_Values = TypeVar("_Values", float, Array)
 _CHUNK = 20_000_000  # values that are permuted at a time
 
 
@@ -46,9 +47,13 @@ def squares_between(ordered: Array, sizes: NDArray[np.int64]) -> Array:
 
 
 def omega_squared(between: Array, total: float, groups: int, rows: int) -> Array:
-    """ω² of a one-way analysis: its sum of squares without what chance adds, over the total (Hays 1963)."""
-    error = (total - between) / (rows - groups)
-    return np.asarray((between - (groups - 1) * error) / (total + error))
+    """ω² of one-way analyses, of their sums of squares between groups."""
+    return omega_squared_of(between, groups - 1, (total - between) / (rows - groups), total)
+
+
+def omega_squared_of(squares: _Values, df: float, error: _Values, total: float) -> _Values:
+    """ω² of an effect: its sum of squares without what chance adds, over the total (Hays 1963)."""
+    return (squares - df * error) / (total + error)
 
 
 def chances(values: Array, factors: Sequence[Sequence[object]]) -> list[tuple[float, float, float]]:

@@ -59,11 +59,19 @@ def _within(squared: Array, sizes: NDArray[np.int64]) -> float:
     return within
 
 
+def principal_axes(squared: Array) -> tuple[Array, Array]:
+    """Variances (n,), the largest first and none below 0, and the axes (n, n) with them, of squared distances (n, n).
+
+    Classical scaling (Torgerson 1952): eigenvectors of −½ J D² J with J = I − 1/n. Coordinates are axes times the root
+    of their variance.
+    """
+    centred = squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean()
+    values, axes = np.linalg.eigh(-0.5 * centred)  # the smallest first
+    return values[::-1].clip(0), axes[:, ::-1]
+
+
 def _coordinates(squared: Array) -> Array:
     """Coordinates (n, dimensions) whose distances are those given, to 99 % of their variance."""
-    centred = squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean()
-    values, vectors = np.linalg.eigh(-0.5 * centred)
-    order = np.argsort(values)[::-1]
-    positive = values[order].clip(0)
-    needed = int(np.searchsorted(np.cumsum(positive), _KEPT * positive.sum())) + 1
-    return np.asarray(vectors[:, order[:needed]] * np.sqrt(positive[:needed]))
+    variances, axes = principal_axes(squared)
+    needed = int(np.searchsorted(np.cumsum(variances), _KEPT * variances.sum())) + 1
+    return np.asarray(axes[:, :needed] * np.sqrt(variances[:needed]))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from stimkit.effects.chance import add_chances, levels_of_factor
+from stimkit.effects.chance import add_chances, levels_of_factor, omega_squared_of
 
 MAX_MODEL_COLUMNS = 500  # of a design matrix; beyond it interactions are left out
 MIN_SHARE = 1.5  # rows for each column that a model needs
@@ -102,7 +102,8 @@ def _one_way(frame: pd.DataFrame, factor: str) -> dict[str, float]:
     total = float(((frame["y"] - frame["y"].mean()) ** 2).sum())
     within = float(sum(((group - group.mean()) ** 2).sum() for group in groups))
     f, p = f_oneway(*groups) if within > 0 else (float("inf"), 0.0)
-    return _effect(df, rest, float(f), float(p), 1 - within / total, _omega(total - within, df, within / rest, total))
+    omega = omega_squared_of(total - within, df, within / rest, total)
+    return _effect(df, rest, float(f), float(p), 1 - within / total, omega)
 
 
 def _together(frame: pd.DataFrame, terms: Sequence[Sequence[int]]) -> list[dict[str, float]]:
@@ -113,14 +114,9 @@ def _together(frame: pd.DataFrame, terms: Sequence[Sequence[int]]) -> list[dict[
     total = float(((frame["y"] - frame["y"].mean()) ** 2).sum())
     *effects, (left, rest, _, _) = found[["sum_sq", "df", "F", "PR(>F)"]].to_numpy().tolist()
     return [
-        _effect(df, rest, f, p, squares / total, _omega(squares, df, left / rest, total))
+        _effect(df, rest, f, p, squares / total, omega_squared_of(squares, df, left / rest, total))
         for squares, df, f, p in effects
     ]
-
-
-def _omega(squares: float, df: float, error: float, total: float) -> float:
-    """ω² of an effect: its sum of squares without what chance adds, over the total."""
-    return (squares - df * error) / (total + error)
 
 
 def _effect(df: float, rest: float, f: float, p: float, eta: float, omega: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Comparisons between the stimuli of a run: nearest neighbours, a map of the set, what the factors explain of them."""
+"""Distances between the stimuli of a run: nearest neighbours, a map of the set, what the factors explain of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stimkit.effects.multivariate import explain_distances
 from stimkit.errors import UsageError
 from stimkit.features.dissimilarities import dissimilarity_matrix
 from stimkit.features.measuring import FeatureForm, Measuring, check_form, check_layers, list_rows, seen_by, shape_of
-from stimkit.features.writing import MAX_COMPARED, check_room, select_records
+from stimkit.features.writing import MAX_COMPARED, check_room, fill, select_records
 from stimkit.files import storage_errors, whole_folder, write_json
 from stimkit.images.light import Array
 from stimkit.planning.inputs import InputSource
@@ -70,7 +70,7 @@ def compare_stimuli(
     >>> found.map.shape, sorted(found.neighbours["layer"].unique())
     ((8, 4), ['all', 'conv1_1', 'conv2_1'])
 
-    Comparisons are Euclidean, of the Gram matrices (`gram`), mean responses (`mean`) or responses (`flat`) of each
+    Distances are Euclidean, of the Gram matrices (`gram`), mean responses (`mean`) or responses (`flat`) of each
     layer, by default those that the stimuli were made with. All layers together have the root of the mean of their
     squared distances, each layer's divided by its mean. The map enters the manifest (`map_x`, `map_y`,
     `nearest_distance`); the report shows it. Raises `UsageError` for layers, forms, observers and conditions that are
@@ -162,11 +162,7 @@ def _squared_distances(
             layer: np.memmap(Path(folder) / layer, np.float32, "w+", shape=(len(rows), size))
             for layer, size in sizes.items()
         }
-        for index, found in measuring.measure(rows, layers, form):
-            for layer, values in found.items():
-                stores[layer][index] = values.ravel()
-            if on_progress:
-                on_progress(index + 1, len(rows))
+        fill(stores, measuring.measure(rows, layers, form), len(rows), on_progress)
         return {layer: dissimilarity_matrix(store, "euclidean") for layer, store in stores.items()}
 
 

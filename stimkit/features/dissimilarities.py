@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from stimkit.errors import UsageError, did_you_mean
+from stimkit.errors import UsageError, check_choice
 from stimkit.features.components import inner_products
 from stimkit.features.measuring import FeatureRow
 
@@ -24,11 +24,7 @@ DISSIMILARITIES: tuple[str, ...] = get_args(Measure)
 
 def check_measure(measure: str) -> Measure:
     """A measure of dissimilarity. Raises `UsageError` for another one."""
-    if measure not in DISSIMILARITIES:
-        raise UsageError(
-            f'"{measure}" is not a measure of dissimilarity{did_you_mean(measure, DISSIMILARITIES)}:'
-            f" give {', '.join(DISSIMILARITIES)}"
-        )
+    check_choice(measure, DISSIMILARITIES, "a measure of dissimilarity")
     return measure  # type: ignore[return-value]
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from stimkit.auditing.remeasurement import BATCH_PIXELS
-from stimkit.errors import UsageError, did_you_mean
+from stimkit.errors import UsageError, check_choice, did_you_mean
 from stimkit.images.pixels import FloatImage, to_float
 from stimkit.images.png import to_network_image
 from stimkit.measures.observers import ObserverInputs, as_seen_by
@@ -93,10 +93,7 @@ def check_layers(layers: Sequence[str], settings: Settings) -> list[str]:
 
 def check_form(form: str) -> FeatureForm:
     """A form of features. Raises `UsageError` for another one."""
-    if form not in FEATURE_FORMS:
-        raise UsageError(
-            f'"{form}" is not a form of features{did_you_mean(form, FEATURE_FORMS)}: give {", ".join(FEATURE_FORMS)}'
-        )
+    check_choice(form, FEATURE_FORMS, "a form of features")
     return form  # type: ignore[return-value]
 
 

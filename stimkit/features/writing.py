@@ -99,8 +99,8 @@ def measure_features(
     the file that observers see, with the network, pooling and rescaling of the stimuli, or those of an `observer` of
     the protocol. `on_progress` is called with the images that are done and all of them. Raises `UsageError` for layers,
     forms, measures, observers and conditions that are not there, for stimuli of several networks or sizes, and for more
-    than a .mat file holds; `StorageError` where there is too little room, before
-    anything is measured; `ImageError` and `WeightsError` where inputs are not found.
+    than a .mat file holds; `StorageError` where there is too little room, before anything is measured; `ImageError`
+    and `WeightsError` where inputs are not found.
     """
     run, target = read_run(run), Path(out)
     run.check_readable()
@@ -223,12 +223,22 @@ def _write(
     """Write features, or what follows from them, of so many images."""
     folder = Path(file.filepath()).parent
     stores = {layer: _store(file, layer, count, wanted, folder) for layer in wanted.layers}
+    fill(stores, features, count, on_progress)
+    _derive(file, stores, wanted)
+
+
+def fill(
+    stores: Mapping[str, Any],
+    features: Iterable[tuple[int, Mapping[str, NDArray[np.float32]]]],
+    count: int,
+    on_progress: OnCount | None,
+) -> None:
+    """Put features of so many images into the stores of their layers, in the shape of the rows there."""
     for index, found in features:
         for layer, values in found.items():
-            stores[layer][index] = values.ravel() if wanted.derived else values
+            stores[layer][index] = values.reshape(stores[layer].shape[1:])
         if on_progress:
             on_progress(index + 1, count)
-    _derive(file, stores, wanted)
 
 
 def _derive(file: netCDF4.Dataset, stores: Mapping[str, Any], wanted: _Request) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from stimkit.auditing.verification import OnCount
 from stimkit.columns import BASIC, MEASURES, SSIM_CONTENT, Column
-from stimkit.errors import UsageError, did_you_mean
+from stimkit.errors import UsageError, check_choice
 from stimkit.images.pixels import FloatImage, Pixels, to_float
 from stimkit.images.png import Shown, to_network_image, to_shown
 from stimkit.images.statistics import measure_image, measure_similarity
@@ -172,10 +172,7 @@ def measure_stimuli(
     if not groups:
         raise UsageError(f"name what is measured: {', '.join(GROUPS)}")
     for name in groups:
-        if name not in GROUPS:
-            raise UsageError(
-                f'"{name}" is not a group of measures{did_you_mean(name, GROUPS)}: give {", ".join(GROUPS)}'
-            )
+        check_choice(name, GROUPS, "a group of measures")
     run = read_run(run)
     run.check_readable()
     cells = [

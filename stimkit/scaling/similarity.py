@@ -1,8 +1,7 @@
 """Similarity of three: which one is odd, as distances in a plane.
 
 Items i and j are as similar as the share of those trials with both in which neither was called odd. Their
-dissimilarities, 1 less that, become distances by classical scaling (Torgerson 1952): coordinates are eigenvectors of
-−½ J D² J with J = I − 1/n.
+dissimilarities, 1 less that, become distances by classical scaling (`principal_axes`).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
+from stimkit.effects.multivariate import principal_axes
 from stimkit.images.light import Array
 from stimkit.scaling.answers import TrialAnswers
 from stimkit.scaling.bootstrap import MIN_PEOPLE, Fit, NoFit, intervals_of
@@ -40,11 +40,9 @@ def dissimilarities(items: int, shown: NDArray[np.int64], odd: NDArray[np.int64]
 
 def scale_classically(distances: Array, dimensions: int = DIMENSIONS) -> tuple[Array, float]:
     """Coordinates (items, dimensions) of distances, and the part of their variance that they account for."""
-    centre = np.eye(len(distances)) - 1 / len(distances)
-    values, vectors = np.linalg.eigh(-0.5 * centre @ distances**2 @ centre)
-    order = np.argsort(values)[::-1][:dimensions]
-    positive = values[order].clip(0)
-    return vectors[:, order] * np.sqrt(positive), float(positive.sum() / values.clip(0).sum())
+    variances, axes = principal_axes(distances**2)
+    kept = variances[:dimensions]
+    return axes[:, :dimensions] * np.sqrt(kept), float(kept.sum() / variances.sum())
 
 
 def map_similarities(trials: TrialAnswers, by: str, *, samples: int, generator: np.random.Generator) -> Fit:
