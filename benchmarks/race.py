@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import PAIRS, Section, Workshop, plan_of, table, wait
-from peers import neural_style, same_problem
+from harness import MODEL, PAIRS, Section, Workshop, plan_of, table, wait
+from peers import peers, same_problem, solve
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -26,12 +26,28 @@ from stimkit.synthesis.synthesis import measure as measure_losses
 RATIOS = (1e-7, 1e-6, 1e-5)
 MARKS = (100, 200)  # evaluations of the plain method whose losses are to be reached
 PEER_MARKS = (200, 500)
+PEER_RATIOS = {True: (1e-4, 1e-3), False: (1e-5, 1e-4)}
+"""By whether the filters are a file: those of the embedded ones weigh content ten times as much."""
 COUNTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)  # evaluations of stimkit's optimizations that are tried
 PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32")}
 ON_A_GPU = 64  # cells of a batch
 GOAL = (
     "to the plain method's loss / file after 200 evaluations (≥ 4 × / ≥ 10 × sooner on a CPU, ≥ 15 × to its file on an"
     " H200)"
+)
+PLAIN = (
+    "The plain method is `torch.optim.LBFGS` with unit steps and a history of 100 on torch's own modules, one cell "
+    "after the other, from full-contrast noise; both minimize the same total loss. stimkit's cells are optimized "
+    f"anew with {', '.join(map(str, COUNTS))} evaluations at most: compared are the seconds of the shortest "
+    "optimization whose 8-bit file is as good as the plain method's image, before it is clipped and rounded (loss) "
+    "or after (file). On a GPU stimkit makes 64 cells at once, and a cell's seconds are its share."
+)
+PEERS = (
+    "Convention mean, filters not rescaled, the same images and filters; seconds from the start of a program's "
+    "optimization, and the loss of its 8-bit file. neural-style-pt is run by its own command line, from its own faint "
+    "noise, its loss weights times 1e5. Of style-transfer-pytorch the losses are replaced by these, so that what is "
+    "compared is how it optimizes: from the photograph at half the size up in steps of √2, with a running mean of its "
+    "images; evaluations are counted over all sizes, in its proportions."
 )
 PEER_GOAL = "to a peer's file after 200 / 500 evaluations (≥ 5 × sooner on a CPU)"
 
@@ -221,49 +237,40 @@ def label(plan: Plan, cell: Cell) -> str:
 
 
 def beside(
-    path: Path, device: torch.device, size: int, pairs: list[tuple[str, str]], marks: Sequence[int]
+    paths: Sequence[Path], device: torch.device, size: int, pairs: list[tuple[str, str]], marks: Sequence[int]
 ) -> tuple[str, str]:
-    """stimkit beside neural-style-pt, with both of its optimizers, by its own files."""
-    rows, gains = [], []
-    for pair in pairs:
-        for optimizer in ("lbfgs", "adam"):
-            workshop, reached = neural_style(path, device, pair, size, marks, optimizer)
+    """stimkit beside other programs, with each of their optimizers, by their own files; also the medians in words."""
+    texts, words = [], []
+    problems = [(pair, ratio) for pair in pairs for ratio in PEER_RATIOS["weights" in MODEL]]
+    for name, peer in (both for path in paths for both in peers(path).items()):
+        rows, gains = [], []
+        for pair, ratio in problems:
+            workshop = Workshop(same_problem(pair, size, ratio, max_evaluations=max(marks)), device)
             (cell,) = workshop.plan.cells
             theirs = [
                 Mark(seconds, np.inf, loss_of_file(workshop, cell, image.to(device)))
-                for seconds, image in reached.values()
+                for seconds, image in solve(peer, workshop, marks).values()
             ]
-            (mine,) = ours(device, [theirs[-1].file], partial(same_problem, pair, size))
+            (mine,) = ours(device, [min(one.file for one in theirs)], partial(same_problem, pair, size, ratio))
             gains.append([gain(one.seconds, mine, one.file) for one in theirs])
-            shown = [in_words(value) for value in gains[-1]]
             losses = [f"{theirs[-1].file:.4g}", f"{mine[-1].loss:.4g}", mine[-1].evaluations]
-            rows.append([label(workshop.plan, cell), optimizer, *losses, *shown])
-            print("peer", rows[-1], flush=True)
-    medians = np.median(np.array(gains), axis=0)
-    header = ["cell", "optimizer", f"its file after {max(marks)}", "stimkit's file", "evaluations"]
-    header += [f"× to its file after {mark}" for mark in marks]
-    text = (
-        f"**Beside neural-style-pt**, {size} px, convention mean, filters not rescaled; from its own faint noise, its "
-        "loss weights times 1e5; seconds from the start of its optimization, and the loss of its 8-bit file:\n\n"
-        + table(header, [*rows, ["median", "", "", "", "", *(f"{value:.1f}" for value in medians)]])
-    )
-    return text, " / ".join(f"{value:.1f}" for value in medians) + " ×"
+            rows.append([label(workshop.plan, cell), *losses, *map(in_words, gains[-1])])
+            print("peer", name, rows[-1], flush=True)
+        medians = [in_words(value) for value in np.median(np.array(gains), axis=0)]
+        header = ["cell", f"its file after {max(marks)}", "stimkit's file", "evaluations"]
+        header += [f"× to its file after {mark}" for mark in marks]
+        texts.append(f"**{name}**:\n\n{table(header, [*rows, ['median', '', '', '', *medians]])}")
+        words.append(f"{name}: {' / '.join(medians)} ×")
+    return "\n\n".join(texts), "; ".join(words)
 
 
-def measure(device: torch.device, *, quick: bool, peer_path: Path | None) -> Iterator[Section]:
+def measure(device: torch.device, *, quick: bool, peer_paths: Sequence[Path]) -> Iterator[Section]:
     """A section for each size, and one for the other program: each takes long on a CPU."""
     marks = (20, 40) if quick else MARKS
-    intro = (
-        "The plain method is `torch.optim.LBFGS` with unit steps and a history of 100 on torch's own modules, one cell "
-        "after the other, from full-contrast noise; both minimize the same total loss. stimkit's cells are optimized "
-        f"anew with {', '.join(map(str, COUNTS))} evaluations at most: compared are the seconds of the shortest "
-        "optimization whose 8-bit file is as good as the plain method's image, before it is clipped and rounded (loss) "
-        "or after (file). On a GPU stimkit makes 64 cells at once, and a cell's seconds are its share."
-    )
-    for size, pairs in [(64, PAIRS[:1])] if quick else [(128, PAIRS[:2]), (256, PAIRS[:1])]:
+    for size, pairs in [(64, PAIRS[:1])] if quick else [(128, PAIRS[:2]), (256, PAIRS[:2])]:
         text, words = compare(device, size, pairs, marks)
-        yield Section(f"Time to a file that is as good, {size} px", f"{intro}\n\n{text}", {f"{size} px, {GOAL}": words})
-    if peer_path is not None:
-        size, pairs, marks = (64, PAIRS[:1], marks) if quick else (128, PAIRS[:2], PEER_MARKS)
-        text, words = beside(peer_path, device, size, pairs, marks)
-        yield Section("Time to another program's file", text, {PEER_GOAL: words})
+        yield Section(f"Time to a file that is as good, {size} px", f"{PLAIN}\n\n{text}", {f"{size} px, {GOAL}": words})
+    if peer_paths:
+        size, pairs, marks = (64, PAIRS[:1], marks) if quick else (128, PAIRS[:3], PEER_MARKS)
+        text, words = beside(peer_paths, device, size, pairs, marks)
+        yield Section(f"Time to another program's file, {size} px", f"{PEERS}\n\n{text}", {PEER_GOAL: words})

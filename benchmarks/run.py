@@ -1,12 +1,13 @@
 """Measure everything that stimkit claims about speed, in one call, and write it to benchmarks/RESULTS.md.
 
     pip install -e '.[bench]'
-    python benchmarks/run.py [--device auto] [--only cost race …] [--peer PATH] [--quick]
+    python benchmarks/run.py [--device auto] [--only cost race …] [--peer PATH …] [--quick]
 
-`--peer` is a checkout of neural-style-pt, which is run on the same images and weights. `--weights` measures with a
-file of filters instead of the embedded ones. `--quick` shows that everything runs, and keeps nothing. Everything
-takes some hours on a CPU and some minutes on an H200; `--only` does it in parts. Results of each kind of device are
-kept apart, so that a CPU and a GPU fill the same page one after the other.
+`--peer` is a checkout of neural-style-pt or style-transfer-pytorch (or each of them, with two options), which is run on
+the same images and weights; what it needs has to be installed. `--weights` measures with a file of filters instead of
+the embedded ones. `--quick` shows that everything runs, and keeps nothing. Everything takes some hours on a CPU and
+some minutes on an H200; `--only` does it in parts. Results of each kind of device are kept apart: a CPU and a GPU fill
+the same page one after the other.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def missing(kind: str, goal: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--peer", type=Path, action="append", default=[])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(PARTS))
@@ -97,7 +98,7 @@ def main() -> None:
     for name, measure in PARTS.items():
         if (arguments.only and name not in arguments.only) or (device.type != "cpu" and name in CPU_ONLY):
             continue
-        extra = {"peer_path": arguments.peer} if name == "race" else {}
+        extra = {"peer_paths": [path.resolve() for path in arguments.peer]} if name == "race" else {}
         found = measure(device, quick=arguments.quick, **extra)
         for section in [found] if isinstance(found, Section) else found:
             keep(named(section, arguments.weights), device, quick=arguments.quick)
