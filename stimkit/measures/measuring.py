@@ -163,8 +163,8 @@ def measure_stimuli(
     Groups are `statistics` (those of the audit, with the similarity to the content image), `orientation` (entropies of
     edges, energy by orientation), `phog` (self-similarity, complexity, anisotropy), `variances` (of the network's
     responses), `similarity` (MS-SSIM, LPIPS, DISTS) and `observers` (losses by the networks of `[observers]`);
-    docs/measures.md has the formulas. `model` is the VGG16 of LPIPS and DISTS. Each group is a table of its own in
-    RUN/measurements and replaces an earlier one. Stimuli that `[accept] measured` has a rule about are judged again.
+    docs/how-to/measures.md has the formulas. `model` is the VGG16 of LPIPS and DISTS. Each group is a table of its own
+    in RUN/measurements and replaces an earlier one. Stimuli that `[accept] measured` has a rule about are judged again.
 
     Raises `UsageError` for a group that does not exist, or needs what is not there, `WeightsError` and `ImageError`
     where weights and images are not found, `RunFolderError` where a stimulus cannot be read.

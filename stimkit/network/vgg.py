@@ -159,9 +159,9 @@ def rescale(weights: Weights, pooling: str, by: str, images: Tensor | None = Non
     By `"filter"`, as Gatys et al. (2015, section 2) describe it, every filter is divided by its mean activation over
     images and positions, and the next layer's input weights are multiplied by it. They took the mean over the images
     of ImageNet, to some of which every filter responds. To a few photographs, filters of saturated colours hardly
-    respond: divided by that, a single one makes nearly all of the style loss (docs/losses.md). By `"layer"` all filters
-    of a layer are divided by the mean of their means, which leaves their proportions as they were learned. `"none"`
-    changes nothing.
+    respond: divided by that, a single one makes nearly all of the style loss (docs/explanation/losses.md). By `"layer"`
+    all filters of a layer are divided by the mean of their means, which leaves their proportions as they were learned.
+    `"none"` changes nothing.
 
     A filter that (almost) never responds keeps its scale. Weights that were rescaled for this pooling already are
     returned as they are. The result keeps the digest: it is made from these weights. Raises `WeightsError` where a

@@ -48,9 +48,11 @@ class Protocol(Frozen):
 
     model_config = ConfigDict(title="stimkit protocol")
 
-    schema_version: Literal[1] = Field(alias="schema")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    description: str = ""
+    schema_version: Literal[1] = Field(alias="schema", description="form of the protocol")
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="name of the stimulus set")
+    ]
+    description: Annotated[str, Field(description="what it is for, in words")] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63, description="changes the noise of every cell")] = 0
     seeds: Annotated[
         Literal["unique", "shared"],

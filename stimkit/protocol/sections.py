@@ -62,8 +62,12 @@ class Images(Frozen):
     follow_links: Annotated[
         bool, Field(description="whether links may lead out of root, as those of git-annex and DataLad do")
     ] = False
-    content: ImageFiles = Field(default_factory=dict)
-    style: ImageFiles = Field(default_factory=dict)
+    content: Annotated[ImageFiles, Field(description="content images: files by name, or a pattern")] = Field(
+        default_factory=dict
+    )
+    style: Annotated[ImageFiles, Field(description="style images: files by name, or a pattern")] = Field(
+        default_factory=dict
+    )
     mask: Annotated[ImageFiles, Field(description="where the style goes: white, and nowhere where black")] = Field(
         default_factory=dict
     )
@@ -104,22 +108,30 @@ def _default_style() -> dict[str, dict[str, float | None]]:
 class Layers(Frozen):
     """`[layers]`: named sets of layers, each a list or a table of layer weights w_l."""
 
-    content: LayerSets = Field(default_factory=_default_content)
-    style: LayerSets = Field(default_factory=_default_style)
+    content: Annotated[LayerSets, Field(description="layers of the content loss; default conv4_2")] = Field(
+        default_factory=_default_content
+    )
+    style: Annotated[LayerSets, Field(description="layers of the style loss; default conv1_1 to conv5_1")] = Field(
+        default_factory=_default_style
+    )
 
 
 class _FactorsBase(Frozen):
     """`[factors]`: every list is one factor of the design; the cells are their product."""
 
     model_config = ConfigDict(title="Factors")
-    content: Names | None = None
-    style: Names | None = None
-    mask: Names | None = None
-    content_layers: Names | None = None
-    style_layers: Names | None = None
+    content: Annotated[Names | None, Field(description='names of content images; "*": all')] = None
+    style: Annotated[Names | None, Field(description='names of style images; "*": all')] = None
+    mask: Annotated[Names | None, Field(description='names of masks; "*": all')] = None
+    content_layers: Annotated[Names | None, Field(description="names of sets in [layers.content]")] = None
+    style_layers: Annotated[Names | None, Field(description="names of sets in [layers.style]")] = None
     ratio: Annotated[tuple[NonNegative, ...], Field(min_length=1, description="alpha / beta")] | None = None
-    alpha: Annotated[tuple[FiniteNonNegative, ...], Field(min_length=1)] | None = None
-    beta: Annotated[tuple[FiniteNonNegative, ...], Field(min_length=1)] | None = None
+    alpha: (
+        Annotated[tuple[FiniteNonNegative, ...], Field(min_length=1, description="weight of the content loss")] | None
+    ) = None
+    beta: (
+        Annotated[tuple[FiniteNonNegative, ...], Field(min_length=1, description="weight of the style loss")] | None
+    ) = None
     replicate: Annotated[int, Field(ge=1, le=100_000, description="how many of each")] = 1
 
 
@@ -180,7 +192,7 @@ class Sample(Frozen):
     balance: Annotated[
         tuple[str, ...], Field(min_length=1, description="the factors that are sampled; others are crossed with them")
     ] = ("content", "style")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, description="which of the equally good samples")] = 0
 
 
 class RecognitionRequest(Frozen):
@@ -214,11 +226,19 @@ class Publication(Frozen):
     """`[publication]`: what archives say of a stimulus set, in LICENCE and CITATION.cff."""
 
     title: Annotated[str, Field(description="default: the name of the protocol")] = ""
-    authors: tuple[Author, ...] = ()
+    authors: Annotated[
+        tuple[Author, ...], Field(description="tables with `given`, `family`, and if you like `orcid`, `affiliation`")
+    ] = ()
     licence: Annotated[
         str, written_as(r"[A-Za-z0-9][A-Za-z0-9.+-]*", "an SPDX id, as CC-BY-4.0"), Field(description="of the stimuli")
     ] = ""
     weights_licence: Annotated[str, Field(description="of files of weights; archives hold them where it is given")] = ""
-    doi: Annotated[str, written_as(r"10\.\d{4,9}/\S+", "a DOI, as 10.5281/zenodo.1234")] = ""
-    url: Annotated[str, written_as(r"https?://\S+", "an address that begins with https://")] = ""
-    keywords: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    doi: Annotated[
+        str, written_as(r"10\.\d{4,9}/\S+", "a DOI, as 10.5281/zenodo.1234"), Field(description="of the set")
+    ] = ""
+    url: Annotated[
+        str, written_as(r"https?://\S+", "an address that begins with https://"), Field(description="where the set is")
+    ] = ""
+    keywords: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], Field(description="words that it is found by")
+    ] = ()

@@ -33,7 +33,7 @@ class RunOptions:
     retry_failed: bool = False
     """Whether cells that failed are tried again."""
     deterministic: bool = False
-    """Whether the same batches on the same machine give the same bits; docs/speed.md says what it costs."""
+    """Whether the same batches on the same machine give the same bits; docs/explanation/speed.md says what it costs."""
     keep_inputs: bool = False
     """Whether images and weights are copied into the run folder."""
 

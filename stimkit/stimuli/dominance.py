@@ -12,7 +12,8 @@ from stimkit.planning.cells import LayerWeights
 
 # Of noise against 14 pictures of very different kinds (photographs, paintings, a retina, text), layers conv1_1 to
 # conv5_1 rescaled as wholes, a filter carries at most 0.52 of E_l with trained filters and 0.11 with the embedded ones,
-# a layer at most 0.78 and 0.91 of the style loss (docs/losses.md). Rescaled one by one, a trained filter carries 0.99.
+# a layer at most 0.78 and 0.91 of the style loss (docs/explanation/losses.md). Rescaled one by one, a trained filter
+# carries 0.99.
 FILTER_LIMIT, LAYER_LIMIT = 0.6, 0.99
 
 

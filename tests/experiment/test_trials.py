@@ -405,7 +405,7 @@ def test_names_that_lists_need(records: list[Record]) -> None:
 
 
 def test_the_design_of_the_documentation(small_run: Run) -> None:
-    block = (ROOT / "docs/experiments.md").read_text().split("```toml\n")[1].split("```")[0]
+    block = (ROOT / "docs/how-to/experiments.md").read_text().split("```toml\n")[1].split("```")[0]
     records: list[Record] = []
     for layers, ratio in itertools.product(("fine", "full"), (1e-7, 1e-5)):
         for record in made_up(small_run, 4, 3, 3):

@@ -1,4 +1,4 @@
-"""docs/numbers.md says enough: every number of a manifest that can be computed again is, in NumPy, from its formulas.
+"""docs/reference/numbers.md says enough: numbers of a manifest are computed again in NumPy from its formulas alone.
 
 Nothing of stimkit but the command that makes the runs is used here.
 """

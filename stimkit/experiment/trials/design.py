@@ -210,7 +210,7 @@ class TrialDesign(Frozen):
     def load(cls, path: str | Path) -> TrialDesign:
         """Read a trial design. Raises `ProtocolError` with every broken rule, each with its line, key and value."""
         path = Path(path)
-        design = cls.from_toml(read_text(path, "docs/experiments.md shows one"), name=path.name)
+        design = cls.from_toml(read_text(path, "docs/how-to/experiments.md shows one"), name=path.name)
         return design.model_copy(update={"pages": with_texts(design.pages, path.parent, path.name)})
 
     @classmethod
