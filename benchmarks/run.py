@@ -1,6 +1,6 @@
 """Measure everything that stimkit claims about speed, in one call, and write it to benchmarks/RESULTS.md.
 
-    pip install -e '.[bench]'
+    pip install -e '.[plot]'
     python benchmarks/run.py [--device auto] [--only cost race …] [--peer PATH …] [--quick]
 
 `--peer` is a checkout of neural-style-pt or style-transfer-pytorch (or each of them, with two options), which is run on

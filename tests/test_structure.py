@@ -52,7 +52,9 @@ MODULES_PER_ROOM = 12
 LINES_PER_MODULE, LONGER_MODULES = 300, {"protocol.settings": 345}
 LINES_PER_FUNCTION = 45  # without its docstring
 PARAMETERS, MORE_PARAMETERS = 8, {"auditing.regeneration.regenerate": 9, "features.writing.measure_features": 11}
-"""Exceptions are what was there when the rule was made: one may shrink or go, none may be added without a reason.
+"""Parameters are counted without `progress`, which every long call has.
+
+Exceptions are what was there when the rule was made: one may shrink or go, none may be added without a reason.
 
 `measure_features` has the options of its command as keywords: what is measured, of what, and where."""
 
@@ -176,7 +178,7 @@ def test_functions_keep_their_size() -> None:
                 lines[name] = (node.end_lineno or 0) - (first or 0)
                 arguments = node.args
                 given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-                parameters[name] = len([one for one in given if one.arg not in ("self", "cls")])
+                parameters[name] = len([one for one in given if one.arg not in ("self", "cls", "progress")])
     commands = {name for name in lines if name.startswith("cli.")}  # whose parameters are the options of the program
     assert {one: count for one, count in lines.items() if count > LINES_PER_FUNCTION} == {}
     assert {

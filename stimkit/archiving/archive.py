@@ -16,9 +16,10 @@ import pandas as pd
 from stimkit.archiving.answers import dataset_files, read_answers
 from stimkit.archiving.papers import Held, citation, licence_text, readme
 from stimkit.archiving.paths import shorten_paths
-from stimkit.auditing.audit import OnPhase, examine
+from stimkit.auditing.audit import examine
 from stimkit.auditing.saving import AUDIT_FOLDER, save_audit
 from stimkit.auditing.verification import verify
+from stimkit.documents.progress import OnPhase, show_phases
 from stimkit.errors import ImageError, RunFolderError, UsageError, WeightsError
 from stimkit.experiment.export.data_dictionary import describe_columns
 from stimkit.experiment.export.stimulus_set import gather_stimuli
@@ -61,6 +62,7 @@ def archive(
     audit: bool = True,
     device: str = "auto",
     on_phase: OnPhase | None = None,
+    progress: bool | None = None,
 ) -> Archive:
     """Write a complete, sound run folder as a ZIP archive, which unpacked is a run folder with its inputs.
 
@@ -70,11 +72,11 @@ def archive(
 
     It holds stimuli, records, traces, tables, protocol, lock, environment; those image files and weights whose
     licence the protocol names (`[images] licence`, `[publication] weights_licence`), found by digest as `regenerate`
-    does; with `audit`, which takes `device` and `on_phase` as `stimkit.audit` does, a report and the tables of an
-    audit; trial lists in the folders `trials` and answers in the folders `answers`, as `stimkit trials` and `stimkit
-    join` wrote them; a data dictionary, README, LICENCE, CITATION.cff and SHA256SUMS. Absolute paths are shortened to
-    their last parts. Equal runs give equal archives without an audit, where no weights file is in them, whose header
-    has no fixed order.
+    does; with `audit`, which takes `device`, `on_phase` and `progress` as `stimkit.audit` does, a report and the tables
+    of an audit; trial lists in the folders `trials` and answers in the folders `answers`, as `stimkit trials` and
+    `stimkit join` wrote them; a data dictionary, README, LICENCE, CITATION.cff and SHA256SUMS. Absolute paths are
+    shortened to their last parts. Equal runs give equal archives without an audit, where no weights file is in them,
+    whose header has no fixed order.
 
     Raises `RunFolderError` where cells are pending or `verify` finds anything, `UsageError` where `out` exists or a
     folder is not of its kind, `ImageError` or `WeightsError` where an input is not found.
@@ -95,7 +97,9 @@ def archive(
         _keep_inputs(copy, gathered, licences)
         made = read_run(copy)
         if audit:
-            found = examine(made, inputs=[gathered], device=device, on_phase=on_phase, portray=thumbnails_for(made))
+            with show_phases(progress, on_phase is not None) as show:
+                tell, portray = on_phase or show, thumbnails_for(made)
+                found = examine(made, inputs=[gathered], device=device, on_phase=tell, portray=portray)
             save_audit(found.audit, copy / AUDIT_FOLDER)
             write_report(made, found, copy / REPORT_FILE, losses_checked=True)
         left_out = [

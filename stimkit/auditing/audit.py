@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stimkit.auditing.evidence import Evidence, find_twins, read_evidence
+from stimkit.auditing.evidence import Evidence, Portray, find_twins, read_evidence
 from stimkit.auditing.findings import Finding, rank
 from stimkit.auditing.losses import LossCheck, check_sums, shown_to_networks, still_falling
 from stimkit.auditing.recognition import Cues, RecognitionCheck, count_cues, find_unrecognized
@@ -32,6 +32,7 @@ from stimkit.auditing.verification import (
 )
 from stimkit.columns import BASIC, CONFOUNDS, SSIM_CONTENT
 from stimkit.documents.notebooks import html_of, html_rows
+from stimkit.documents.progress import OnPhase, show_phases
 from stimkit.effects.variance import explain
 from stimkit.errors import ImageError, RunFolderError
 from stimkit.images.likeness import small_copy
@@ -50,8 +51,6 @@ from stimkit.synthesis.devices import choose_device
 STATISTIC_TOLERANCE = 1e-9
 CHUNK = 64  # stimuli whose pixels are in memory at a time: 100 MB at 512 px in 16 bits
 RowsById = dict[str, dict[str, Any]]  # numbers about a stimulus, by its id
-OnPhase = Callable[[str, int, int], None]
-Portray = Callable[[Evidence], str | None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Audit:
     findings: tuple[Finding, ...]
     """The gravest first."""
     stimuli: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """One row a stimulus: manifest, image statistics, losses computed again, percentiles among unrelated images."""
+    """One row a stimulus: manifest, image statistics, losses again, percentiles among unrelated images."""
     effects: pd.DataFrame = field(default_factory=pd.DataFrame)
     """How much variance of each variable every factor explains: see `stimkit.effects.variance.explain_variance`."""
     images: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -104,6 +103,7 @@ def audit(
     device: str = "auto",
     losses: bool = True,
     on_phase: OnPhase | None = None,
+    progress: bool | None = None,
 ) -> Audit:
     """Audit a run folder; nothing in it is changed.
 
@@ -112,11 +112,12 @@ def audit(
     (False, 8)
 
     Files are verified; image statistics and (with `losses`) the losses of all files and initial images are computed
-    again, for which input images and weights are found as `regenerate` finds them. `on_phase` is called with a
-    phase, what is done of it, and how much there is. Raises `RunFolderError` where the folder is not a run folder or
-    its resolved protocol cannot be read, `DeviceError` for a device that is not there.
+    again, for which inputs are found as `regenerate` finds them. `on_phase` is called with a phase, what is done of it,
+    and how much there is; without it, `progress` says whether bars are shown, by default in notebooks. Raises
+    `RunFolderError` where it is not a run folder or its resolved protocol cannot be read, `DeviceError` for a device.
     """
-    return examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase).audit
+    with show_phases(progress, on_phase is not None) as show:
+        return examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase or show).audit
 
 
 def examine(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -38,6 +38,10 @@ class Evidence:
     values: Values | None
     """What it decodes to."""
     trace: NDArray[Any] | None
+
+
+Portray = Callable[[Evidence], str | None]
+"""Makes the picture of a stimulus that a report shows."""
 
 
 def read_evidence(run: Run, record: Record, owners: Mapping[str | None, str]) -> Evidence:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stimkit.documents.progress import show_phases
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.files import check_new, read_file, storage_errors, write_atomically
 from stimkit.images.png import Values, decode_values, to_shown, values_digest
@@ -74,6 +75,7 @@ def regenerate(
     alone: bool = False,
     tolerances: Tolerances = Tolerances(),
     on_compared: OnCompared | None = None,
+    progress: bool | None = None,
 ) -> list[Comparison]:
     """Make cells of a run again, in deterministic mode, and compare them with the stimuli of record.
 
@@ -84,6 +86,7 @@ def regenerate(
     `style == "swirl" and ratio < 1e-5`; without either, all complete cells. Images and weights are found by
     digest: at their original places, in RUN/inputs, or in the folders `inputs`. By default every batch is
     computed with the company that it had, which bit-identity needs; `alone` computes each cell by itself.
+    `progress` says whether a bar is shown, by default in notebooks where there is no `on_compared`.
     The new stimuli and `comparison.csv` are written to `out`, which must not exist or be empty.
 
     Raises `RunFolderError`, `ImageError`, `WeightsError`, `DeviceError` or `UsageError`.
@@ -102,7 +105,11 @@ def regenerate(
     comparisons: list[Comparison] = []
     with storage_errors(target):
         (target / "stimuli").mkdir(parents=True, exist_ok=True)
-    with storage_errors(target), determinism(True):
+    with (
+        storage_errors(target),
+        determinism(True),
+        show_phases(progress, on_compared is not None) as show,
+    ):
         for batch, kind in _batches(wanted, records, plan.by_id, alone=alone):
             for made in assembly.make(batch):
                 record = records[made.cell.id]
@@ -114,6 +121,8 @@ def regenerate(
                 comparisons.append(_compare(recorded, record, made.stimulus, tolerances, kind, changed))
                 if on_compared is not None:
                     on_compared(comparisons[-1], len(comparisons), len(wanted))
+                if show is not None:
+                    show("stimuli", len(comparisons), len(wanted))
         write_atomically(target / "comparison.csv", comparison_csv(comparisons))
     return comparisons
 

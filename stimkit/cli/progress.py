@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from stimkit.cli.terminal import err
+from stimkit.documents.progress import OnPhase, phase_bars
 
 if TYPE_CHECKING:
     from stimkit.running.events import Event, OnEvent
@@ -107,17 +108,10 @@ def short_number(value: float | None) -> str:
 
 
 @contextmanager
-def phases() -> Iterator[Callable[[str, int, int], None]]:
+def phases() -> Iterator[OnPhase]:
     """Yield a callback for `phase, done, total`: a bar for each phase on a terminal, nothing elsewhere."""
-    if not err.is_terminal:
+    if err.is_terminal:
+        with phase_bars(err) as show:
+            yield show
+    else:
         yield lambda phase, done, total: None
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), console=err, transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase)
-            progress.update(tasks[phase], completed=done, total=total)
-
-        yield show

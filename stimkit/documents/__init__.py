@@ -4,6 +4,8 @@ lines     the line of each key
 messages  broken rules in words; looks into raw documents
 toml      text -> dictionary -> validated model, with every broken rule at once
 notebooks  tables and pictures as HTML
+figures   of matplotlib, shown by notebooks
+progress  bars, in notebooks and on terminals
 schemas   schemas of files, and the steps from older ones
 template  the protocols that `stimkit init` writes, some of published sets
 """

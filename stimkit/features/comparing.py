@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from stimkit.auditing.verification import OnCount
 from stimkit.columns import Column
+from stimkit.documents.progress import show_phases
 from stimkit.effects.chance import levels_of_factor
 from stimkit.effects.multivariate import explain_distances
 from stimkit.errors import UsageError
@@ -63,6 +65,7 @@ def compare_stimuli(
     observer: str | None = None,
     device: str = "auto",
     on_progress: OnCount | None = None,
+    progress: bool | None = None,
 ) -> Comparisons:
     """Compare the accepted stimuli of a run with each other by what a network makes of them.
 
@@ -89,7 +92,9 @@ def compare_stimuli(
     own = {layer for row in rows for layer in row.cell.layers}
     chosen = check_layers(list(layers) if layers else sorted(own), rows[0].cell.settings)
     measuring = Measuring(run, source, choose_device(device))
-    squared = _squared_distances(run, measuring, rows, chosen, check_form(form), on_progress)
+    with show_phases(progress, on_progress is not None) as show:
+        tell = on_progress or (show and partial(show, "features"))
+        squared = _squared_distances(run, measuring, rows, chosen, check_form(form), tell)
     squared[ALL_LAYERS] = np.mean([one / max(one.mean(), 1e-300) for one in squared.values()], axis=0)
     names = [record.stimulus_id for record in records]
     table = to_table(records)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stimkit.auditing.verification import OnCount
+from stimkit.documents.progress import show_phases
 from stimkit.errors import StorageError, UsageError
 from stimkit.features.components import principal_components
 from stimkit.features.dissimilarities import Measure, check_measure, dissimilarity_matrix, order_by_condition
@@ -85,6 +87,7 @@ def measure_features(
     observer: str | None = None,
     device: str = "auto",
     on_progress: OnCount | None = None,
+    progress: bool | None = None,
 ) -> Path:
     """Write what the network makes of the accepted stimuli of a run into a new NetCDF or .mat file, and return it.
 
@@ -131,12 +134,17 @@ def measure_features(
     if target.suffix == ".mat":
         check_matlab({layer: (len(rows), *(() if wanted.derived else wanted.shape(layer))) for layer in wanted.layers})
     measuring = Measuring(run, source, choose_device(device))
-    with storage_errors(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with (
+        storage_errors(target),
+        tempfile.TemporaryDirectory(dir=target.parent) as folder,
+        show_phases(progress, on_progress is not None) as show,
+    ):
+        tell = on_progress or (show and partial(show, "features"))
         part = Path(folder) / "features.nc"
         with netCDF4.Dataset(part, "w") as file:
             _describe(file, run, rows[:: wanted.replicates], wanted)
             file.setncatts({"observer": observer or "", "weights_sha256": source.weights(settings).digest})
-            _write(file, measuring.measure(rows, wanted.layers, wanted.form), len(rows), wanted, on_progress)
+            _write(file, measuring.measure(rows, wanted.layers, wanted.form), len(rows), wanted, tell)
         if target.suffix == ".mat":
             write_matlab(part, part := part.with_suffix(".mat"))
         part.rename(target)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from stimkit.auditing.verification import OnCount
 from stimkit.columns import BASIC, MEASURES, SSIM_CONTENT, Column
+from stimkit.documents.progress import OnPhase, show_phases
 from stimkit.errors import UsageError, check_choice
 from stimkit.images.pixels import FloatImage, Pixels, to_float
 from stimkit.images.png import Shown, to_network_image, to_shown
@@ -152,7 +153,8 @@ def measure_stimuli(
     model: ModelSettings | None = None,
     inputs: Sequence[str | Path] = (),
     device: str = "auto",
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: OnPhase | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Measure the finished stimuli of a run folder, into columns of its manifest; return it as it is then.
 
@@ -184,11 +186,12 @@ def measure_stimuli(
         raise UsageError(f"{run.path} has no stimulus")
     bench = Bench(run, run.inputs(inputs), choose_device(device), model or LIKE_PEOPLE)
     made = {name: GROUPS[name](bench) for name in dict.fromkeys(groups)}  # before anything is measured
-    for name, group in made.items():
-        tell = partial(on_progress, name) if on_progress else None
-        values = dict(_measure(run, cells, group, tell))
-        origin = {"by": f"stimkit measure {__version__}", **(group.made or {})}
-        run = enter_measurements(run, name, group.columns, values, origin)
+    with show_phases(progress, on_progress is not None) as show:
+        tell = on_progress or show
+        for name, group in made.items():
+            values = dict(_measure(run, cells, group, tell and partial(tell, name)))
+            origin = {"by": f"stimkit measure {__version__}", **(group.made or {})}
+            run = enter_measurements(run, name, group.columns, values, origin)
     return run
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from stimkit.auditing.audit import Examination, OnPhase, examine
+from stimkit.auditing.audit import Examination, examine
+from stimkit.documents.progress import OnPhase, show_phases
 from stimkit.errors import RunFolderError
 from stimkit.files import json_text, storage_errors, write_atomically
 from stimkit.records.bibliography import bibliography
@@ -31,6 +32,7 @@ def report(
     device: str = "auto",
     losses: bool = True,
     on_phase: OnPhase | None = None,
+    progress: bool | None = None,
 ) -> Path:
     """Audit a run and write a page about it, RUN/report.html or `out`, that opens without network or server.
 
@@ -44,7 +46,9 @@ def report(
     if not run.records:
         raise RunFolderError(f"{run.path} has no complete stimulus yet")
     portray = thumbnails_for(run)
-    found = examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase, portray=portray)
+    with show_phases(progress, on_phase is not None) as show:
+        tell = on_phase or show
+        found = examine(run, inputs=inputs, device=device, losses=losses, on_phase=tell, portray=portray)
     return write_report(run, found, run.path / REPORT_FILE if out is None else Path(out), losses_checked=losses)
 
 

@@ -26,6 +26,7 @@ from stimkit.records.schema import Record
 from stimkit.runfolder.journal import Journal, file_digest
 from stimkit.runfolder.layout import SHEET
 from stimkit.runfolder.locks import current_writers
+from stimkit.runfolder.plots import RunPlots
 from stimkit.runfolder.store import RunStore
 
 
@@ -154,6 +155,12 @@ class Run:
             "environment": self.store.text("environment.json"),
         }
         return to_dataset(list(self.records.values()), traces, attributes)
+
+    @property
+    def plot(self) -> RunPlots:
+        """Figures: `run.plot.grid()`, `.traces()`, `.losses()`, `.statistic(name)`, with matplotlib."""
+        self.check_readable()
+        return RunPlots(self.path, self.records, self.trace)
 
     def to_grid(self) -> xr.Dataset:
         """The manifest with one dimension for each factor that has several levels."""

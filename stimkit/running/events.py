@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from stimkit.documents.notebooks import html_of, html_pairs
+from stimkit.documents.progress import show_phases
 from stimkit.records.schema import Record
 from stimkit.synthesis.minimization import Progress
 
@@ -89,6 +91,13 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+
+
+@contextmanager
+def shown_run(on_event: OnEvent | None, progress: bool | None) -> Iterator[OnEvent | None]:
+    """Yield what is told of a run: the caller's callback, or a bar where `progress` asks for one; see `show_phases`."""
+    with show_phases(progress, on_event is not None) as show:
+        yield on_event or (show and (lambda event: show("cells", event.done + event.share, event.total)))
 
 
 class EventCounter:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from stimkit.documents.progress import OnPhase, show_phases
 from stimkit.errors import UsageError
 from stimkit.images.pixels import Pixels
 from stimkit.images.png import to_picture
@@ -60,6 +61,7 @@ def preview(
     evaluations: int = EVALUATIONS,
     device: str = "auto",
     on_progress: OnProgress | None = None,
+    progress: bool | None = None,
 ) -> Preview:
     """Look at a plan's images over a range of ratios, for its weights, layers, size and convention of losses.
 
@@ -82,13 +84,18 @@ def preview(
     middle = _balance(assembly, pairs)
     ratios = [0.0, *(middle * 10**step for step in STEPS), math.inf]
     cells = [_at(pair, ratio) for pair in pairs for ratio in ratios]
-    made = assembly.make(cells, on_progress)
+    with show_phases(progress, on_progress is not None) as show:
+        made = assembly.make(cells, on_progress or (show and _shown(show)))
     rows = [made[start : start + len(ratios)] for start in range(0, len(made), len(ratios))]
     kept = np.mean([_kept(row) for row in rows], axis=0)
     shown = [ratio / factor for ratio in ratios]
     looks = tuple(RatioLook(ratio, *map(float, parts)) for ratio, parts in zip(shown, kept, strict=True))
     lowest, highest = _range(looks[1:-1])
     return Preview(_draw(rows, shown), looks, lowest, highest)
+
+
+def _shown(show: OnPhase) -> OnProgress:
+    return lambda one: show("evaluations", one.evaluation, one.max_evaluations)
 
 
 def _pairs(plan: Plan, side: int, evaluations: int) -> list[Cell]:

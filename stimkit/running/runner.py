@@ -12,7 +12,7 @@ from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.runfolder.derived import rebuild
 from stimkit.runfolder.run import read_run
-from stimkit.running.events import OnEvent, RunSummary
+from stimkit.running.events import OnEvent, RunSummary, shown_run
 from stimkit.running.maker import Maker
 from stimkit.running.session import RunOptions, Session, carry_out, summarize_run
 from stimkit.synthesis.devices import check_precision, choose_device, determinism
@@ -29,6 +29,7 @@ def run(
     deterministic: bool = False,
     keep_inputs: bool = False,
     on_event: OnEvent | None = None,
+    progress: bool | None = None,
 ) -> RunSummary:
     """Make every pending cell of a plan in the run folder `out`, then its tables and contact sheet.
 
@@ -40,9 +41,11 @@ def run(
     The options are those of `RunOptions`. Raises `ProtocolError` where inputs are missing, `DeviceError` for a device
     that is not there, `RunFolderError` for a folder that is not this plan's, `StorageError` where it cannot be written.
     Whatever ends the run early, also an exception raised by `on_event`, complete cells are kept and tables written.
+    `progress` says whether a bar is shown, by default in notebooks where there is no `on_event`.
     """
     options = RunOptions(device, batch_size, retry_failed, deterministic, keep_inputs)
-    return run_here(plan, out, options, on_event)
+    with shown_run(on_event, progress) as tell:
+        return run_here(plan, out, options, tell)
 
 
 def run_shard(
@@ -55,6 +58,7 @@ def run_shard(
     retry_failed: bool = False,
     deterministic: bool = False,
     on_event: OnEvent | None = None,
+    progress: bool | None = None,
 ) -> RunSummary:
     """Make the pending cells of one of several shards, `(number from 1, of how many)`, beside those who make others.
 
@@ -68,7 +72,8 @@ def run_shard(
     does, `RunFolderError` where the same shard is being made already, and `UsageError` for a shard that does not exist.
     """
     options = RunOptions(device, batch_size, retry_failed, deterministic)
-    return run_here(plan, out, options, on_event, shard=shard)
+    with shown_run(on_event, progress) as tell:
+        return run_here(plan, out, options, tell, shard=shard)
 
 
 def run_here(

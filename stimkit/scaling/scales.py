@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from stimkit.documents.figures import new_figure, png_of
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.files import whole_folder
 from stimkit.records.tables import csv_bytes
@@ -147,18 +147,15 @@ def save_scales(found: Scales, out: str | Path) -> None:
 def draw(found: Scales) -> bytes | None:
     """A picture of scales as PNG: of all answers together, and of each participant in grey; None without matplotlib."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
+        figure = new_figure((6.4, 4.2))
+    except UsageError:
         return None
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for participant, one in sorted(found.estimates.items(), reverse=True):
         whole = participant == EVERYONE
         _draw_one(axes, found, one, {"color": "#1f5fa8" if whole else "#bbbbb5", "zorder": 3 if whole else 2})
     axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, metadata={"Software": None})
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _draw_one(axes: Any, found: Scales, one: Fit, style: dict[str, Any]) -> None:
