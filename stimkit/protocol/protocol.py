@@ -36,14 +36,22 @@ from stimkit.protocol.shorthand import choose_variant, expand
 from stimkit.protocol.style_maps import StyleRegion, check_maps, map_regions
 
 
-class Protocol(Frozen):
+class _Checked(type(Frozen)):  # type: ignore[misc]
+    """Lets `Protocol(...)` check what is given as a file is checked, where pydantic would check the types alone."""
+
+    def __call__(cls, **document: Any) -> Any:
+        return cls.from_dict(document)
+
+
+class Protocol(Frozen, metaclass=_Checked):
     """A request for a stimulus set: images, layer sets, settings and the factors that are crossed.
 
     >>> protocol = stimkit.Protocol.load("protocols/quickstart.toml")
     >>> protocol.name, protocol.synthesis.style_scale
     ('quickstart', 2.0)
 
-    `load`, `from_toml` and `from_dict` raise `ProtocolError`, which names every key that is wrong.
+    `load`, `from_toml`, `from_dict` and `Protocol(schema=1, name=…)`, which has the keys of the file as arguments, raise
+    `ProtocolError`, which names every key that is wrong.
     """
 
     model_config = ConfigDict(title="stimkit protocol")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_every_mistake_names_line_key_rule_and_value(old: str, new: str, message
     assert old in GOOD
     found = messages(GOOD.replace(old, new, 1))
     assert any(line.startswith(message) for line in found), found
+
+
+def test_a_protocol_in_python_is_checked_as_a_file_is() -> None:
+    given = {
+        "schema": 1,
+        "name": "p",
+        "images": {"content": {"cat": "skimage:chelsea"}},
+        "factors": {"ratio": [math.inf]},
+    }
+    made = Protocol(**given)  # type: ignore[arg-type]
+    assert made == Protocol.from_dict(given) and made.text == Protocol.from_dict(given).text
+    assert pickle.loads(pickle.dumps(made)) == made == made.model_copy()
+    with pytest.raises(ProtocolError) as caught:
+        Protocol(**{**given, "factors": {"ratoi": [1]}})  # type: ignore[arg-type]
+    assert 'factors.ratoi: unknown key (did you mean "ratio"?)' in str(caught.value)
 
 
 def test_all_mistakes_are_told_at_once_in_order() -> None:
