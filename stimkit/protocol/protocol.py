@@ -50,8 +50,8 @@ class Protocol(Frozen, metaclass=_Checked):
     >>> protocol.name, protocol.synthesis.style_scale
     ('quickstart', 2.0)
 
-    `load`, `from_toml`, `from_dict` and `Protocol(schema=1, name=…)`, which has the keys of the file as arguments, raise
-    `ProtocolError`, which names every key that is wrong.
+    `load`, `from_toml`, `from_dict` and `Protocol(schema=1, name=…)`, which has the keys of the file as arguments,
+    raise `ProtocolError`, which names every key that is wrong.
     """
 
     model_config = ConfigDict(title="stimkit protocol")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,9 +66,9 @@ class RunPlots:
         for (i, row), (j, column) in product(enumerate(row_keys), enumerate(column_keys)):
             self._picture(fields[i, j], first.get((*row, *column)))
             if i == 0:
-                fields[i, j].set_title("\n".join(map(str, column)), fontsize=8)
+                fields[i, j].set_title(_words(column), fontsize=8)
             if j == 0:
-                fields[i, j].set_ylabel("\n".join(map(str, row)), fontsize=8)
+                fields[i, j].set_ylabel(_words(row), fontsize=8)
         figure.supxlabel(" × ".join(across), fontsize=8)
         figure.supylabel(" × ".join(down), fontsize=8)
         return figure
@@ -147,7 +147,9 @@ class RunPlots:
         shades = [
             colours["viridis"](0.9 * at / several) if ordered else colours["tab10"](at) for at in range(len(levels))
         ]
-        return [(str(level), shade, chosen[chosen[by] == level]) for level, shade in zip(levels, shades, strict=True)]
+        return [
+            (_words([level]), shade, chosen[chosen[by] == level]) for level, shade in zip(levels, shades, strict=True)
+        ]
 
     def _strip(self, axes: Axes, chosen: pd.DataFrame, column: str, by: str) -> None:
         """Values as points side by side, for each level of a factor, and their medians."""
@@ -174,6 +176,11 @@ class RunPlots:
 
 def _names(names: Sequence[str] | str | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
+
+
+def _words(levels: Iterable[Any]) -> str:
+    """Levels below each other, numbers with three digits."""
+    return "\n".join(format(level, ".3g") if isinstance(level, float) else str(level) for level in levels)
 
 
 def _finished(figure: Figure, axes: Axes, by: str) -> Figure:

@@ -29,7 +29,7 @@ def test_a_grid_shows_each_stimulus_at_its_levels(small_run: Run) -> None:
     manifest = small_run.dataset
     for stimulus_id in small_run.records:
         at = manifest.isel(stimulus=list(manifest.stimulus_id.values).index(stimulus_id))
-        pixels = shown[str(at.style_layers.item()), str(at.ratio.item())]
+        pixels = shown[str(at.style_layers.item()), format(at.ratio.item(), ".3g")]
         assert np.array_equal(pixels, small_run.image(stimulus_id))
     assert len(pictures(small_run.plot.grid())) == len(small_run.records)
     one = pictures(small_run.plot.grid(where=f"stimulus_id == {stimulus_id!r}"))
@@ -43,7 +43,7 @@ def test_traces_and_losses_are_those_of_the_folder(small_run: Run) -> None:
     assert drawn == sorted(tuple(small_run.trace(one)[:, 1]) for one in small_run.records)
     legend = axes.get_legend()
     assert legend is not None and {text.get_text() for text in legend.get_texts()} == {
-        str(level) for level in np.unique(small_run.dataset.ratio)
+        format(level, ".3g") for level in np.unique(small_run.dataset.ratio)
     }
     content, style, total = small_run.plot.losses("style_layers").axes
     assert [one.get_title() for one in (content, style, total)] == ["content", "style", "total"]
