@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -14,7 +15,8 @@ from stimkit.cli.terminal import err
 from stimkit.documents.progress import OnPhase, phase_bars
 
 if TYPE_CHECKING:
-    from stimkit.running.events import Event, OnEvent
+    from stimkit.runfolder.notes import ProgressNote
+    from stimkit.running.events import Clock, Event, OnEvent
 
 MAX_RUNNING = 2  # batches whose state is shown
 LINE_EVERY = 30.0  # seconds between lines of a run where there is no terminal
@@ -32,23 +34,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-class Clock:
-    """Time left, from the share of this command's work that is done."""
-
-    def __init__(self) -> None:
-        self._began, self._before = time.perf_counter(), -1
-
-    def left(self, event: Event) -> float:
-        if self._before < 0:
-            self._before = event.done - (event.outcome is not None)
-        part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
-        elapsed = time.perf_counter() - self._began
-        return elapsed * (1 - part) / part if part > 0 else math.inf
-
-
 @contextmanager
 def run_display(device: str, total: int) -> Iterator[OnEvent]:
     """Yield a callback for `run`: a live display on a terminal, a line a cell elsewhere."""
+    from stimkit.running.events import Clock
+
     clock = Clock()
     if not err.is_terminal:
         yield LinePrinter(clock)
@@ -115,3 +105,38 @@ def phases() -> Iterator[OnPhase]:
             yield show
     else:
         yield lambda phase, done, total: None
+
+
+def watch_run(run: Path, every: float = 2.0) -> None:
+    """Show how far a run folder is until nothing is pending: one line that is renewed on a terminal, else one a change.
+
+    It ends as well where nobody writes the folder any more.
+    """
+    from stimkit.runfolder.notes import read_notes
+    from stimkit.runfolder.run import read_run, summarize_state
+
+    last = ""
+    while True:
+        began = time.monotonic()
+        state, notes = summarize_state(read_run(run)), read_notes(run)
+        made = state.planned - len(state.pending)
+        words = [f"{made}/{state.planned} cells", *(_note_in_words(note) for note in notes)]
+        words.append(f"written by {state.writer}" if state.writer else "no process is writing it")
+        line = " · ".join(words)
+        if err.is_terminal:
+            err.print(f"\r{line.ljust(len(last))}", end="")
+        elif line != last:
+            err.print(line)
+        last = line
+        if not state.pending or not state.writer:
+            break
+        time.sleep(max(every, 5 * (time.monotonic() - began)))  # a large folder takes a while to read
+    if err.is_terminal:
+        err.print()
+
+
+def _note_in_words(note: ProgressNote) -> str:
+    words = [] if note.evaluation is None else [f"evaluation {note.evaluation}/{note.max_evaluations}"]
+    if note.relative_loss is not None:
+        words.append(f"loss × {note.relative_loss:.1e}")
+    return ", ".join([*words, f"{duration(note.seconds_left or math.inf)} left"])

@@ -16,16 +16,44 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def status(run: RunPath, as_json: AsJson = False) -> None:
+def status(
+    run: RunPath,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until nothing is pending.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what a run folder has done, what is pending or failed, and who is writing it."""
     from stimkit.cli import display
     from stimkit.runfolder.run import read_run, summarize_state
 
+    if watch:
+        if as_json:
+            raise UsageError("--json is for one look; leave out --watch")
+        from stimkit.cli.progress import watch_run
+
+        watch_run(run)
     state = summarize_state(read_run(run))
     if as_json:
         say(json_text(asdict(state), ascii_only=True))
     else:
         display.show_state(run, state)
+
+
+def watch(
+    run: RunPath,
+    port: Annotated[int, typer.Option(help="Port of the page; 0: one that is free.")] = 8765,
+    host: Annotated[
+        str, typer.Option(help="Address; others than this machine's show the run to whoever reaches it.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve a page with the stimuli of a run as they are made, losses and the time that is left, until Ctrl-C.
+
+    Example: stimkit watch runs/quickstart
+    """
+    from stimkit.reporting.watching import open_server
+
+    with open_server(run, host, port) as server:
+        say(f"http://{host}:{server.server_address[1]}/ shows {run}; Ctrl-C ends it")
+        server.serve_forever()
 
 
 def cite(run: RunPath) -> None:

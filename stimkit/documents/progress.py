@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OnPhase = Callable[[str, float, float], None]
 """Called with a phase, what is done of it, and how much there is."""
-SECONDS_BETWEEN = 0.2  # pictures of a bar
+BAR_SECONDS = 0.2  # pictures of a bar
 
 
 def in_notebook() -> bool:
@@ -75,7 +75,7 @@ class NotebookBars:
     def __call__(self, phase: str, done: float, total: float) -> None:
         """Show a phase, unless the last picture is too new."""
         self._phases[phase] = (done, total)
-        if done >= total or time.monotonic() - self._shown > SECONDS_BETWEEN:
+        if done >= total or time.monotonic() - self._shown > BAR_SECONDS:
             self._shown = time.monotonic()
             self._handle.update(self._html("".join(map(self._bar, self._phases))))
 

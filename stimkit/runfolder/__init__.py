@@ -1,6 +1,7 @@
 """The run folder on disk.
 
 locks          who writes a folder
+notes          how far those who write it are
 layout         what stands where in it
 journal        digests of what was committed, in a chain
 cell_files     files of cells, read one by one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Self
 from stimkit.documents.notebooks import html_of, html_pairs
 from stimkit.documents.progress import show_phases
 from stimkit.records.schema import Record
+from stimkit.runfolder.notes import ProgressNote
 from stimkit.synthesis.minimization import Progress
 
 
@@ -91,6 +94,46 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+
+
+class Clock:
+    """Time left, from the share of this command's work that is done."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.perf_counter(), -1
+
+    def left(self, event: Event) -> float:
+        """Seconds; infinite as long as nothing is done."""
+        if self._before < 0:
+            self._before = event.done - (event.outcome is not None)
+        part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
+        elapsed = time.perf_counter() - self._began
+        return elapsed * (1 - part) / part if part > 0 else math.inf
+
+
+def noting(on_event: OnEvent | None, note: Callable[[ProgressNote], None]) -> OnEvent:
+    """A callback that keeps a note of how far the run is, and then calls another one."""
+    clock = Clock()
+
+    def tell(event: Event) -> None:
+        first = event.running[0].progress if event.running else None
+        loss = first.relative_loss if first and math.isfinite(first.relative_loss) else None
+        left = clock.left(event) if event.total > event.done else 0.0
+        note(
+            ProgressNote(
+                event.done,
+                event.total,
+                event.share,
+                first.evaluation if first else None,
+                first.max_evaluations if first else None,
+                loss,
+                left if math.isfinite(left) else None,
+            )
+        )
+        if on_event is not None:
+            on_event(event)
+
+    return tell
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs, input_files
 from stimkit.records.schema import Record
 from stimkit.runfolder.derived import rebuild
+from stimkit.runfolder.notes import writing_notes
 from stimkit.runfolder.run import read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.batching import shard_cells
-from stimkit.running.events import EventCounter, OnEvent, RunSummary
+from stimkit.running.events import EventCounter, OnEvent, RunSummary, noting
 from stimkit.running.late_recognition import LateRecognition
 from stimkit.running.pending import Pending, Task, find_pending
 
@@ -71,12 +72,13 @@ def carry_out(
     with store.writing() if shard is None else store.writing_part("{}-of-{}".format(*shard)):
         pending = _begin(store, plan, cells, options, in_turn=shard is not None)
         before = len(cells) - len(pending.tasks)
-        counter = EventCounter(len(cells), before, on_event)
-        if pending.lost:
-            counter.emit(note=f"{len(pending.lost)} cells are made again, since a file of theirs is missing or empty")
         records: list[Record] = []
         try:
-            device = make(Session(plan, store, pending.tasks, counter, options))
+            with writing_notes(store.path) as note:
+                counter = EventCounter(len(cells), before, noting(on_event, note))
+                if pending.lost:
+                    counter.emit(note=f"{len(pending.lost)} cells are made again: a file of theirs is missing or empty")
+                device = make(Session(plan, store, pending.tasks, counter, options))
         finally:
             if shard is None:
                 records = rebuild(read_run(store.path))

@@ -18,10 +18,10 @@ from PIL import Image
 
 import stimkit
 from stimkit.cli.main import app
-from stimkit.cli.progress import Clock, LinePrinter
+from stimkit.cli.progress import LinePrinter
 from stimkit.planning import cost
 from stimkit.runfolder.run import Run
-from stimkit.running.events import Event, Running
+from stimkit.running.events import Clock, Event, Running
 from stimkit.synthesis.minimization import Progress
 from tests.conftest import ROOT, document, small_plan
 
