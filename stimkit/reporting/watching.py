@@ -30,6 +30,7 @@ class Watched:
         self._run: Run = read_run(run)
         self._records: dict[str, tuple[int, Record | None]] = {}
         self._turn = threading.Lock()
+        self._words = _words_of(self._run)
 
     @property
     def title(self) -> str:
@@ -78,15 +79,31 @@ class Watched:
     def _stimulus(self, stimulus_id: str) -> dict[str, Any]:
         changed, record = self._records.get(stimulus_id, (0, None))
         if record is None:
-            return {"id": stimulus_id, "status": "unreadable" if changed else "pending"}
-        levels = " · ".join(f"{name} {level}" for name, level in record.levels.items() if level)
+            words = self._words.get(stimulus_id, "")
+            return {"id": stimulus_id, "status": "unreadable" if changed else "pending", "words": words}
         return {
             "id": stimulus_id,
             "status": record.status,
             "version": str(changed),
-            "words": levels,
+            "words": self._words.get(stimulus_id, ""),
             "loss": record.losses.file.total,
         }
+
+
+def _words_of(run: Run) -> dict[str, str]:
+    """The levels of each cell, but for those that all cells have."""
+    try:
+        cells = run.plan.by_id
+    except RunFolderError:  # which `verify` tells
+        return {}
+    seen: dict[str, set[str]] = {}
+    for cell in cells.values():
+        for name, level in cell.levels.items():
+            seen.setdefault(name, set()).add(level)
+    varied = [name for name, levels in seen.items() if len(levels) > 1]
+    return {
+        name: " · ".join(cell.levels[one] for one in varied if cell.levels.get(one)) for name, cell in cells.items()
+    }
 
 
 def open_server(run: str | Path, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:

@@ -64,6 +64,7 @@ def test_the_state_is_that_of_the_folder(half: Path, ask: Ask) -> None:
         assert one["status"] == (record.status if record else "pending")
         if record:
             assert one["loss"] == record.losses.file.total
+            assert one["words"] == f"{record.levels['style_layers']} · {record.levels['ratio']}"
             picture = (half / "stimuli" / record.filename).read_bytes()
             assert ask(f"/stimuli/{one['id']}?{one['version']}") == (200, picture)
         else:
