@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stimkit.auditing.audit import Audit
     from stimkit.auditing.regeneration import Comparison
     from stimkit.auditing.verification import Verification
+    from stimkit.documents.curation import Agreement
     from stimkit.experiment.trials.lists import TrialLists
     from stimkit.runfolder.run import RunState
     from stimkit.running.events import RunSummary
@@ -83,6 +84,19 @@ def show_state(run: Path, state: RunState) -> None:
     for title, ids in (("pending", state.pending), ("rejected", state.rejected), ("failed", state.failed)):
         if ids:
             out.print(f"{title}  {_some(ids)}")
+
+
+def show_agreement(found: Agreement) -> None:
+    """Print how far two curators agree."""
+    first, second = found.curators
+    total = sum(found.counts.values())
+    kappa = "" if found.kappa is None else f"; Cohen's kappa {found.kappa:.2f}"
+    out.print(f"{first} and {second}: {total} stimuli, the same of {found.agreed:.0%}{kappa}")
+    if found.only_one:
+        out.print(f"{found.only_one} were decided about by one of them only")
+    for one, other in found.differing:
+        notes = " / ".join(verdict.note for verdict in (one, other) if verdict.note)
+        out.print(f"{one.stimulus_id}  {one.verdict} / {other.verdict}{f'  {notes}' if notes else ''}")
 
 
 def show_unfinished(run: Path, state: RunState) -> None:

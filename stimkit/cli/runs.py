@@ -95,6 +95,27 @@ def diff(
         raise typer.Exit(1)
 
 
+def agree(
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="What a report saved.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another curator's.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Say how far two curators agree about the stimuli of a set, and about which they do not.
+
+    Example: stimkit agree curation-ada.json curation-bob.json
+    """
+    from stimkit.cli import display
+    from stimkit.documents.curation import compare_curations, read_curation
+
+    found = compare_curations(read_curation(a), read_curation(b))
+    if as_json:
+        counts = {f"{one} {other}": count for (one, other), count in found.counts.items() if count}
+        differing = [[one.model_dump(), other.model_dump()] for one, other in found.differing]
+        say(json_text({**asdict(found), "counts": counts, "differing": differing}, ascii_only=True))
+    else:
+        display.show_agreement(found)
+
+
 def verify(run: RunPath, as_json: AsJson = False) -> None:
     """Check every file of a run folder against its digests, records and resolved protocol; exit 5 if any differs."""
     from stimkit.auditing.verification import verify as check

@@ -6,6 +6,8 @@ toml      text -> dictionary -> validated model, with every broken rule at once
 notebooks  tables and pictures as HTML
 figures   of matplotlib, shown by notebooks
 progress  bars, in notebooks and on terminals
+cells     what may stand in a table of others
+curation  what people decided about finished stimuli
 schemas   schemas of files, and the steps from older ones
 template  the protocols that `stimkit init` writes, some of published sets
 """

@@ -12,6 +12,7 @@ from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.checks import EQUALIZE_KEYS
 from stimkit.planning.cost import estimate
 from stimkit.planning.scales import scale_sizes
+from stimkit.protocol.limits import Accept
 from stimkit.protocol.settings import BY_CONTENT, Settings
 
 TITRATION_KEYS = ("titrate", "titrate_value", "titrate_lowest", "titrate_highest")
@@ -36,7 +37,7 @@ def summarize(plan: Plan, device: str | None = None, done: Container[str] = ()) 
         "loss_convention": sorted({settings.loss for settings in kinds}),
         "output": _unusual(_levels(of_design, ("aperture", *EQUALIZE_KEYS, "colour", "transfer", "bits"))),
         "titration": _levels(titrated, TITRATION_KEYS) if titrated else {},
-        "accept": plan.protocol.accept.model_dump(mode="json", exclude_defaults=True),
+        "accept": _rules(plan.protocol.accept),
         "inputs": [
             {
                 "kind": image.kind,
@@ -117,3 +118,9 @@ def paper_to_mean(cell: Cell) -> float:
     weights: Mapping[str, float] = dict(cell.content_layers)
     sizes = {name: LAYERS[name].channels * LAYERS[name].positions(*cell.settings.size) for name in weights}
     return 2 * sum(weights[name] * sizes[name] for name in weights) / sum(weights.values())
+
+
+def _rules(accept: Accept) -> dict[str, Any]:
+    """The rules that are given; of what curators decided, who they are."""
+    rules: dict[str, Any] = accept.model_dump(mode="json", exclude_defaults=True, exclude={"curation"})
+    return rules | ({"curation": [one.curator for one in accept.curation]} if accept.curation else {})

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from stimkit.columns import BASIC, CONFOUNDS, RecordColumns
+from stimkit.documents.cells import cell_objection
 from stimkit.documents.messages import BrokenRule, as_list, as_table
 from stimkit.errors import did_you_mean
-from stimkit.protocol.labels import cell_objection, label, label_attribute, label_level
+from stimkit.protocol.labels import label, label_attribute, label_level
 from stimkit.protocol.mixes import image_levels
 from stimkit.protocol.rules import IMAGE_FACTORS, image_attributes, layer_sets
 from stimkit.protocol.settings import SECTION_OF

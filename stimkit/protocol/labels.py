@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from pathlib import Path
 from typing import Any
-
-MAX_CELL = 1000
 
 
 def label_level(name: str, level: Any) -> str:
@@ -19,17 +16,6 @@ def label_level(name: str, level: Any) -> str:
 def label_attribute(value: Any) -> str:
     """The value of an attribute or mark as a protocol may write it; texts are taken as they are."""
     return value if isinstance(value, str) else label(value)
-
-
-def cell_objection(text: str) -> str:
-    """Say why a text cannot stand in a table that spreadsheets open; empty where it can."""
-    if len(text) > MAX_CELL:
-        return f"has more than {MAX_CELL} characters"
-    if re.match(r"[=@]|[+-](?![\d.])", text):
-        return f"begins with {text[0]}, which spreadsheets take for a formula"
-    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text):
-        return "has control characters, or characters that cannot be seen"
-    return ""
 
 
 def label(level: Any) -> str:

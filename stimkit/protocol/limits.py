@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from stimkit.documents.curation import Curation
 from stimkit.documents.messages import EVERY
 from stimkit.protocol.settings import Frozen
 from stimkit.protocol.values import StopReason
@@ -38,6 +39,9 @@ Confound = Annotated[
     BeforeValidator(_by_factor),
     WithJsonSchema({"anyOf": [_SHARE, {"type": "object", "additionalProperties": _SHARE}]}),
 ]
+
+
+FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
 
 class Accept(Frozen):
@@ -74,6 +78,10 @@ class Accept(Frozen):
         dict[str, MeasuredRange],
         Field(description="[lowest, highest] of what `stimkit measure` or `stimkit norm` measured of finished stimuli"),
     ] = Field(default_factory=dict)
+    curation: Annotated[
+        tuple[Curation, ...],
+        WithJsonSchema({**FILES, "description": "files that reports saved: what a curator rejected is rejected"}),
+    ] = ()
     retries: Annotated[
         int, Field(ge=0, le=100, description="how often a cell that is not accepted is tried again from other noise")
     ] = 0

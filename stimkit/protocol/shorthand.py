@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from stimkit.documents.curation import read_curation
 from stimkit.documents.messages import BrokenRule, as_table
 from stimkit.documents.schemas import Document
 from stimkit.errors import UsageError, did_you_mean
@@ -58,12 +59,13 @@ def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Docum
     """Write out a document, whatever else is wrong with it; return it with what cannot be written out.
 
     Series `{ from, to, steps }` of factors become lists, `images.content` and `images.style` given as a pattern
-    become tables of files with their attributes, `design.table` given as a file becomes its rows, mixes become levels
-    of their factors. Files are relative to `base`; without `files`, what names one is left as it is.
+    become tables of files with their attributes, `design.table` and `accept.curation` given as files become what is in
+    them, mixes become levels of their factors. Files are relative to `base`; without `files`, what names one is left as
+    it is.
     """
     problems: list[BrokenRule] = []
     expanded = dict(document)
-    changes = [("factors", _series), ("images", expand_patterns), ("design", _table)]
+    changes = [("factors", _series), ("images", expand_patterns), ("design", _table), ("accept", _curations)]
     for section, change in changes if files else changes[:1]:
         if isinstance(expanded.get(section), dict):
             expanded[section], found = change(expanded[section], base)
@@ -173,6 +175,20 @@ def _table(design: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
         return {**design, "table": read_table(base / name)}, []
     except UsageError as error:
         return {**design, "table": []}, [(("design", "table"), str(error))]
+
+
+def _curations(accept: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
+    given = accept.get("curation", [])
+    names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    written: list[Any] = []
+    problems: list[BrokenRule] = []
+    for name in names:
+        try:
+            found = read_curation(base / name) if isinstance(name, str) else name
+            written.append(found if isinstance(found, dict) else found.model_dump(mode="json", by_alias=True))
+        except UsageError as error:
+            problems.append((("accept", "curation"), str(error)))
+    return ({**accept, "curation": written} if "curation" in accept else accept), problems
 
 
 def read_table(path: Path) -> list[Document]:

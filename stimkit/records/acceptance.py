@@ -52,6 +52,11 @@ def _broken(record: Record, rules: Accept) -> Iterator[str]:
         value = measured.get(name, math.nan)  # what is not measured yet is not judged
         if value < limits[0] or value > limits[1]:
             yield _outside(name, value, limits)
+    for curation in rules.curation:
+        verdict = curation.by_file.get((record.stimulus_id, record.file_sha256 or ""))
+        if verdict is not None and verdict.verdict == "reject":
+            words = f": {verdict.note}" if verdict.note else ""
+            yield f"rejected by {curation.curator} on {verdict.at[:10]}{words}"
 
 
 def _outside(name: str, value: float, limits: tuple[float, float]) -> str:

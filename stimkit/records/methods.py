@@ -251,11 +251,14 @@ def _recognition(plan: Plan) -> str:
 def _acceptance(plan: Plan, records: Sequence[Record]) -> str:
     """Which rules decided about the stimuli, and how many did not meet them."""
     accept = plan.protocol.accept
-    rules = {**accept.model_dump(exclude_none=True, exclude={"retries", "measured"}), **accept.measured}
+    rules = {**accept.model_dump(exclude_none=True, exclude={"retries", "measured", "curation"}), **accept.measured}
     lost = [record for record in records if record.status != "accepted"]
     again = sum(record.attempt > 1 for record in records)
     named = ", ".join(f"{name} {_rule(value)}" for name, value in rules.items())
     sentences = [f"Stimuli were accepted by the rules: {named}."] if rules else []
+    for one in accept.curation:
+        rejected = sum(verdict.verdict == "reject" for verdict in one.verdicts)
+        sentences.append(f"{one.curator} looked at {len(one.verdicts)} stimuli and rejected {rejected}.")
     if lost:
         sentences.append(f"{len(lost)} of {len(records)} were not accepted.")
     if again:

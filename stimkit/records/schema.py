@@ -25,8 +25,8 @@ from stimkit.columns import (
     describe_field,
     find_meaning,
 )
+from stimkit.documents.cells import cell_objection
 from stimkit.errors import RunFolderError
-from stimkit.protocol.labels import cell_objection
 from stimkit.protocol.settings import Settings
 from stimkit.records.migrations import RECORD
 from stimkit.records.stages import STAGES, TERMS, Attempt, Loss, RecordedLosses

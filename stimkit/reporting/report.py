@@ -79,9 +79,12 @@ def _environments(run: Run) -> dict[str, Any]:
 
 def _page(**values: Any) -> str:
     folder = files("stimkit.reporting") / "page"
-    template, style, script = ((folder / name).read_text("utf-8") for name in ("page.html", "page.css", "page.js"))
+    names = ("page.html", "page.css", "page.js", "plots.js", "curation.js", "start.js")
+    template, style, *scripts = ((folder / name).read_text("utf-8") for name in names)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(style=style, script=script, plotly=get_plotlyjs(), **values)
+    return environment.from_string(template).render(
+        style=style, script="\n".join(scripts), plotly=get_plotlyjs(), **values
+    )
 
 
 def _script_safe(data: Any) -> str:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 
 import stimkit
 from stimkit.auditing.evidence import Evidence
+from stimkit.documents.curation import read_curation
 from stimkit.errors import RunFolderError
 from stimkit.images.png import encode_png
 from stimkit.reporting.contents import BYTES_PER_PIXEL, SMALLEST_THUMBNAIL, THUMBNAIL_BUDGET, thumbnail, thumbnail_side
@@ -207,6 +208,83 @@ def test_filters_and_axes(page: Page, run: Path) -> None:
     assert 0 < len(shown(page)) <= 4
 
 
+def test_the_sheet_begins_with_the_design(page: Page, run: Path) -> None:
+    heads = [page.locator(f"#sheet {part} th").all_inner_texts() for part in ("thead", "tbody")]
+    assert heads == [["style_layers \\ ratio", "1e-05", "0.0001"], ["one", "two"]]
+    fields = page.locator("#sheet tbody td").all()
+    assert [field.locator("button.thumb").count() for field in fields] == [1, 1, 1, 1], "no piles"
+    page.get_by_label("columns", exact=True).select_option("style_layers")
+    assert page.locator("#sheet thead th").all_inner_texts() == ["ratio \\ style_layers", "one", "two"]
+
+
+def test_verdicts_are_saved_and_applied(page: Page, run: Path, tmp_path: Path) -> None:
+    order = shown(page)
+    page.locator("#sheet button.thumb").first.focus()
+    page.keyboard.press("r")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("n")
+    page.keyboard.type("rings, unlike the style")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    page.locator("#curator").fill("Ada")
+    page.locator("#curator").blur()
+    expect(page.locator("#curation-count")).to_have_text("1 keep, 1 reject, 1 unsure")
+    page.get_by_label("verdict", exact=True).select_option("reject")
+    assert shown(page) == order[:1]
+    page.get_by_label("verdict", exact=True).select_option("none")
+    assert shown(page) == order[3:]
+    with page.expect_download() as download:
+        page.locator("#save-curation").click()
+    download.value.save_as(saved := tmp_path / "curation.json")
+    found = read_curation(saved)
+    assert found.curator == "Ada" and [(one.stimulus_id, one.verdict, one.note) for one in found.verdicts] == [
+        (order[0], "reject", ""),
+        (order[1], "keep", ""),
+        (order[2], "unsure", "rings, unlike the style"),
+    ]
+    assert all(one.file_sha256 == stimkit.open_run(run).records[one.stimulus_id].file_sha256 for one in found.verdicts)
+    page.reload()
+    expect(page.locator("#curation-count")).to_have_text("1 keep, 1 reject, 1 unsure")
+    assert page.locator("#sheet button.thumb").first.get_attribute("data-verdict") == "reject"
+
+
+def test_a_stimulus_under_the_pointer_is_marked_everywhere(page: Page) -> None:
+    page.locator("#distribution-plot .boxlayer").first.wait_for()
+    page.locator("#sheet button.thumb").nth(1).hover()
+    expect(page.locator("#distribution-plot .shapelayer path")).to_have_count(1)
+    points = "document.getElementById('trace-plot').data.at(-1).x.length"
+    assert page.evaluate(points) > 0
+    page.locator("h1").hover()
+    expect(page.locator("#distribution-plot .shapelayer path")).to_have_count(0)
+    assert page.evaluate(points) == 0
+    page.evaluate(
+        "document.getElementById('distribution-plot').emit('plotly_hover', {points: [{text: DATA.stimuli[2].id}]})"
+    )
+    expect(page.locator("#sheet .thumb.marked")).to_have_count(1)
+    assert page.locator("#sheet .thumb.marked").get_attribute("data-id") == page.evaluate("DATA.stimuli[2].id")
+
+
+def test_pixels_of_the_stimulus_are_pixels_of_the_screen(page: Page, run: Path) -> None:
+    page.locator("#sheet button.thumb").first.click()
+    page.keyboard.press("1")
+    large = page.locator("#detail-body img.large")
+    expect(large).to_have_css("image-rendering", "pixelated")
+    box = large.bounding_box()
+    assert box is not None and box["width"] == 32 == box["height"]
+    page.keyboard.press("1")
+    expect(large).to_have_css("image-rendering", "auto")
+
+
+def test_narrow_screens_do_not_scroll_sideways(page: Page) -> None:
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.locator("#sheet button.thumb").first.click()
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.documentElement.scrollWidth <= 380")
+
+
 def test_a_click_shows_a_stimulus_and_keys_move_on(page: Page, run: Path) -> None:
     records = stimkit.open_run(run).records
     order = shown(page)
@@ -271,6 +349,10 @@ def test_a_dark_room_and_paper(page: Page) -> None:
     assert page.evaluate(background) == "rgb(255, 255, 255)"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("#finding-list li").first.is_visible()
+    more = "document.querySelector('#finding-list ul').append(document.createElement('li'))"
+    for _ in range(9):
+        page.evaluate(more)
+    assert page.evaluate("getComputedStyle(document.querySelector('#finding-list li:last-child')).display") == "none"
     expect(page.locator("#trace-plot .main-svg").first).to_have_css("width", "680px")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from stimkit.documents.cells import cell_objection
 from stimkit.errors import UsageError
 from stimkit.experiment.export.presentation import write_presentation
 from stimkit.experiment.export.stimulus_set import StimulusSet
-from stimkit.protocol.labels import cell_objection
 from stimkit.records.tables import csv_bytes
 
 README = """# {name}: an experiment for PsychoPy

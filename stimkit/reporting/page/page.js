@@ -13,7 +13,10 @@ const FINDINGS_OF = new Map();
 for (const finding of DATA.findings) {
   if (finding.stimulus_id) FINDINGS_OF.set(finding.stimulus_id, [...(FINDINGS_OF.get(finding.stimulus_id) ?? []), finding]);
 }
-const state = { rows: "", columns: "", filters: {}, shown: [], open: null, opener: null };
+// An axis is a factor, nothing, or the design: its factors that vary, the slower ones down.
+const DESIGN = "*";
+const MAX_ACROSS = 12;
+const state = { rows: DESIGN, columns: DESIGN, filters: {}, shown: [], open: null, opener: null };
 
 const $ = (id) => document.getElementById(id);
 
@@ -61,7 +64,7 @@ function drawFindings() {
 // --- the sheet --------------------------------------------------------------------------------------------------
 
 function drawControls() {
-  const axes = [["", "–"], ...VARIED.map((name) => [name, name])];
+  const axes = [[DESIGN, "the design"], ["", "–"], ...VARIED.map((name) => [name, name])];
   const controls = [
     select("rows", axes, state.rows, (value) => { state.rows = value; drawSheet(); }),
     select("columns", axes, state.columns, (value) => { state.columns = value; drawSheet(); }),
@@ -71,6 +74,7 @@ function drawControls() {
   if (statuses.length > 1) controls.push(select("status", [["", "all"], ...statuses.map((one) => [one, one])], "", (value) => filter("status", value)));
   const names = [...new Set(DATA.findings.filter((one) => one.stimulus_id).map((one) => one.name))];
   if (names.length) controls.push(select("finding", [["", "any or none"], ...names.map((one) => [one, one])], "", (value) => filter("finding", value)));
+  controls.push(select("verdict", [["", "any or none"], ...[...DECISIONS, "none"].map((one) => [one, one])], "", (value) => filter("verdict", value)));
   controls.push(element("span", { class: "faint", id: "count", role: "status" }));
   $("controls").append(...controls);
 }
@@ -83,38 +87,64 @@ function filter(name, value) {
 
 function passes(stimulus) {
   return Object.entries(state.filters).every(([name, value]) => {
+    if (name === "verdict") return (verdicts.get(stimulus.id)?.verdict ?? "none") === value;
     if (name === "status") return stimulus.status === value;
     if (name === "finding") return (FINDINGS_OF.get(stimulus.id) ?? []).some((one) => one.name === value);
     return stimulus.levels[name] === value;
   });
 }
 
-function levelsOf(axis, stimuli) {
-  if (!axis) return [null];
-  const there = new Set(stimuli.map((stimulus) => stimulus.levels[axis]));
-  return DATA.factors[axis].filter((level) => there.has(level));
+// The factors on each side. Of the design, those that are not on the other side already, so that a field holds one stimulus.
+function sides() {
+  const chosen = (side) => (state[side] && state[side] !== DESIGN ? [state[side]] : []);
+  const taken = [...chosen("rows"), ...chosen("columns")];
+  const free = ["role", ...DATA.design].filter((name) => VARIED.includes(name) && !taken.includes(name));
+  if (state.rows !== DESIGN || state.columns !== DESIGN) {
+    return { rows: state.rows === DESIGN ? free : chosen("rows"), columns: state.columns === DESIGN ? free : chosen("columns") };
+  }
+  let first = free.length;
+  const count = (names) => names.reduce((product, name) => product * DATA.factors[name].length, 1);
+  while (first > 0 && count(free.slice(first - 1)) <= MAX_ACROSS) first -= 1;
+  if (first === free.length && free.length) first -= 1;
+  if (first === 0 && free.length > 1) first = 1;
+  return { rows: free.slice(0, first), columns: free.slice(first) };
 }
+
+const keyOf = (stimulus, names) => JSON.stringify(names.map((name) => stimulus.levels[name]));
+
+// The combinations of levels that are there, in the order of the design.
+function keysOf(names, stimuli) {
+  const place = (key) => JSON.parse(key).map((level, index) => DATA.factors[names[index]].indexOf(level));
+  const before = (one, other) => {
+    const [a, b] = [place(one), place(other)], at = a.findIndex((value, index) => value !== b[index]);
+    return at < 0 ? 0 : a[at] - b[at];
+  };
+  return [...new Set(stimuli.map((stimulus) => keyOf(stimulus, names)))].sort(before);
+}
+
+const headOf = (key) => JSON.parse(key).map((level) => level || "–").join(" · ");
 
 function drawSheet() {
   const stimuli = DATA.stimuli.filter(passes);
-  const { rows, columns } = state;
-  const groups = Map.groupBy(stimuli, (one) => JSON.stringify([rows && one.levels[rows], columns && one.levels[columns]]));
-  const columnLevels = levelsOf(columns, stimuli);
+  const { rows, columns } = sides();
+  const groups = Map.groupBy(stimuli, (one) => `${keyOf(one, rows)} ${keyOf(one, columns)}`);
+  const columnKeys = keysOf(columns, stimuli);
   state.shown = [];
   const body = element("tbody");
-  for (const row of levelsOf(rows, stimuli)) {
+  for (const row of keysOf(rows, stimuli)) {
     const line = element("tr");
-    if (rows) line.append(element("th", { scope: "row" }, row || "–"));
-    for (const column of columnLevels) {
-      const members = groups.get(JSON.stringify([rows && row, columns && column])) ?? [];
+    if (rows.length) line.append(element("th", { scope: "row" }, headOf(row)));
+    for (const column of columnKeys) {
+      const members = groups.get(`${row} ${column}`) ?? [];
       state.shown.push(...members);
       line.append(element("td", {}, element("div", { class: "group" }, ...members.map(thumbnail))));
     }
     body.append(line);
   }
-  const head = element("tr", {}, rows ? element("th", {}, columns ? `${rows} \\ ${columns}` : rows) : null,
-    ...columnLevels.map((level) => element("th", { scope: "col" }, columns ? level || "–" : "")));
-  $("sheet").style.setProperty("--side", `${Math.max(64, Math.min(160, Math.floor(1150 / Math.max(1, columnLevels.length)) - 12))}px`);
+  const names = [rows, columns].filter((side) => side.length).map((side) => side.join(" · ")).join(" \\ ");
+  const head = element("tr", {}, rows.length ? element("th", {}, names) : null,
+    ...columnKeys.map((key) => element("th", { scope: "col" }, columns.length ? headOf(key) : "")));
+  $("sheet").style.setProperty("--side", `${Math.max(64, Math.min(160, Math.floor(1150 / Math.max(1, columnKeys.length)) - 12))}px`);
   $("sheet").replaceChildren(element("table", {}, element("thead", {}, head), body));
   $("count").textContent = `${stimuli.length} of ${DATA.stimuli.length} stimuli`;
 }
@@ -125,9 +155,11 @@ function thumbnail(stimulus) {
   const inside = stimulus.image
     ? element("img", { src: stimulus.image, alt: label, loading: "lazy", decoding: "async" })
     : element("span", { class: "none" }, stimulus.status);
+  const verdict = verdicts.get(stimulus.id)?.verdict ?? "";
   return element("button", {
-    class: `thumb ${stimulus.status}${flagged ? " flagged" : ""}`, type: "button", title: label, "data-id": stimulus.id,
+    class: `thumb ${stimulus.status}${flagged ? " flagged" : ""}`, type: "button", title: label, "data-id": stimulus.id, "data-verdict": verdict || null,
     onclick: (event) => open(stimulus.id, event.currentTarget),
+    onmouseenter: () => mark(stimulus.id), onmouseleave: () => mark(null), onfocus: () => mark(stimulus.id), onblur: () => mark(null),
   }, inside);
 }
 
@@ -215,8 +247,8 @@ function open(id, opener) {
 
 function detail(stimulus) {
   const findings = FINDINGS_OF.get(stimulus.id) ?? [];
-  const image = stimulus.image ? element("img", { class: "large", src: stimulus.image, alt: stimulus.file }) : element("p", {}, stimulus.status);
-  const left = element("div", {}, image, element("p", { class: "hint" }, stimulus.file),
+  const image = stimulus.image ? picture(stimulus) : element("p", {}, stimulus.status);
+  const left = element("div", {}, image, element("p", { class: "hint" }, stimulus.file), curationForm(stimulus),
     ...findings.map((one) => element("p", { class: one.severity }, `${one.name}: ${one.detail}`)),
     element("h3", {}, "Neighbours in the design"), neighbours(stimulus), ...nearest(stimulus));
   const right = element("div", {}, element("h3", {}, "Losses, unweighted"), lossTable(stimulus),
@@ -228,6 +260,21 @@ function detail(stimulus) {
   const more = element("div", { class: "wide" }, attempts.length ? element("ul", {}, ...attempts) : null,
     element("details", {}, element("summary", {}, "All parameters"), parameters));
   return [left, right, more];
+}
+
+// The stimulus as wide as there is room, or (button, key 1) one of its pixels on one of the screen.
+function picture(stimulus) {
+  const image = element("img", { class: "large", src: stimulus.image, alt: stimulus.file });
+  const words = element("span", { class: "hint" });
+  const show = () => {
+    image.classList.toggle("native", state.native);
+    image.style.width = state.native ? `${image.naturalWidth / devicePixelRatio}px` : "";
+    const full = stimulus.parameters.width_px;
+    words.textContent = state.native && image.naturalWidth < full ? ` reduced from ${full} px: the file itself shows all of them` : "";
+  };
+  image.addEventListener("load", show);
+  const button = element("button", { type: "button", id: "native", title: "key 1", onclick: () => { state.native = !state.native; show(); } }, "1:1");
+  return element("div", {}, element("div", { class: "frame" }, image), button, words);
 }
 
 function neighbours(stimulus) {
@@ -279,227 +326,3 @@ function step(by) {
   const next = order[at + by] ?? (at < 0 ? order[0] : null);
   if (next) open(next.id);
 }
-
-// --- plots ------------------------------------------------------------------------------------------------------
-
-function layout(changes) {
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), automargin: true };
-  const { xaxis, yaxis, ...rest } = changes;
-  return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--ink"), size: 12 }, margin: { t: 12, r: 12, b: 44, l: 60 },
-    hovermode: "closest", xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, width: state.width, ...rest };
-}
-
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
-
-function drawTrace(stimulus) {
-  const { evaluation } = stimulus.trace;
-  const lines = ["content", "style", "total"].map((term, index) => ({ x: evaluation, y: stimulus.trace[term], name: term, mode: "lines", line: { color: PALETTE[index] } }));
-  Plotly.react("detail-trace", lines, layout({ xaxis: { title: { text: "evaluation" } }, yaxis: { type: "log", exponentformat: "power", dtick: 1 } }), CONFIG);
-}
-
-function quantile(sorted, share) {
-  const at = (sorted.length - 1) * share;
-  return sorted[Math.floor(at)] + (sorted[Math.ceil(at)] - sorted[Math.floor(at)]) * (at - Math.floor(at));
-}
-
-// Loss relative to that of the initial image; a stimulus that has ended keeps its last one.
-function relativeLoss(trace, evaluation) {
-  const later = trace.evaluation.findIndex((one) => one > evaluation);
-  const place = later < 0 ? trace.evaluation.length - 1 : later - 1;
-  return place < 0 ? NaN : trace[traces.term][place] / trace[traces.term][0];
-}
-
-const traces = { term: "total", factor: "" };
-
-function drawTraces() {
-  const groups = traces.factor ? Map.groupBy(DATA.stimuli, (one) => one.levels[traces.factor]) : new Map([["all stimuli", DATA.stimuli]]);
-  const lines = [];
-  [...groups].slice(0, MAX_COLOURS).forEach(([level, stimuli], index) => {
-    const at = new Map();
-    const grid = [...new Set(stimuli.flatMap((one) => one.trace.evaluation))];
-    for (const evaluation of grid) at.set(evaluation, stimuli.map(({ trace }) => relativeLoss(trace, evaluation)).filter((share) => share > 0));
-    const points = [...at].filter(([, shares]) => shares.length).sort(([one], [other]) => one - other).map(([evaluation, shares]) => [evaluation, shares.sort((a, b) => a - b)]);
-    const x = points.map(([evaluation]) => evaluation);
-    const line = (share) => points.map(([, shares]) => quantile(shares, share));
-    const hidden = { mode: "lines", line: { width: 0 }, showlegend: false, hoverinfo: "skip", legendgroup: level };
-    lines.push({ x, y: line(0.1), ...hidden }, { x, y: line(0.9), ...hidden, fill: "tonexty", fillcolor: `${PALETTE[index]}33` },
-      { x, y: line(0.5), name: level || "–", legendgroup: level, mode: "lines", line: { color: PALETTE[index] } });
-  });
-  Plotly.react("trace-plot", lines, layout({ xaxis: { title: { text: "evaluation" }, type: "log" },
-    yaxis: { title: { text: `${traces.term} loss / that of the initial image` }, type: "log", exponentformat: "power", dtick: 1 }, showlegend: groups.size > 1 }), CONFIG);
-}
-
-function drawTraceControls() {
-  const factors = [["", "none"], ...VARIED.filter((name) => DATA.factors[name].length <= MAX_COLOURS).map((name) => [name, name])];
-  $("trace-controls").append(
-    select("loss", ["total", "content", "style"].map((term) => [term, term]), traces.term, (value) => { traces.term = value; drawTraces(); }),
-    select("by", factors, traces.factor, (value) => { traces.factor = value; drawTraces(); }),
-    element("span", { class: "faint" }, "median and the range from 10 to 90 %; ended optimizations keep their last loss"));
-}
-
-const distribution = { variable: 0, factor: VARIED[0] ?? FACTORS[0] };
-
-function drawDistribution() {
-  if (!DATA.variables.length) return;
-  const variable = DATA.variables[distribution.variable];
-  const boxes = DATA.factors[distribution.factor].map((level, index) => {
-    const members = DATA.stimuli.filter((one) => one.levels[distribution.factor] === level && one.values[distribution.variable] !== null);
-    return { type: "box", name: level || "–", y: members.map((one) => one.values[distribution.variable]), text: members.map((one) => one.id), boxpoints: "all",
-      jitter: 0.4, pointpos: 0, marker: { size: 4, opacity: 0.6, color: PALETTE[index % MAX_COLOURS] }, line: { width: 1 }, fillcolor: "rgba(0,0,0,0)", hoverinfo: "y+text" };
-  });
-  Plotly.react("distribution-plot", boxes, layout({ showlegend: false, xaxis: { title: { text: distribution.factor }, type: "category" },
-    yaxis: { title: { text: variable.long_name } } }), CONFIG).then((plot) => {
-    plot.removeAllListeners("plotly_click");
-    plot.on("plotly_click", (event) => open(event.points[0].text, null));
-  });
-}
-
-function drawDistributionControls() {
-  $("distribution-controls").append(
-    select("variable", DATA.variables.map((one, index) => [String(index), one.name]), "0", (value) => { distribution.variable = Number(value); drawDistribution(); }),
-    select("factor", (VARIED.length ? VARIED : FACTORS).map((name) => [name, name]), distribution.factor, (value) => { distribution.factor = value; drawDistribution(); }));
-}
-
-function drawEffects() {
-  const alone = DATA.effects.filter((one) => one.model === "alone");
-  const factors = [...new Set(alone.map((one) => one.factor))];
-  const over = new Set(DATA.findings.filter((one) => one.name === "confound").map((one) => one.detail));
-  const isOver = (one) => [...over].some((detail) => detail.startsWith(`${one.factor} explains`) && detail.includes(` of the variance of ${one.variable};`));
-  const cell = (variable, factor) => {
-    const one = alone.find((row) => row.variable === variable && row.factor === factor);
-    if (!one || one.omega_squared === null) return element("td", {}, "–");
-    const share = Math.max(0, one.omega_squared);
-    return element("td", { class: isOver(one) ? "over" : "", title: `η² ${number(one.eta_squared)}, p ${number(one.p)}; by permutation p ${number(one.p_permutation)}, chance reaches ω² ${number(one.omega_squared_chance)} in 5 %; the least that is found in 4 of 5 cases is ω² ${number(one.omega_squared_detectable)}`,
-      style: `background: color-mix(in srgb, var(--accent) ${Math.round(60 * share)}%, transparent)` }, share.toFixed(2));
-  };
-  const variables = [...new Set(alone.map((one) => one.variable))];
-  if (!variables.length) return $("effect-table").append(element("p", {}, "Nothing varies with a factor."));
-  $("effect-table").append(element("table", { class: "heat" },
-    element("thead", {}, element("tr", {}, element("th", {}, ""), ...factors.map((name) => element("th", {}, name)))),
-    element("tbody", {}, ...variables.map((variable) => element("tr", {}, element("th", {}, variable), ...factors.map((factor) => cell(variable, factor)))))));
-}
-
-// --- map and recognition ----------------------------------------------------------------------------------------
-
-// At first in the colours of the factor that explains most of the distances.
-const explaining = (DATA.distances?.explained ?? []).filter((one) => one.layer === "all" && (DATA.factors[one.factor]?.length ?? Infinity) <= MAX_COLOURS);
-const map = { factor: explaining.sort((one, other) => other.omega_squared - one.omega_squared)[0]?.factor ?? "" };
-
-function drawMap() {
-  if (!DATA.distances) return;
-  const [x, y] = ["map_x", "map_y"].map((name) => DATA.variables.findIndex((one) => one.name === name));
-  const placed = x < 0 ? [] : DATA.stimuli.filter((one) => one.values[x] !== null);
-  const groups = map.factor ? Map.groupBy(placed, (one) => one.levels[map.factor]) : new Map([["", placed]]);
-  const points = [...groups].map(([level, members], index) => ({
-    type: "scatter", mode: "markers", name: level || "–", x: members.map((one) => one.values[x]), y: members.map((one) => one.values[y]),
-    text: members.map((one) => one.id), hoverinfo: "text+name", marker: { size: 8, opacity: 0.8, color: PALETTE[index % MAX_COLOURS] },
-  }));
-  Plotly.react("map-plot", points, layout({ showlegend: groups.size > 1, xaxis: { title: { text: "first dimension" } },
-    yaxis: { title: { text: "second dimension" }, scaleanchor: "x" } }), CONFIG).then((plot) => {
-    plot.removeAllListeners("plotly_click");
-    plot.on("plotly_click", (event) => open(event.points[0].text, null));
-  });
-}
-
-function drawMapSection() {
-  if (!DATA.distances) return;
-  $("map").hidden = $("map-link").hidden = false;
-  const { layers, form, observer, mapped, explained } = DATA.distances;
-  const factors = [["", "none"], ...VARIED.map((name) => [name, name])];
-  $("map-controls").append(select("colour", factors, map.factor, (value) => { map.factor = value; drawMap(); }));
-  $("map-words").textContent = `Classical scaling of distances between ${form === "gram" ? "Gram matrices" : form === "mean" ? "mean responses" : "responses"}`
-    + ` of ${layers.join(", ")}${observer ? ` of ${observer}` : ""}; the plane holds ${Math.round(100 * mapped)} % of their variance.`;
-  const names = [...new Set(explained.map((one) => one.factor))];
-  const rows = [...new Set(explained.map((one) => one.layer))];
-  const cell = (layer, factor) => {
-    const one = explained.find((row) => row.layer === layer && row.factor === factor);
-    if (!one || one.omega_squared === null) return element("td", {}, "–");
-    const share = Math.max(0, one.omega_squared);
-    return element("td", { title: `p ${number(one.p_permutation)} by permutation`,
-      style: `background: color-mix(in srgb, var(--accent) ${Math.round(60 * share)}%, transparent)` }, share.toFixed(2));
-  };
-  $("distance-table").append(element("table", { class: "heat" },
-    element("thead", {}, element("tr", {}, element("th", {}, ""), ...names.map((name) => element("th", {}, name)))),
-    element("tbody", {}, ...rows.map((layer) => element("tr", {}, element("th", {}, layer), ...names.map((name) => cell(layer, name)))))));
-}
-
-function nearest(stimulus) {
-  const found = (DATA.distances?.neighbours?.[stimulus.id] ?? []).filter(([id]) => BY_ID.has(id));
-  if (!found.length) return [];
-  return [element("h3", {}, "Most similar stimuli"), element("div", { class: "neighbours" }, ...found.map(([id, distance]) =>
-    element("figure", {}, thumbnail(BY_ID.get(id)), element("figcaption", {}, `${number(distance)} of the median distance`))))];
-}
-
-function drawRecognition() {
-  if (!DATA.images.length && !DATA.cues) return;
-  $("recognition").hidden = $("recognition-link").hidden = false;
-  if (DATA.cues) {
-    const { content, style, others, shape_bias } = DATA.cues;
-    $("cue-words").textContent = `Of ${content + style + others} stimuli whose content and style are of different categories, ${content} are taken`
-      + ` for their content, ${style} for their style, ${others} for neither: shape bias ${shape_bias === null ? "–" : shape_bias.toFixed(2)}.`;
-  }
-  const columns = ["kind", "name", "category", "recognized_as", "rank", "probability"];
-  if (DATA.images.length) $("image-table").append(element("table", {},
-    element("thead", {}, element("tr", {}, ...columns.map((name) => element("th", {}, name.replace("_", " "))))),
-    element("tbody", {}, ...DATA.images.map((row) => element("tr", {}, ...columns.map((name) => element("td", {}, number(row[name]))))))));
-}
-
-function drawPlots() {
-  drawTraces();
-  drawDistribution();
-  drawMap();
-  if (state.open && $("detail").open) drawTrace(BY_ID.get(state.open));
-}
-
-// Paper is white, has no folded findings, and is as wide as it is.
-function forPaper(on) {
-  const root = document.documentElement;
-  if (on) state.screen = { theme: root.dataset.theme, folded: [...document.querySelectorAll("details.finding:not([open])")] };
-  for (const finding of state.screen.folded) finding.open = on;
-  root.dataset.theme = on ? "light" : state.screen.theme;
-  state.width = on ? PAPER_WIDTH : undefined;
-  drawPlots();
-}
-
-// --- start ------------------------------------------------------------------------------------------------------
-
-const facing = VARIED.filter((name) => name !== "replicate");
-state.rows = facing.length > 1 ? facing[0] : "";
-state.columns = facing.at(-1) ?? VARIED[0] ?? "";
-$("theme").addEventListener("change", (event) => { document.documentElement.dataset.theme = event.target.value; drawPlots(); });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPlots);
-addEventListener("beforeprint", () => forPaper(true));
-addEventListener("afterprint", () => forPaper(false));
-$("sheet").addEventListener("keydown", (event) => { if (event.key.startsWith("Arrow")) moveFocus(event); });
-$("previous").addEventListener("click", () => step(-1));
-$("next").addEventListener("click", () => step(1));
-$("close").addEventListener("click", () => $("detail").close());
-$("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
-$("detail").addEventListener("close", () => { state.open = null; state.opener?.focus(); });
-$("detail").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") step(-1);
-  if (event.key === "ArrowRight") step(1);
-});
-$("copy").addEventListener("click", async () => {
-  const range = document.createRange();
-  range.selectNodeContents($("methods-text"));
-  getSelection().removeAllRanges();
-  getSelection().addRange(range);
-  try {
-    await navigator.clipboard.writeText($("methods-text").textContent);
-  } catch {
-    document.execCommand("copy"); // pages opened from disk have no clipboard in some browsers
-  }
-});
-
-drawFindings();
-drawControls();
-drawSheet();
-drawSeriesControls();
-drawTraceControls();
-drawDistributionControls();
-drawEffects();
-drawMapSection();
-drawRecognition();
-drawPlots();

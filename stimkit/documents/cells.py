@@ -1,0 +1,19 @@
+"""What may stand in a table that others open with programs of their own."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_CELL = 1000
+
+
+def cell_objection(text: str) -> str:
+    """Say why a text cannot stand in a table that spreadsheets open; empty where it can."""
+    if len(text) > MAX_CELL:
+        return f"has more than {MAX_CELL} characters"
+    if re.match(r"[=@]|[+-](?![\d.])", text):
+        return f"begins with {text[0]}, which spreadsheets take for a formula"
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text):
+        return "has control characters, or characters that cannot be seen"
+    return ""
