@@ -23,6 +23,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -35,6 +36,13 @@ from stimkit.runfolder.run import Run
 from stimkit.running.events import Event
 
 ROOT = Path(__file__).parent.parent
+
+# Fixtures that are only read may serve all examples of a property; the same examples are tried on every machine.
+settings.register_profile(
+    "house", max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("thorough", settings.get_profile("house"), max_examples=500, derandomize=False)
+settings.load_profile("house")
 
 SMALL: dict[str, Any] = {
     "schema": 1,

@@ -114,3 +114,15 @@ def test_a_folder_that_is_only_for_reading(small_run: Run, small_disk: Path, com
         stimkit.run(small_plan(), small_disk / "other", device="cpu")
     assert verify(run).findings == ()
     assert "4 of 4 stimuli done" in command("status", run)[1]
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', 'shape': (6, 3f4)", b"{'descr': ('<f4'", b"\x00"])
+def test_a_trace_with_a_damaged_header_is_told(small_run: Run, tmp_path: Path, header: bytes) -> None:
+    """NumPy reads headers as Python, and raises whatever its parser does."""
+    shutil.copytree(small_run.path, tmp_path / "run")
+    (first, *_) = small_run.records
+    path = tmp_path / "run" / "traces" / f"{first}.npy"
+    path.write_bytes(path.read_bytes()[:10] + header.ljust(118) + path.read_bytes()[128:])
+    with pytest.raises(RunFolderError, match=rf"{first}\.npy cannot be read"):
+        stimkit.open_run(tmp_path / "run").trace(first)
+    assert {finding.name for finding in stimkit.verify(tmp_path / "run").findings} >= {"trace_altered"}
