@@ -29,6 +29,7 @@ PEER_MARKS = (200, 500)
 PEER_RATIOS = {True: (1e-4, 1e-3), False: (1e-5, 1e-4)}
 """By whether the filters are a file: those of the embedded ones weigh content ten times as much."""
 COUNTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)  # evaluations of stimkit's optimizations that are tried
+CLOSE = 0.1  # how closely the smallest number that is enough is sought between these, relative to it
 PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32")}
 ON_A_GPU = 64  # cells of a batch
 GOAL = (
@@ -38,9 +39,9 @@ GOAL = (
 PLAIN = (
     "The plain method is `torch.optim.LBFGS` with unit steps and a history of 100 on torch's own modules, one cell "
     "after the other, from full-contrast noise; both minimize the same total loss. stimkit's cells are optimized "
-    f"anew with {', '.join(map(str, COUNTS))} evaluations at most: compared are the seconds of the shortest "
-    "optimization whose 8-bit file is as good as the plain method's image, before it is clipped and rounded (loss) "
-    "or after (file). On a GPU stimkit makes 64 cells at once, and a cell's seconds are its share."
+    f"anew with {', '.join(map(str, COUNTS))} evaluations at most, and between these: compared are the seconds of the "
+    "shortest optimization whose 8-bit file is as good as the plain method's image, before it is clipped and rounded "
+    "(loss) or after (file). On a GPU stimkit makes 64 cells at once, and a cell's seconds are its share."
 )
 PEERS = (
     "Convention mean, filters not rescaled, the same images and filters; seconds from the start of a program's "
@@ -168,21 +169,26 @@ def ours(device: torch.device, goals: list[float], make: Callable[..., Plan]) ->
     `make` gives the plan for a largest number of evaluations.
     """
     found: list[list[File]] = [[] for _ in goals]
-    for count in COUNTS:
-        left = [at for at, files in enumerate(found) if not files or files[-1].loss > goals[at]]
-        if not left:
-            break
+
+    def attempt(count: int, left: list[int]) -> None:
         plan = make(max_evaluations=count)
         workshop = Workshop(plan, device)
         workshop.make(plan.cells[:1])  # loads and chooses what is loaded and chosen once in a process
         for at, one in zip(left, in_batches(workshop, [plan.cells[at] for at in left]), strict=True):
             found[at].append(File(count, one.synthesis.seconds, one.stimulus.measured.total))
-        print(
-            "race",
-            count,
-            [f"{files[-1].loss / goal:.2f}" for files, goal in zip(found, goals, strict=True)],
-            flush=True,
-        )
+        words = [f"{files[-1].loss / goal:.2f}" for files, goal in zip(found, goals, strict=True)]
+        print("race", count, words, flush=True)
+
+    for count in COUNTS:
+        if left := [at for at, files in enumerate(found) if not files or files[-1].loss > goals[at]]:
+            attempt(count, left)
+    for at, files in enumerate(found):
+        few, enough = [0, *COUNTS][COUNTS.index(files[-1].evaluations)], files[-1].evaluations
+        while files[0].loss > goals[at] and best(files, goals[at]) and enough - few > max(1, CLOSE * enough):
+            middle = (few + enough) // 2
+            attempt(middle, [at])
+            few, enough = (few, middle) if files[-1].loss <= goals[at] else (middle, enough)
+        files.sort(key=lambda one: one.evaluations)
     return found
 
 
@@ -194,9 +200,14 @@ def in_batches(workshop: Workshop, cells: list[Cell]) -> list[Made]:
     return [one for start in range(0, len(cells), size) for one in workshop.make(cells[start : start + size])]
 
 
+def best(files: list[File], loss: float) -> File | None:
+    """The first file that is as good."""
+    return next((file for file in files if file.loss <= loss), None)
+
+
 def gain(seconds: float, files: list[File], loss: float) -> float:
     """How many times sooner a file is as good; 0 where none is."""
-    return next((seconds / file.seconds for file in files if file.loss <= loss), 0.0)
+    return seconds / file.seconds if (file := best(files, loss)) else 0.0
 
 
 def compare(device: torch.device, size: int, pairs: list[tuple[str, str]], marks: Sequence[int]) -> tuple[str, str]:
@@ -213,9 +224,10 @@ def compare(device: torch.device, size: int, pairs: list[tuple[str, str]], marks
         for cell, other, mine in zip(plan.cells, theirs, files, strict=True):
             both = [(gain(one.seconds, mine, one.optimized), gain(one.seconds, mine, one.file)) for one in other]
             gains.append(both)
-            losses = [f"{other[-1].optimized:.4g}", f"{other[-1].file:.4g}", f"{mine[-1].loss:.4g}"]
+            as_good = best(mine, other[-1].optimized) or mine[-1]
+            losses = [f"{other[-1].optimized:.4g}", f"{other[-1].file:.4g}", f"{as_good.loss:.4g}"]
             shown = [in_words(value) for pair in both for value in pair]
-            rows.append([label(plan, cell), *losses, mine[-1].evaluations, *shown])
+            rows.append([label(plan, cell), *losses, as_good.evaluations, *shown])
             print("race", size, precision, rows[-1], flush=True)
         medians = np.median(np.array(gains), axis=0)
         header = ["cell", f"plain after {max(marks)}", "its file", "stimkit's file", "evaluations"]
@@ -253,7 +265,8 @@ def beside(
             ]
             (mine,) = ours(device, [min(one.file for one in theirs)], partial(same_problem, pair, size, ratio))
             gains.append([gain(one.seconds, mine, one.file) for one in theirs])
-            losses = [f"{theirs[-1].file:.4g}", f"{mine[-1].loss:.4g}", mine[-1].evaluations]
+            as_good = best(mine, theirs[-1].file) or mine[-1]
+            losses = [f"{theirs[-1].file:.4g}", f"{as_good.loss:.4g}", as_good.evaluations]
             rows.append([label(workshop.plan, cell), *losses, *map(in_words, gains[-1])])
             print("peer", name, rows[-1], flush=True)
         medians = [in_words(value) for value in np.median(np.array(gains), axis=0)]
