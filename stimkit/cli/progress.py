@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
-from stimkit.cli.terminal import err
+from stimkit.cli.terminal import err, visible
 from stimkit.documents.progress import OnPhase, phase_bars
 
 if TYPE_CHECKING:
@@ -116,27 +118,26 @@ def watch_run(run: Path, every: float = 2.0) -> None:
     from stimkit.runfolder.run import read_run, summarize_state
 
     last = ""
-    while True:
-        began = time.monotonic()
-        state, notes = summarize_state(read_run(run)), read_notes(run)
-        made = state.planned - len(state.pending)
-        words = [f"{made}/{state.planned} cells", *(_note_in_words(note) for note in notes)]
-        words.append(f"written by {state.writer}" if state.writer else "no process is writing it")
-        line = " · ".join(words)
-        if err.is_terminal:
-            err.print(f"\r{line.ljust(len(last))}", end="")
-        elif line != last:
-            err.print(line)
-        last = line
-        if not state.pending or not state.writer:
-            break
-        time.sleep(max(every, 5 * (time.monotonic() - began)))  # a large folder takes a while to read
-    if err.is_terminal:
-        err.print()
+    with Live(console=err, auto_refresh=False, transient=True) if err.is_terminal else nullcontext() as live:
+        while True:
+            began = time.monotonic()
+            state, notes = summarize_state(read_run(run)), read_notes(run)
+            made = state.planned - len(state.pending)
+            words = [f"{made}/{state.planned} cells", *(_note_in_words(note) for note in notes)]
+            words.append(f"written by {state.writer}" if state.writer else "no process is writing it")
+            line = " · ".join(words)
+            if live is not None:
+                live.update(Text(visible(line), no_wrap=True, overflow="ellipsis"), refresh=True)
+            elif line != last:
+                err.print(line)
+            last = line
+            if not state.pending or not state.writer:
+                return
+            time.sleep(max(every, 5 * (time.monotonic() - began)))  # a large folder takes a while to read
 
 
 def _note_in_words(note: ProgressNote) -> str:
     words = [] if note.evaluation is None else [f"evaluation {note.evaluation}/{note.max_evaluations}"]
     if note.relative_loss is not None:
         words.append(f"loss × {note.relative_loss:.1e}")
-    return ", ".join([*words, f"{duration(note.seconds_left or math.inf)} left"])
+    return ", ".join([*words, f"{duration(math.inf if note.seconds_left is None else note.seconds_left)} left"])

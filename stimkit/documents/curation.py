@@ -19,7 +19,7 @@ MAX_CURATION = 100_000_000  # bytes
 
 
 def _plain(text: str) -> str:
-    if objection := cell_objection(text):
+    if objection := cell_objection(f"by {text}"):  # no cell begins with it
         raise PydanticCustomError("plain", "{objection}", {"objection": objection})
     return text
 
@@ -37,7 +37,7 @@ class Verdict(BaseModel):
     file_sha256: _Digest
     verdict: VerdictWord
     note: _Words = ""
-    at: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$")]
+    at: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$")]
 
 
 class Curation(BaseModel):
@@ -85,7 +85,7 @@ class Agreement:
     agreed: float
     """Share of the files about which both said the same."""
     kappa: float | None
-    """Cohen's kappa, (agreed - by chance) / (1 - by chance); None where both said the same of all."""
+    """Cohen's kappa, (agreed - by chance) / (1 - by chance); None where both gave the same one verdict to all files."""
     differing: tuple[tuple[Verdict, Verdict], ...]
     only_one: int
     """Files that only one of them decided about."""

@@ -181,6 +181,10 @@ def _check_acceptance(document: dict[str, Any]) -> Iterator[BrokenRule]:
         yield ("accept", "retries"), "is not possible with titration"
     if rules.get("retries") and document.get("seeds") == "shared":
         yield ("accept", "retries"), 'another try has noise of its own, and seeds = "shared" asks for the same'
+    for one in as_list(rules.get("curation")):
+        about = as_table(one).get("set")
+        if about is not None and about != document.get("name"):
+            yield ("accept", "curation"), f'is about the set "{about}", not "{document.get("name")}"'
     for term in ("content", "style"):
         if rules.get(f"relative_{term}_loss") and term in inits:
             message = f'the {term} loss of the initial image is zero with init = "{term}", so nothing is relative to it'

@@ -178,17 +178,19 @@ def _table(design: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
 
 
 def _curations(accept: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
-    given = accept.get("curation", [])
-    names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    if "curation" not in accept:
+        return accept, []
+    given = accept["curation"]
     written: list[Any] = []
     problems: list[BrokenRule] = []
-    for name in names:
+    for name in given if isinstance(given, list) else [given]:
         try:
-            found = read_curation(base / name) if isinstance(name, str) else name
-            written.append(found if isinstance(found, dict) else found.model_dump(mode="json", by_alias=True))
+            if not isinstance(name, str):
+                raise UsageError("must be a file that a report saved, or a list of them")
+            written.append(read_curation(base / name).model_dump(mode="json", by_alias=True))
         except UsageError as error:
             problems.append((("accept", "curation"), str(error)))
-    return ({**accept, "curation": written} if "curation" in accept else accept), problems
+    return {**accept, "curation": written}, problems
 
 
 def read_table(path: Path) -> list[Document]:

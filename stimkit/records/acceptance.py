@@ -10,8 +10,11 @@ from stimkit.records.schema import Record
 
 
 def list_objections(record: Record, rules: Accept) -> str:
-    """List the rules that the stimulus of a record breaks, in words; empty where it is accepted."""
-    return "; ".join(_broken(record, rules))
+    """List the rules that the stimulus of a record breaks, in words; empty where it is accepted.
+
+    Of controls, only what curators decided counts.
+    """
+    return "; ".join([*(_broken(record, rules) if record.role == "main" else ()), *_curated(record, rules)])
 
 
 def _broken(record: Record, rules: Accept) -> Iterator[str]:
@@ -52,11 +55,18 @@ def _broken(record: Record, rules: Accept) -> Iterator[str]:
         value = measured.get(name, math.nan)  # what is not measured yet is not judged
         if value < limits[0] or value > limits[1]:
             yield _outside(name, value, limits)
+
+
+def _curated(record: Record, rules: Accept) -> Iterator[str]:
     for curation in rules.curation:
         verdict = curation.by_file.get((record.stimulus_id, record.file_sha256 or ""))
         if verdict is not None and verdict.verdict == "reject":
-            words = f": {verdict.note}" if verdict.note else ""
-            yield f"rejected by {curation.curator} on {verdict.at[:10]}{words}"
+            yield f"{rejected_by(curation.curator)} on {verdict.at[:10]}{f': {verdict.note}' if verdict.note else ''}"
+
+
+def rejected_by(curator: str) -> str:
+    """How the reason begins where a curator rejected a stimulus."""
+    return f"rejected by {curator}"
 
 
 def _outside(name: str, value: float, limits: tuple[float, float]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from stimkit.planning.cells import Plan, WeightsSource
 from stimkit.protocol.mixes import KEY_OF, steps_of
 from stimkit.protocol.settings import Settings
+from stimkit.records.acceptance import rejected_by
 from stimkit.records.schema import Record
 
 IN_WORDS = {
@@ -257,8 +258,10 @@ def _acceptance(plan: Plan, records: Sequence[Record]) -> str:
     named = ", ".join(f"{name} {_rule(value)}" for name, value in rules.items())
     sentences = [f"Stimuli were accepted by the rules: {named}."] if rules else []
     for one in accept.curation:
-        rejected = sum(verdict.verdict == "reject" for verdict in one.verdicts)
-        sentences.append(f"{one.curator} looked at {len(one.verdicts)} stimuli and rejected {rejected}.")
+        seen = sum((record.stimulus_id, record.file_sha256) in one.by_file for record in records)
+        reasons = [attempt.status_reason for record in records for attempt in record.attempts]
+        rejected = sum(rejected_by(one.curator) in reason for reason in reasons)
+        sentences.append(f"{one.curator} looked at {seen} of these files and rejected {rejected} in all.")
     if lost:
         sentences.append(f"{len(lost)} of {len(records)} were not accepted.")
     if again:

@@ -138,8 +138,8 @@ def _statistics(stimulus: Stimulus) -> dict[str, Any]:
 
 
 def judge(record: Record, plan: Plan) -> Record:
-    """Return a record of an image with the status that the rules of the protocol give it; controls are not judged."""
-    reason = list_objections(record, plan.protocol.accept) if record.role == "main" else ""
+    """Return a record of an image with the status that the rules of the protocol give it."""
+    reason = list_objections(record, plan.protocol.accept)
     *earlier, last = record.attempts
     return record.model_copy(
         update={

@@ -18,7 +18,7 @@ from stimkit.auditing.evidence import Evidence
 from stimkit.auditing.findings import FINDINGS
 from stimkit.auditing.saving import audit_values
 from stimkit.columns import FURTHER, MEASURES, OUTCOMES, SSIM_CONTENT
-from stimkit.files import json_values, read_file
+from stimkit.files import json_values
 from stimkit.images.png import to_picture
 from stimkit.planning.cells import Cell, Plan
 from stimkit.protocol.mixes import KEY_OF, steps_of
@@ -26,7 +26,6 @@ from stimkit.protocol.protocol import Protocol
 from stimkit.records.schema import COLUMN_OF, Record
 from stimkit.records.stages import STAGES, TERMS
 from stimkit.records.tables import described_columns
-from stimkit.runfolder.journal import file_digest
 from stimkit.runfolder.run import Run
 
 THUMBNAIL_BUDGET = 36_000_000  # bytes of all thumbnails, as they stand in the file
@@ -72,7 +71,7 @@ def gather_contents(run: Run, found: Examination) -> dict[str, Any]:
     stages = {stage for record in run.records.values() for stage in record.losses.stages()}
     return {
         "name": run.plan.protocol.name,
-        "lock": file_digest(read_file(run.store.lock_file))[:12],
+        "curations": [one.model_dump(mode="json") for one in run.plan.protocol.accept.curation],
         "design": list(run.plan.factors),
         "factors": _factors(run.plan),
         "series": _series(run.plan.protocol),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import sys
 import threading
 from collections.abc import Mapping
+from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +25,7 @@ from stimkit.runfolder.notes import read_notes
 from stimkit.runfolder.run import Run, read_run
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
+WILDCARDS = ("0.0.0.0", "::")  # all addresses of the machine
 POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
@@ -113,38 +119,53 @@ def open_server(run: str | Path, host: str = "127.0.0.1", port: int = 0) -> Thre
     that pages from elsewhere cannot ask it through a browser. Raises `RunFolderError` where the folder is not a run
     folder, `UsageError` where the address cannot be used.
     """
+    if not host:
+        raise UsageError("give an address: 127.0.0.1 is this machine's own, 0.0.0.0 stands for all of them")
     watched = Watched(run)
     page = _page(watched.title)
+    names = {*LOCAL, host.lower(), f"[{host.lower()}]"}
+    if host in WILDCARDS:
+        names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
 
     class Handler(_Handler):
         """Answers about this run."""
 
-        contents = watched
-        html = page
-        hosts = (*LOCAL, host)
+        contents, html, hosts, by_number = watched, page, frozenset(names), host in WILDCARDS
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except (OSError, OverflowError) as error:
+        return _Server((host, port), Handler)
+    except (OSError, OverflowError, TypeError, ValueError) as error:
         raise UsageError(f"{host}:{port} cannot be used: {getattr(error, 'strerror', None) or error}") from None
-    server.daemon_threads = True
-    return server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of browsers that are gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _page(title: str) -> bytes:
     text = (files("stimkit.reporting") / "page" / "watch.html").read_text("utf-8")
-    return text.replace("{{ title }}", title).encode()  # names of protocols have letters, digits, dots, hyphens
+    return text.replace("{{ title }}", escape(title)).encode()
 
 
 class _Handler(BaseHTTPRequestHandler):
     contents: Watched
     html: bytes
-    hosts: tuple[str, ...]
+    hosts: frozenset[str]
+    by_number: bool
+    """Whether any address in numbers is one of this server, which listens on all of them."""
 
     def do_GET(self) -> None:
         """Answer with the page, the state, or a stimulus."""
-        asked = self.headers.get("Host", "")
-        if asked.rpartition(":")[0] not in self.hosts and asked not in self.hosts:
+        if not self._is_ours(re.sub(r":[0-9]+$", "", self.headers.get("Host", "").lower())):
             self.send_error(HTTPStatus.FORBIDDEN, "not an address of this server")
             return
         path = unquote(urlsplit(self.path).path)
@@ -156,6 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(png, "image/png", keep=True)
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _is_ours(self, name: str) -> bool:
+        if name in self.hosts:
+            return True
+        try:
+            return self.by_number and bool(ip_address(name.strip("[]")))
+        except ValueError:
+            return False
 
     def _answer(self, data: bytes, kind: str, *, keep: bool = False) -> None:
         self.send_response(HTTPStatus.OK)
@@ -170,10 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        try:
-            self.wfile.write(data)
-        except ConnectionError:  # whoever asked is gone
-            return
+        self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: a page asks every two seconds."""

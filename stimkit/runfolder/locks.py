@@ -88,6 +88,8 @@ def _held(folder: Path, name: str, patience: float = PROBED) -> Iterator[None]:
 
 
 def _is_held(folder: Path, name: str) -> bool:
+    if not (folder / name).exists():  # looking makes none
+        return False
     lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)

@@ -45,6 +45,10 @@ class ProgressNote:
 def writing_notes(folder: Path) -> Iterator[Callable[[ProgressNote], None]]:
     """Yield what keeps the last note of this session in a folder; a folder that takes none is written all the same."""
     path = folder / f"{_PREFIX}{socket.gethostname()}-{os.getpid()}.json"
+    for old in folder.glob(f"{_PREFIX}*.json"):  # of sessions that were killed
+        with suppress(OSError, StorageError):
+            if time.time() - old.stat().st_mtime > STALE_AFTER:
+                remove(old)
     last = -NOTE_SECONDS
 
     def tell(note: ProgressNote) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stimkit.documents.figures import new_figure
-from stimkit.errors import UsageError, check_choice
+from stimkit.errors import RunFolderError, UsageError, check_choice
 from stimkit.images.png import read_picture
 from stimkit.records.schema import Record
 from stimkit.records.selection import select
@@ -32,7 +32,8 @@ class RunPlots:
     """Figures of a run folder: each returns a `matplotlib.figure.Figure`, to be shown, changed or saved.
 
     `by` is a factor or an attribute of the images, `where` a condition on columns of the manifest. All of them raise
-    `UsageError` where matplotlib is not installed, for names that are not there, and where no stimulus is left.
+    `UsageError` where matplotlib is not installed, for names that are not there, and where no stimulus is left,
+    `RunFolderError` where a file that they show cannot be read.
     """
 
     def __init__(self, folder: Path, records: Mapping[str, Record], trace: Callable[[str], NDArray[Any]]) -> None:
@@ -109,23 +110,41 @@ class RunPlots:
         axes.set_ylabel(f"{name}{units}")
         return figure
 
+    def map(self, by: str = "", *, where: str = "") -> Figure:
+        """The map of the set that `stimkit distances` enters: stimuli that are close on it are alike to the network."""
+        chosen = self._chosen(where)
+        if "map_x" not in chosen or chosen["map_x"].isna().all():
+            raise UsageError(f"{self._folder} has no map yet: stimkit distances {self._folder}")
+        figure = new_figure((5.0, 4.2))
+        axes: Axes = figure.subplots()
+        for level, colour, group in self._groups(chosen, by):
+            axes.plot(group["map_x"], group["map_y"], "o", ms=6, color=colour, alpha=0.85, label=level)
+        axes.set(xlabel="first dimension", ylabel="second dimension", aspect="equal")
+        return _finished(figure, axes, by)
+
     @property
     def _factors(self) -> tuple[str, ...]:
         return factor_names(list(self._records.values()))
 
     def _chosen(self, where: str) -> pd.DataFrame:
         """The stimuli that can be shown: of a condition, or the design's."""
-        table = to_table(list(self._records.values())) if self._records else pd.DataFrame()
+        table = to_table(list(self._records.values())) if self._records else pd.DataFrame({"stimulus_id": []})
         if len(table):
             table = select(table, where) if where else table[table["role"] == "main"]
         if not len(table):
             raise UsageError(f"{self._folder} has no stimulus{f' for which {where} holds' if where else ''}")
+        for name in self._axes:  # controls lack levels
+            table[name] = table[name].astype(object).where(table[name].notna() & (table[name] != ""), "–")
         return table
 
+    @property
+    def _axes(self) -> tuple[str, ...]:
+        """What stimuli can be arranged by."""
+        return (*self._factors, *attribute_names(list(self._records.values())), "role")
+
     def _check(self, names: Sequence[str]) -> None:
-        known = (*self._factors, *attribute_names(list(self._records.values())))
         for name in names:
-            check_choice(name, known, "a factor or an attribute")
+            check_choice(name, self._axes, "a factor or an attribute")
 
     def _keys(self, chosen: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """The combinations of levels that are there, in the order of the design."""
@@ -171,7 +190,10 @@ class RunPlots:
             return
         record = self._records[stimulus_id]
         path = self._folder / "stimuli" / record.filename
-        axes.imshow(np.asarray(read_picture(path, record.settings.encoding)), interpolation="none")
+        try:
+            axes.imshow(np.asarray(read_picture(path, record.settings.encoding)), interpolation="none")
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _names(names: Sequence[str] | str | None) -> list[str]:

@@ -158,9 +158,12 @@ class Run:
 
     @property
     def plot(self) -> RunPlots:
-        """Figures: `run.plot.grid()`, `.traces()`, `.losses()`, `.statistic(name)`, with matplotlib."""
+        """Figures with matplotlib: `run.plot.grid()`, `.traces()`, `.losses()`, `.statistic(name)`, `.map()`."""
         self.check_readable()
-        return RunPlots(self.path, self.records, self.trace)
+        named = {
+            one: record.model_copy(update={"filename": self.filename(record)}) for one, record in self.records.items()
+        }
+        return RunPlots(self.path, named, self.trace)
 
     def to_grid(self) -> xr.Dataset:
         """The manifest with one dimension for each factor that has several levels."""

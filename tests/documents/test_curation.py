@@ -41,6 +41,29 @@ def test_rejected_files_are_rejected_with_who_and_when(small_run: Run, tmp_path:
         stimkit.Protocol.from_dict(asked, base=tmp_path)
 
 
+@pytest.mark.parametrize("wrong", [5, True, [5], {"a": 1}])
+def test_curations_are_files(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match=r"accept\.curation: must be a file that a report saved"):
+        stimkit.Protocol.from_dict(document(accept={"curation": wrong}), base=tmp_path)
+
+
+def test_curations_of_another_set_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "ada.json").write_text(json.dumps({**curation([]), "set": "other"}))
+    with pytest.raises(ProtocolError, match='is about the set "other", not "small"'):
+        stimkit.Protocol.from_dict(document(accept={"curation": "ada.json"}), base=tmp_path)
+
+
+def test_controls_can_be_rejected(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"factors": {"ratio": [1e-5], "style_layers": ["one"]}, "controls": {"untouched": True}}
+    stimkit.run(small_plan(**changes), tmp_path / "run", device="cpu")
+    (control,) = (one for one in stimkit.open_run(tmp_path / "run").records.values() if one.role != "main")
+    told = curation([(control.stimulus_id, control.file_sha256 or "", "reject")])
+    (tmp_path / "ada.json").write_text(json.dumps(told))
+    asked = document(**changes, accept={"curation": "ada.json"})
+    stimkit.run(stimkit.plan(stimkit.Protocol.from_dict(asked, base=tmp_path)), tmp_path / "run", device="cpu")
+    assert stimkit.open_run(tmp_path / "run").records[control.stimulus_id].status == "rejected"
+
+
 def test_a_file_that_was_made_again_was_not_seen(tmp_path: Path, small_run: Run) -> None:
     (first, record), *_ = small_run.records.items()
     told = curation([(first, record.file_sha256 or "", "reject")])
@@ -58,7 +81,6 @@ def test_a_file_that_was_made_again_was_not_seen(tmp_path: Path, small_run: Run)
     [
         ({"schema": 2}, "schema: Input should be 1"),
         ({"curator": ""}, "curator"),
-        ({"curator": "=HYPERLINK(1)"}, "begins with ="),
         ({"verdicts": [{"stimulus_id": "s1"}]}, r"verdicts\.0\.file_sha256: Field required"),
         ({"verdicts": curation([("s1", "0" * 64, "like")])["verdicts"]}, r"verdicts\.0\.verdict"),
         ({"verdicts": curation([("../x", "0" * 64, "keep")])["verdicts"]}, r"verdicts\.0\.stimulus_id"),

@@ -226,7 +226,7 @@ def test_verdicts_are_saved_and_applied(page: Page, run: Path, tmp_path: Path) -
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("n")
-    page.keyboard.type("rings, unlike the style")
+    page.keyboard.type("- rings 1\u200b\U0001f468\u200d\U0001f33e")
     page.keyboard.press("Tab")
     page.keyboard.press("Escape")
     page.locator("#curator").fill("Ada")
@@ -243,12 +243,38 @@ def test_verdicts_are_saved_and_applied(page: Page, run: Path, tmp_path: Path) -
     assert found.curator == "Ada" and [(one.stimulus_id, one.verdict, one.note) for one in found.verdicts] == [
         (order[0], "reject", ""),
         (order[1], "keep", ""),
-        (order[2], "unsure", "rings, unlike the style"),
+        (order[2], "unsure", "- rings 1 \U0001f468 \U0001f33e"),
     ]
     assert all(one.file_sha256 == stimkit.open_run(run).records[one.stimulus_id].file_sha256 for one in found.verdicts)
     page.reload()
     expect(page.locator("#curation-count")).to_have_text("1 keep, 1 reject, 1 unsure")
     assert page.locator("#sheet button.thumb").first.get_attribute("data-verdict") == "reject"
+
+
+def test_a_report_goes_on_from_verdicts_that_were_applied(browser: Browser, run: Path, tmp_path: Path) -> None:
+    records = list(stimkit.open_run(run).records.values())
+    row = {
+        "stimulus_id": records[0].stimulus_id,
+        "file_sha256": records[0].file_sha256,
+        "verdict": "reject",
+        "note": "",
+    }
+    told = {"schema": 1, "set": "small", "curator": "Ada", "verdicts": [{**row, "at": "2026-11-26T18:30:00Z"}]}
+    (tmp_path / "ada.json").write_text(json.dumps(told))
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    asked = {**document(accept={"curation": "ada.json"}), "description": HOSTILE}
+    stimkit.run(stimkit.plan(stimkit.Protocol.from_dict(asked, base=tmp_path)), folder, device="cpu")
+    page = browser.new_page()
+    page.goto(report(folder, device="cpu", losses=False).as_uri())
+    expect(page.locator("#curation-count")).to_have_text("1 reject")
+    assert page.locator("#curator").input_value() == "Ada"
+    assert "Ada looked at 1 of these files and rejected 1 in all." in page.inner_text("#methods-text")
+    other = json.dumps({**told, "set": "other"})
+    page.locator("#load-curation").set_input_files(
+        {"name": "c.json", "mimeType": "application/json", "buffer": other.encode()}
+    )
+    expect(page.locator("#curation-count")).to_have_text("that file is about the set other")
+    page.close()
 
 
 def test_a_stimulus_under_the_pointer_is_marked_everywhere(page: Page) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,52 @@ def test_a_watched_status_ends_where_nobody_writes(half: Path, command: Command)
     code, out, err = command("status", half, "--watch")
     assert code == 0 and "cells · no process is writing it" in err and "stimuli done" in out
     assert command("status", half, "--watch", "--json")[0] == 2
+
+
+def test_names_of_others_are_text(half: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(half, tmp_path / "run"))
+    lock = json.loads((folder / "protocol.lock.json").read_text())
+    lock["protocol"]["name"] = "x</title><script>1</script>"
+    (folder / "protocol.lock.json").write_text(json.dumps(lock))
+    with open_server(folder) as server:
+        handler: Any = server.RequestHandlerClass
+        assert b"<script>1" not in handler.html and b"&lt;script&gt;1" in handler.html
+
+
+def test_a_server_of_all_addresses_answers_by_number(half: Path) -> None:
+    with open_server(half, "0.0.0.0") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for host, status in (("192.0.2.7:80", 200), ("LOCALHOST", 200), ("evil.example", 403), ("", 403)):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+            connection.request("GET", "/", headers={"Host": host})
+            assert connection.getresponse().status == status, host
+        server.shutdown()
+
+
+def test_looking_writes_nothing(half: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(half, tmp_path / "run", ignore=shutil.ignore_patterns(".lock*")))
+    before = sorted(path.name for path in folder.iterdir())
+    with open_server(folder) as server:
+        handler: Any = server.RequestHandlerClass
+        handler.contents.state()
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_watched_status_renews_its_line_on_a_terminal(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from stimkit.cli import progress
+
+    terminal = StringIO()
+    monkeypatch.setattr(progress, "err", Console(file=terminal, force_terminal=True, width=60))
+    progress.watch_run(half)
+    assert "cells" in terminal.getvalue() and "\\r" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("host", ["", "a\0b", "no.such.host.invalid"])
+def test_hosts_that_are_none(half: Path, host: str) -> None:
+    with pytest.raises(UsageError):
+        open_server(half, host)
 
 
 def test_addresses_that_cannot_be_used(half: Path, port: int) -> None:

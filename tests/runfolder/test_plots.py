@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 
+import stimkit
 from stimkit.errors import UsageError
 from stimkit.runfolder.run import Run
+
+
+def xs(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_xdata(), float)
+
+
+def ys(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_ydata(), float)
 
 
 def pictures(figure: object) -> dict[tuple[str, str], np.ndarray]:
@@ -51,6 +63,17 @@ def test_traces_and_losses_are_those_of_the_folder(small_run: Run) -> None:
     assert np.allclose(values, np.sort(small_run.dataset.loss_total.sel(stage="file")))
     (axes,) = small_run.plot.statistic("wall_time_s").axes
     assert axes.get_ylabel() == "wall_time_s (s)"
+
+
+def test_a_map_has_the_coordinates_of_the_manifest(small_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no map yet: stimkit distances"):
+        small_run.plot.map()
+    folder = Path(shutil.copytree(small_run.path, tmp_path / "run"))
+    stimkit.compare_stimuli(folder, ["conv1_1"], device="cpu")
+    run = stimkit.open_run(folder)
+    (axes,) = run.plot.map("ratio").axes
+    drawn = sorted(zip(*(np.concatenate([get(line) for line in axes.lines]) for get in (xs, ys)), strict=True))
+    assert np.allclose(drawn, sorted(zip(run.dataset.map_x.values, run.dataset.map_y.values, strict=True)))
 
 
 def test_a_figure_is_a_picture_in_a_notebook(small_run: Run) -> None:

@@ -2,16 +2,22 @@
 
 const DECISIONS = ["keep", "reject", "unsure"];
 const KEYS = { k: "keep", r: "reject", u: "unsure" };
-const CURATION_PLACE = `stimkit curation ${DATA.name} ${DATA.lock}`;
+const CURATION_PLACE = `stimkit curation ${DATA.name}`;
 const verdicts = new Map(); // by stimulus id: verdict, note, file_sha256, at
 let curator = "";
 
-// A verdict is about a file: of a stimulus that was made again since, it is not one.
+// Text as curation.json may hold it: nothing that cannot be seen.
+function plain(text, most) {
+  return [...String(text ?? "").replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, " ").trim()].slice(0, most).join("");
+}
+
+// A verdict is about a file: of a stimulus that was made again since, it is not one. How many were taken.
 function enterVerdicts(saved) {
-  for (const one of saved) {
-    const stimulus = BY_ID.get(one.stimulus_id);
-    if (stimulus?.parameters.file_sha256 === one.file_sha256 && DECISIONS.includes(one.verdict)) verdicts.set(one.stimulus_id, one);
-  }
+  const ours = (Array.isArray(saved) ? saved : []).filter((one) =>
+    BY_ID.get(one?.stimulus_id)?.parameters.file_sha256 === one.file_sha256 && DECISIONS.includes(one.verdict)
+    && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(one.at));
+  for (const { stimulus_id, file_sha256, verdict, note, at } of ours) verdicts.set(stimulus_id, { stimulus_id, file_sha256, verdict, note: plain(note, 500), at });
+  return ours.length;
 }
 
 function curationText() {
@@ -26,7 +32,7 @@ function keepCuration() {
   $("curation-count").textContent = counts.map(([one, count]) => `${count} ${one}`).join(", ") || "no verdicts yet";
 }
 
-// Give a verdict, or take back the same one; the note stays.
+// Give a verdict, or take back the same one with its note.
 function judge(id, verdict) {
   const stimulus = BY_ID.get(id), before = verdicts.get(id);
   if (!stimulus?.parameters.file_sha256) return;
@@ -36,9 +42,9 @@ function judge(id, verdict) {
 }
 
 function note(id, text) {
-  const before = verdicts.get(id);
-  if (!before) judge(id, "unsure");
-  verdicts.set(id, { ...verdicts.get(id), note: text.replace(/[\u0000-\u001f\u007f]+/g, " ").trim().slice(0, 500), at: new Date().toISOString() });
+  if (!verdicts.has(id)) judge(id, "unsure");
+  if (!verdicts.has(id)) return; // there is no file
+  verdicts.set(id, { ...verdicts.get(id), note: plain(text, 500), at: new Date().toISOString() });
   showVerdict(id);
 }
 
@@ -49,10 +55,13 @@ function showVerdict(id) {
     else delete thumb.dataset.verdict;
   }
   for (const button of document.querySelectorAll("#curation-form button")) button.setAttribute("aria-pressed", button.value === verdict);
+  const words = document.querySelector("#curation-form input");
+  if (words && state.open === id) words.value = verdicts.get(id)?.note ?? "";
   keepCuration();
 }
 
 function curationForm(stimulus) {
+  if (!stimulus.parameters.file_sha256) return null;
   const verdict = verdicts.get(stimulus.id)?.verdict;
   const buttons = DECISIONS.map((one) => element("button", { type: "button", value: one, title: `key ${one[0]}`, "aria-pressed": String(verdict === one),
     onclick: () => judge(stimulus.id, one) }, one));
@@ -61,14 +70,18 @@ function curationForm(stimulus) {
   return element("div", { id: "curation-form" }, ...buttons, words);
 }
 
+// Go on from what this browser has, or from what the protocol applied already.
 function drawCuration() {
+  let saved = {};
   try {
-    const saved = JSON.parse(localStorage.getItem(CURATION_PLACE) ?? "{}");
-    curator = saved.curator && saved.curator !== "anonymous" ? saved.curator : "";
-    enterVerdicts(saved.verdicts ?? []);
+    saved = JSON.parse(localStorage.getItem(CURATION_PLACE) ?? "{}");
   } catch { /* as above */ }
+  const applied = DATA.curations.find((one) => one.curator === saved.curator) ?? (DATA.curations.length === 1 && !saved.curator ? DATA.curations[0] : null);
+  curator = saved.curator && saved.curator !== "anonymous" ? plain(saved.curator, 100) : applied?.curator ?? "";
+  enterVerdicts(applied?.verdicts);
+  enterVerdicts(saved.verdicts);
   const name = element("input", { type: "text", id: "curator", "aria-label": "curator", placeholder: "your name", maxlength: 100, value: curator,
-    onchange: (event) => { curator = event.target.value.trim(); keepCuration(); } });
+    onchange: (event) => { curator = event.target.value = plain(event.target.value, 100); keepCuration(); } });
   const save = element("button", { type: "button", id: "save-curation", onclick: saveCuration }, "Save curation.json");
   const load = element("input", { type: "file", accept: ".json", id: "load-curation", hidden: true, onchange: loadCuration });
   const ask = element("button", { type: "button", onclick: () => load.click() }, "Go on from a file");
@@ -83,20 +96,25 @@ function saveCuration() {
 }
 
 async function loadCuration(event) {
+  let words = "that file is not a curation.json";
   try {
     const saved = JSON.parse(await event.target.files[0].text());
-    enterVerdicts(saved.verdicts);
-    curator = $("curator").value = String(saved.curator ?? "");
-    drawSheet();
-    keepCuration();
-  } catch {
-    $("curation-count").textContent = "that file is not a curation.json";
-  }
+    if (saved.schema === 1 && saved.set !== DATA.name) words = `that file is about the set ${plain(saved.set, 100)}`;
+    else if (saved.schema === 1 && curator && saved.curator !== curator) words = `that file is ${plain(saved.curator, 100)}'s: clear the name to go on from it`;
+    else if (saved.schema === 1) {
+      const taken = enterVerdicts(saved.verdicts);
+      curator = $("curator").value = plain(saved.curator, 100);
+      drawSheet();
+      keepCuration();
+      words = `${$("curation-count").textContent}; ${taken} of ${saved.verdicts.length} taken from the file`;
+    }
+  } catch { /* the words stay */ }
+  $("curation-count").textContent = words;
   event.target.value = "";
 }
 
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
   const id = $("detail").open ? state.open : document.activeElement?.dataset?.id;
   if (!id) return;
   if (KEYS[event.key]) judge(id, KEYS[event.key]);

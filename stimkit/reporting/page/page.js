@@ -71,10 +71,10 @@ function drawControls() {
     ...VARIED.map((name) => select(name, [["", "all"], ...DATA.factors[name].map((level) => [level, level || "–"])], "", (value) => filter(name, value))),
   ];
   const statuses = [...new Set(DATA.stimuli.map((stimulus) => stimulus.status))];
-  if (statuses.length > 1) controls.push(select("status", [["", "all"], ...statuses.map((one) => [one, one])], "", (value) => filter("status", value)));
+  if (statuses.length > 1) controls.push(select("status", [["", "all"], ...statuses.map((one) => [one, one])], "", (value) => filter("·status", value)));
   const names = [...new Set(DATA.findings.filter((one) => one.stimulus_id).map((one) => one.name))];
-  if (names.length) controls.push(select("finding", [["", "any or none"], ...names.map((one) => [one, one])], "", (value) => filter("finding", value)));
-  controls.push(select("verdict", [["", "any or none"], ...[...DECISIONS, "none"].map((one) => [one, one])], "", (value) => filter("verdict", value)));
+  if (names.length) controls.push(select("finding", [["", "any or none"], ...names.map((one) => [one, one])], "", (value) => filter("·finding", value)));
+  controls.push(select("verdict", [["", "any or none"], ...[...DECISIONS, "none"].map((one) => [one, one])], "", (value) => filter("·verdict", value)));
   controls.push(element("span", { class: "faint", id: "count", role: "status" }));
   $("controls").append(...controls);
 }
@@ -85,11 +85,12 @@ function filter(name, value) {
   drawSheet();
 }
 
+// What is not a factor or attribute has a dot before its name.
 function passes(stimulus) {
   return Object.entries(state.filters).every(([name, value]) => {
-    if (name === "verdict") return (verdicts.get(stimulus.id)?.verdict ?? "none") === value;
-    if (name === "status") return stimulus.status === value;
-    if (name === "finding") return (FINDINGS_OF.get(stimulus.id) ?? []).some((one) => one.name === value);
+    if (name === "·verdict") return (verdicts.get(stimulus.id)?.verdict ?? "none") === value;
+    if (name === "·status") return stimulus.status === value;
+    if (name === "·finding") return (FINDINGS_OF.get(stimulus.id) ?? []).some((one) => one.name === value);
     return stimulus.levels[name] === value;
   });
 }

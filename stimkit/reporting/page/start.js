@@ -11,6 +11,7 @@ $("close").addEventListener("click", () => $("detail").close());
 $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
 $("detail").addEventListener("close", () => { state.open = null; state.opener?.focus(); });
 $("detail").addEventListener("keydown", (event) => {
+  if (event.target.tagName === "INPUT") return;
   if (event.key === "ArrowLeft") step(-1);
   if (event.key === "ArrowRight") step(1);
   if (event.key === "1") $("native")?.click();
