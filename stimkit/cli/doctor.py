@@ -11,7 +11,7 @@ import torch
 
 from stimkit.errors import StorageError, WeightsError
 from stimkit.files import cache_folder
-from stimkit.network.sources import load_weights, locate_weights
+from stimkit.network.sources import REMOTE_NAMES, load_weights, locate_weights
 from stimkit.stimuli import single
 from stimkit.synthesis.devices import choose_device
 from stimkit.synthesis.environment import describe_environment, device_name
@@ -29,7 +29,7 @@ def examine() -> dict[str, list[str]]:
         ],
         "devices": _devices(device),
         "precision": _precisions(device),
-        "weights": [_weights("pca"), _weights("imagenet")],
+        "weights": [_weights("pca"), *map(_weights, REMOTE_NAMES)],
         "cache": [_cache()],
         "self-test": [_self_test(device)],
     }

@@ -78,9 +78,10 @@ class LinePrinter:
             err.print(event.note)
         if cell := event.outcome:
             state = "" if cell.status == "accepted" else f"  {cell.status.upper()}: {cell.status_reason}"
+            coarse = f" after {cell.coarse_evaluations} coarse ones" if cell.coarse_evaluations else ""
             err.print(
                 f"[{event.done}/{event.total}] {cell.filename}  total loss {short_number(cell.total_loss)}"
-                f"  {cell.evaluations} evaluations ({cell.stop_reason})  {left} left{state}"
+                f"  {cell.evaluations} evaluations{coarse} ({cell.stop_reason})  {left} left{state}"
             )
         elif event.running and self._now() - self._last >= LINE_EVERY:
             progress = event.running[0].progress

@@ -19,8 +19,11 @@ _TOKEN = re.compile(
 )
 
 
-def line_map(text: str) -> dict[Path, int]:
-    """Map every key path of a valid TOML document to the line that it stands on."""
+def line_map(text: str, moved: Path = ()) -> dict[Path, int]:
+    """Map every key path of a valid TOML document to the line that it stands on.
+
+    Values below `moved`, such as those of a variant, replaced those at the top.
+    """
     lines: dict[Path, int] = {}
     tokens = _Tokens(text)
     table: Path = ()
@@ -32,6 +35,8 @@ def line_map(text: str) -> dict[Path, int]:
                 lines.setdefault(table[:depth], tokens.line)
         else:
             _pair(tokens, table, lines)
+    if moved:
+        lines |= {path[len(moved) :]: line for path, line in lines.items() if path[: len(moved)] == moved != path}
     return lines
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from stimkit.documents.lines import line_map, nearest_line
-from stimkit.documents.messages import BrokenRule, dotted, syntax_problem, translate
+from stimkit.documents.messages import BrokenRule, KeyPath, dotted, syntax_problem, translate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.files import read_file
 
@@ -44,13 +44,19 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def validate(
-    model: type[Model], document: Mapping[str, Any], text: str, name: str, found: Iterable[BrokenRule] = ()
+    model: type[Model],
+    document: Mapping[str, Any],
+    text: str,
+    name: str,
+    found: Iterable[BrokenRule] = (),
+    *,
+    moved: KeyPath = (),
 ) -> Model:
-    """Validate a document, which stands in `text`, against a model.
+    """Validate a document, which stands in `text`, against a model; values below `moved` replaced those at the top.
 
     Raises `ProtocolError` with every rule that is broken, and with what was `found` wrong otherwise.
     """
-    lines = line_map(text)
+    lines = line_map(text, moved)
     problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in found]
     valid = None
     try:

@@ -186,7 +186,7 @@ class Plan:
         rows = [(name, len(levels), ", ".join(levels[:8])) for name, levels in self.factors.items()]
         problems = [(problem.key, problem.message) for problem in self.missing]
         further = html_rows(("missing", ""), problems) if problems else ""
-        return html_of(repr(self)[1:-1], html_rows(("factor", "levels", ""), rows), further)
+        return html_of(repr(self)[1:-1], html_rows(("factor", "number", "levels"), rows), further)
 
     @cached_property
     def by_id(self) -> Mapping[str, Cell]:

@@ -139,8 +139,9 @@ class Protocol(Frozen, metaclass=_Checked):
         chosen, wrong = choose_variant(parse_toml(text, name), variant)
         document, found = expand(chosen, base, files=not written_out)
         found += [*wrong, *check_keys(document), *check_mixes(document), *check_maps(document), *check_design(document)]
-        protocol = validate(cls, document, text, name, found)
-        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text)
+        moved = ("variants", variant) if variant else ()
+        protocol = validate(cls, document, text, name, found, moved=moved)
+        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text, moved)
         protocol._order = tuple(document["factors"])
         return protocol
 

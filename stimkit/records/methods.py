@@ -62,8 +62,7 @@ def methods_paragraph(
         "The total loss α · content + β · style"
         f" (convention of losses: {_listed(setting.loss for setting in settings)};"
         f" α/β {_listed(_ratio(record) for record in records)}) was minimized{_coarse_to_fine(records)} by"
-        f" {_listed(_optimizer(record) for record in records)} for at most"
-        f" {_listed(str(setting.max_evaluations) for setting in settings)} evaluations{_stop(settings)}, from"
+        f" {_listed(_optimizer(record) for record in records)} for at most {_limit(settings, records)}, from"
         f" {_listed(_start(record) for record in records)}, in {_listed(setting.precision for setting in settings)}.",
         *_control_sentences(settings, records),
         _further(settings),
@@ -116,6 +115,12 @@ def _series_sentences(plan: Plan, varied: Mapping[str, Container[str]]) -> Itera
                     else f"The {kind}s {name} were {len(steps)} levels from image to image ({images}"
                     f"{', and back' if mix.closed else ''}), interpolated in {way}, with equal {equal}."
                 )
+
+
+def _limit(settings: Sequence[Settings], records: Sequence[Record]) -> str:
+    """How many evaluations there were at most, and how those at smaller sizes count."""
+    coarse = " (those at smaller sizes count by their pixels)" if any(one.coarse_evaluations for one in records) else ""
+    return f"{_listed(str(setting.max_evaluations) for setting in settings)} evaluations{coarse}{_stop(settings)}"
 
 
 def _coarse_to_fine(records: Sequence[Record]) -> str:

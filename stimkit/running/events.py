@@ -27,6 +27,9 @@ class Outcome:
     status_reason: str
     stop_reason: str
     evaluations: int
+    """At the size of the stimulus."""
+    coarse_evaluations: int
+    """At smaller sizes, before."""
     total_loss: float | None
     """Of the file."""
 
@@ -40,6 +43,7 @@ class Outcome:
             status_reason=record.status_reason,
             stop_reason=record.stop_reason,
             evaluations=record.evaluations,
+            coarse_evaluations=sum(record.coarse_evaluations_listed),
             total_loss=record.losses.file.total,
         )
 
@@ -100,15 +104,16 @@ class Clock:
     """Time left, from the share of this command's work that is done."""
 
     def __init__(self) -> None:
-        self._began, self._before = time.perf_counter(), -1
+        self._began, self._before, self._part = time.perf_counter(), -1, 0.0
 
     def left(self, event: Event) -> float:
         """Seconds; infinite as long as nothing is done."""
         if self._before < 0:
             self._before = event.done - (event.outcome is not None)
         part = min(1.0, (event.done - self._before + event.share) / (event.total - self._before))
+        self._part = max(self._part, part)  # of a batch that is committed cell by cell, the others are done as well
         elapsed = time.perf_counter() - self._began
-        return elapsed * (1 - part) / part if part > 0 else math.inf
+        return elapsed * (1 - self._part) / self._part if self._part > 0 else math.inf
 
 
 def noting(on_event: OnEvent | None, note: Callable[[ProgressNote], None]) -> OnEvent:

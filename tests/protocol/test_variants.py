@@ -63,3 +63,11 @@ def test_a_run_of_a_variant_says_so(tmp_path: Path, command: Callable[..., tuple
 def test_variants_of_the_bundled_protocols_are_protocols(path: Path) -> None:
     names = list(stimkit.Protocol.load(path).variants)
     assert all(stimkit.Protocol.load(path, name).name == f"{path.stem}-{name}" for name in names)
+
+
+def test_what_a_variant_says_is_told_with_its_line() -> None:
+    text = (ROOT / "protocols/quickstart.toml").read_text().replace("ratio = [4e-6]", "ratio = [-4e-6]")
+    with pytest.raises(ProtocolError) as caught:
+        stimkit.Protocol.from_toml(text, base=ROOT / "protocols", name="q.toml", variant="oxford")
+    line = next(number for number, one in enumerate(text.splitlines(), 1) if "-4e-6" in one)
+    assert str(caught.value) == f"q.toml:{line}: factors.ratio[0]: must be >= 0 (got -4e-06)"
