@@ -125,6 +125,7 @@ def test_names_with_nul(tmp_path: Path, command: Command) -> None:
     assert code == 0 and r'image "a\x00b.png" in "' in err and "has a NUL in its name" in err and r"x\x00y.pth" in out
 
 
+@pytest.mark.slow
 def test_no_room_for_temporary_files(small_run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "none"
     program = f"import tempfile; tempfile.tempdir = {str(folder)!r}\n"

@@ -189,6 +189,7 @@ def test_mistakes_are_named(series_run: Run, trial: str, further: str, message: 
     assert message in str(caught.value), str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_staircase_in_a_browser_goes_on_where_it_was(
     series_run: Run, tarballs: Path, tmp_path: Path, browser: Browser
 ) -> None:

@@ -614,6 +614,7 @@ def test_a_screen_is_measured_with_a_card_and_the_blind_spot(
     assert row["fits_window"] is fits and row["image_scale"] == pytest.approx(ppd / 16)
 
 
+@pytest.mark.slow
 def test_times_of_the_page_are_those_of_frames(
     placed_run: Run, tarballs: Path, tmp_path: Path, browser: Browser
 ) -> None:

@@ -205,6 +205,7 @@ def test_shards_recognize_alike(desk: Path, run: Run, tmp_path: Path) -> None:
         assert again[name].content_probability == pytest.approx(record.content_probability, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_corrected_category_is_looked_at_again(desk: Path, run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "run")
     boats = {**ATTRIBUTES, "content": {"cat": {"object": "boat"}}}

@@ -260,6 +260,7 @@ def test_forged_units_and_dropped_variables_are_found(run: Path) -> None:
 # --- inputs and commits ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kept_inputs_are_missed_and_left_out_of_archives_with_notice(tmp_path: Path, photograph: Path) -> None:
     images = {"root": str(tmp_path), "content": {"photo": photograph.name}}
     run = tmp_path / "run"

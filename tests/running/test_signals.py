@@ -75,6 +75,7 @@ def start(protocol: Path, run: Path, *arguments: object) -> subprocess.Popen[str
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_and_a_second_signal_stops_at_once(tmp_path: Path, command: Command) -> None:
     run, protocol = tmp_path / "run", write_slow_protocol(tmp_path)
     process = start(protocol, run, "--batch-size", "2")

@@ -195,6 +195,7 @@ def test_a_mask_limits_the_style_to_a_region(tmp_path: Path) -> None:
     assert right[16:].min() > 0 and right[:11].max() == 0
 
 
+@pytest.mark.slow
 def test_runs_with_masks_and_regions_are_sound(tmp_path: Path) -> None:
     styles = {"cup": "skimage:coffee", "brick": "skimage:brick"}
     masked = masked_plan(tmp_path, synthesis={"max_evaluations": 4})
