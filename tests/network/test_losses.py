@@ -142,3 +142,20 @@ def test_conventions_differ_by_their_known_factors() -> None:
     assert torch.allclose(content_loss(f, p, "paper"), content_loss(f, p, "mean") * N * SIDE * SIDE / 2)
     g, a = gram_matrix(f), gram_matrix(p)
     assert torch.allclose(4 * style_loss(g, a, "paper"), style_loss(g, a, "mean"))
+
+
+def test_matrices_of_other_batches_are_refused() -> None:
+    gram = gram_matrix(maps(0))
+    with pytest.raises(ValueError, match=r"Gram matrices \(3, 7, 7\) and targets \(1, 7, 7\) differ in shape"):
+        style_loss(gram, gram[:1], "paper")
+
+
+def test_the_layout_of_feature_maps_changes_no_gradient() -> None:
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        feature_maps = maps(0).contiguous(memory_format=layout).requires_grad_()
+        style_loss(gram_matrix(feature_maps), gram_matrix(maps(1)), "paper").sum().backward()
+        assert feature_maps.grad is not None
+        gradients.append(feature_maps.grad)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-12)
+    assert gradients[1].is_contiguous(memory_format=torch.channels_last), "as later passes need it"
