@@ -53,8 +53,8 @@ def write_pages(folder: Path) -> None:
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        if not path.exists() or path.read_text() != WRITTEN + text:
-            path.write_text(WRITTEN + text)
+        if not path.exists() or path.read_text("utf-8") != WRITTEN + text:
+            path.write_text(WRITTEN + text, "utf-8")
 
 
 def link_within(text: str, page: str) -> str:
@@ -68,7 +68,7 @@ def link_within(text: str, page: str) -> str:
 def file_page(path: Path) -> str:
     """A file of the repository as a page in developers/generated."""
     place = "../../../" + ("benchmarks/" if path.parent.name == "benchmarks" else "")
-    text = re.sub(r"\]\((?!https?:|#)", f"]({place}", path.read_text())
+    text = re.sub(r"\]\((?!https?:|#)", f"]({place}", path.read_text("utf-8"))
     return link_within(text.replace("](../../../docs/", "](../../"), "developers/generated/page")
 
 
@@ -147,10 +147,10 @@ def _kind(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     kind = {"string": "text", "integer": "whole number", "boolean": "`true`, `false`", "object": "table"}.get(
         value.get("type", ""), value.get("type", "any")
     )
-    if value.get("type") == "array" and value.get("items", {}).get("type") == "object":
-        return "list of tables"
     if value.get("type") == "array":
         items = value.get("items") or (value.get("prefixItems") or [{}])[0]
+        if items.get("type") == "object":
+            return "list of tables"
         count = f"{value['minItems']} " if value.get("minItems") == value.get("maxItems") is not None else ""
         return f"list of {count}{_kind(items, schema) if items else 'values'}"
     limits = [
@@ -169,8 +169,7 @@ def columns_page() -> str:
     parts = [
         "# Columns\n",
         "In `manifest.csv` and, with units and meanings as attributes, in `manifest.nc`. Factors, attributes of "
-        "images and "
-        "marks of the design have columns of their own names.\n",
+        "images and marks of the design have columns of their own names.\n",
         "## Of every stimulus\n",
         _columns(records),
         "## Settings\n",
@@ -178,10 +177,10 @@ def columns_page() -> str:
         _columns(settings),
         "## Losses\n",
         "`losses.csv` has a row for each `stage` (`initial`, `optimized`, `equalized`, `file`), `term` (`content`, "
-        "`style`, "
-        "`total`) and `layer`, with the layer's `weight` and the unweighted `value`. The manifest has the file's and "
-        "the "
-        "initial ones as `loss_content_file`, `loss_style_initial` and so on, without a unit: their size follows from "
+        "`style`, `total`) and `layer`, with the layer's `weight` and the unweighted `value`. The manifest has the "
+        "file's and "
+        "the initial ones as `loss_content_file`, `loss_style_initial` and so on, without a unit: their size "
+        "follows from "
         "`loss_convention` ([losses](../../explanation/losses.md)).\n",
         "## Of an audit\n",
         "In `audit/stimuli.csv`.\n",
@@ -201,8 +200,8 @@ def findings_page() -> str:
     parts = [
         "# Findings: how to read a report\n",
         "A finding is an error, a warning or a notice. Errors fail the audit (exit code 5): what is not as it was "
-        "recorded, and "
-        "what is beyond a limit that the protocol names in `[audit]`. Limits that are not named have defaults that "
+        "recorded, and what is beyond a limit that the protocol names in `[audit]`. Limits that are not named have "
+        "defaults that "
         "only warn: "
         + ", ".join(f"`{name}` {value:g}" for name, value in DEFAULT_LIMITS.items())
         + ". How each is computed: [audit](../../explanation/audit.md).\n",
@@ -221,12 +220,12 @@ def findings_page() -> str:
 
 def gallery_page(folder: Path) -> str:
     """Every picture of the gallery with its protocol, in the order of their names."""
-    parts = ["# Gallery\n", (folder / "introduction.txt").read_text()]
+    parts = ["# Gallery\n", (folder / "introduction.txt").read_text("utf-8")]
     for path in sorted(folder.glob("*.toml")):
-        title, *words = [line.removeprefix("#").strip() for line in path.read_text().split("\n\n")[0].splitlines()]
-        text = path.read_text().split("\n\n", 1)[1].strip()
+        comment, text = path.read_text("utf-8").split("\n\n", 1)
+        title, *words = [line.removeprefix("#").strip() for line in comment.splitlines()]
         picture = f"![{title}](../{path.stem}.png)" if (folder / f"{path.stem}.png").exists() else ""
-        parts.append(f"## {title}\n\n{' '.join(words)}\n\n{picture}\n\n```toml\n{text}\n```\n")
+        parts.append(f"## {title}\n\n{' '.join(words)}\n\n{picture}\n\n```toml\n{text.strip()}\n```\n")
     return "\n".join(parts)
 
 

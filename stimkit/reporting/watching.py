@@ -84,16 +84,10 @@ class Watched:
 
     def _stimulus(self, stimulus_id: str) -> dict[str, Any]:
         changed, record = self._records.get(stimulus_id, (0, None))
+        known = {"id": stimulus_id, "words": self._words.get(stimulus_id, "")}
         if record is None:
-            words = self._words.get(stimulus_id, "")
-            return {"id": stimulus_id, "status": "unreadable" if changed else "pending", "words": words}
-        return {
-            "id": stimulus_id,
-            "status": record.status,
-            "version": str(changed),
-            "words": self._words.get(stimulus_id, ""),
-            "loss": record.losses.file.total,
-        }
+            return {**known, "status": "unreadable" if changed else "pending"}
+        return {**known, "status": record.status, "version": str(changed), "loss": record.losses.file.total}
 
 
 def _words_of(run: Run) -> dict[str, str]:
