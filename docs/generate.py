@@ -200,9 +200,8 @@ def findings_page() -> str:
     parts = [
         "# Findings: how to read a report\n",
         "A finding is an error, a warning or a notice. Errors fail the audit (exit code 5): what is not as it was "
-        "recorded, and what is beyond a limit that the protocol names in `[audit]`. Limits that are not named have "
-        "defaults that "
-        "only warn: "
+        "recorded, cells without a usable image, and what is beyond a limit that the protocol names in `[audit]`. "
+        "Limits that are not named have defaults that only warn: "
         + ", ".join(f"`{name}` {value:g}" for name, value in DEFAULT_LIMITS.items())
         + ". How each is computed: [audit](../../explanation/audit.md).\n",
     ]

@@ -17,9 +17,9 @@ import stimkit
 from tests.conftest import ROOT
 
 ROOMS = (
-    "errors", "version", "files", "columns", "documents", "images", "network", "recognition", "protocol", "planning",
-    "synthesis", "stimuli", "records", "runfolder", "running", "differences", "effects", "auditing", "reporting",
-    "experiment", "scaling", "measures", "features", "archiving", "cli", "__init__", "__main__",
+    "errors", "version", "files", "downloads", "columns", "documents", "images", "network", "recognition", "protocol",
+    "planning", "synthesis", "stimuli", "records", "runfolder", "running", "differences", "effects", "auditing",
+    "reporting", "experiment", "scaling", "measures", "features", "archiving", "cli", "__init__", "__main__",
 )  # fmt: skip
 """In the order of imports: a module imports from its own room and from those before it."""
 MODULES = {

@@ -97,8 +97,8 @@ def archive(
         _keep_inputs(copy, gathered, licences)
         made = read_run(copy)
         if audit:
-            with show_phases(progress, on_phase is not None) as show:
-                tell, portray = on_phase or show, thumbnails_for(made)
+            with show_phases(on_phase, progress) as tell:
+                portray = thumbnails_for(made)
                 found = examine(made, inputs=[gathered], device=device, on_phase=tell, portray=portray)
             save_audit(found.audit, copy / AUDIT_FOLDER)
             write_report(made, found, copy / REPORT_FILE, losses_checked=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stimkit.network.sources import REMOTE_NAMES
 from stimkit.planning.cells import Plan
 from stimkit.protocol.protocol import Protocol
 from stimkit.protocol.sections import Author
@@ -46,6 +47,11 @@ def readme(plan: Plan, methods: str, held: Held, example: str) -> str:
     `example` is the id of a stimulus.
     """
     protocol = plan.protocol
+    published = {
+        cell.settings.weights: plan.weights[cell.settings.source].digest
+        for cell in plan.cells
+        if cell.settings.weights in REMOTE_NAMES
+    }
     lines = [
         f"# {html.escape(protocol.publication.title or protocol.name, quote=False)}",
         "",
@@ -56,12 +62,13 @@ def readme(plan: Plan, methods: str, held: Held, example: str) -> str:
         "## Check it",
         "",
         f"    pip install stimkit=={__version__}",
+        *(f"    stimkit weights fetch {name}" for name in published),
         "    stimkit verify .",
         f"    stimkit audit .{_inputs(held)}",
         f"    stimkit regenerate . {example} --out again{_inputs(held)}",
         "",
-        "The first finds files that were changed, the second measures losses and statistics of all files again, the",
-        "third makes one stimulus again and says how equal it is; without an id it makes all of them.",
+        "`verify` finds files that were changed, `audit` measures losses and statistics of all files again, and",
+        "`regenerate` makes one stimulus again and says how equal it is; without an id it makes all of them.",
         "",
         *(["FOLDER has the images and weights that are not in this archive.", ""] if held.left_out else []),
         "## Methods",
@@ -72,7 +79,11 @@ def readme(plan: Plan, methods: str, held: Held, example: str) -> str:
         "",
         *(f"- `{name}`" for name in held.inputs),
         *(f"- not in this archive: {html.escape(reason, quote=False)}" for reason in held.left_out),
-        *([] if held.inputs or held.left_out else ["None: they come with packages that stimkit needs."]),
+        *(
+            f"- weights `{name}` (sha256 {digest}) are published; `stimkit weights fetch {name}` downloads them"
+            for name, digest in published.items()
+        ),
+        *([] if held.inputs or held.left_out or published else ["None: they come with packages that stimkit needs."]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

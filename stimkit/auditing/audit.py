@@ -116,8 +116,8 @@ def audit(
     and how much there is; without it, `progress` says whether bars are shown, by default in notebooks. Raises
     `RunFolderError` where it is not a run folder or its resolved protocol cannot be read, `DeviceError` for a device.
     """
-    with show_phases(progress, on_phase is not None) as show:
-        return examine(run, inputs=inputs, device=device, losses=losses, on_phase=on_phase or show).audit
+    with show_phases(on_phase, progress) as tell:
+        return examine(run, inputs=inputs, device=device, losses=losses, on_phase=tell).audit
 
 
 def examine(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stimkit.documents.progress import show_phases
+from stimkit.documents.progress import OnPhase, show_progress
 from stimkit.errors import RunFolderError, UsageError, did_you_mean
 from stimkit.files import check_new, read_file, storage_errors, write_atomically
 from stimkit.images.png import Values, decode_values, to_shown, values_digest
@@ -108,7 +108,7 @@ def regenerate(
     with (
         storage_errors(target),
         determinism(True),
-        show_phases(progress, on_compared is not None) as show,
+        show_progress(on_compared, progress, _as_stimuli) as tell,
     ):
         for batch, kind in _batches(wanted, records, plan.by_id, alone=alone):
             for made in assembly.make(batch):
@@ -119,12 +119,14 @@ def regenerate(
                 changed = _differences(run.environments.get(record.env_id, {}), environment)
                 recorded = run.path / "stimuli" / made.cell.filename
                 comparisons.append(_compare(recorded, record, made.stimulus, tolerances, kind, changed))
-                if on_compared is not None:
-                    on_compared(comparisons[-1], len(comparisons), len(wanted))
-                if show is not None:
-                    show("stimuli", len(comparisons), len(wanted))
+                if tell is not None:
+                    tell(comparisons[-1], len(comparisons), len(wanted))
         write_atomically(target / "comparison.csv", comparison_csv(comparisons))
     return comparisons
+
+
+def _as_stimuli(show: OnPhase) -> OnCompared:
+    return lambda _, done, total: show("stimuli", done, total)
 
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> bytes:

@@ -2,6 +2,7 @@
 
 lines     the line of each key
 messages  broken rules in words; looks into raw documents
+spelling  misspelt keys, and what is wrong besides
 toml      text -> dictionary -> validated model, with every broken rule at once
 notebooks  tables and pictures as HTML
 figures   of matplotlib, shown by notebooks

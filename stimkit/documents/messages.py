@@ -58,7 +58,7 @@ def translate(error: Any, model: type[BaseModel], lines: dict[KeyPath, int]) -> 
     if kind == "missing":
         return Problem(dotted(path), "is required", nearest_line(lines, path[:-1]))
     if kind == "extra_forbidden":
-        return Problem(dotted(path), f"unknown key{did_you_mean(str(path[-1]), known_keys(model, path[:-1]))}", line)
+        return Problem(dotted(path), unknown_key(model, path), line)
     if path == ("schema",):
         message = "must be {expected}: this stimkit reads files of schema {expected}".format(**context)
     elif kind == "literal_error":
@@ -69,6 +69,11 @@ def translate(error: Any, model: type[BaseModel], lines: dict[KeyPath, int]) -> 
     else:
         message = error["msg"]
     return Problem(dotted(path), f"{message} (got {in_words(error['input'])})", line)
+
+
+def unknown_key(model: type[BaseModel], path: KeyPath) -> str:
+    """Say that a key is unknown, and which one may be meant."""
+    return f"unknown key{did_you_mean(str(path[-1]), known_keys(model, path[:-1]))}"
 
 
 def known_keys(protocol: type[BaseModel], table: KeyPath) -> list[str]:

@@ -6,15 +6,16 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 OnPhase = Callable[[str, float, float], None]
 """Called with a phase, what is done of it, and how much there is."""
+Callback = TypeVar("Callback")
 BAR_SECONDS = 0.2  # pictures of a bar
 
 
@@ -25,25 +26,32 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def show_phases(progress: bool | None, is_told: bool) -> Iterator[OnPhase | None]:
-    """Yield what shows a bar for each phase; None where nothing is to be shown.
+def show_progress(
+    told: Callback | None, progress: bool | None, as_phases: Callable[[OnPhase], Callback]
+) -> Iterator[Callback | None]:
+    """Yield the caller's own callback, or one that shows bars; None where nothing is to be shown.
 
-    Nothing is where the caller has a callback of their own (`is_told`), where `progress` is False, and where it is None
-    outside of notebooks.
+    `as_phases` makes such a callback of what shows a phase. Without a callback of the caller's own nothing is shown
+    where `progress` is False, and where it is None outside of notebooks.
     """
-    if is_told or not (in_notebook() if progress is None else progress):
-        yield None
+    if told is not None or not (in_notebook() if progress is None else progress):
+        yield told
     elif in_notebook():
         bars = NotebookBars()
         try:
-            yield bars
+            yield as_phases(bars)
         finally:
             bars.clear()
     else:
         from rich.console import Console
 
         with phase_bars(Console(stderr=True)) as show:
-            yield show
+            yield as_phases(show)
+
+
+def show_phases(on_phase: OnPhase | None, progress: bool | None) -> AbstractContextManager[OnPhase | None]:
+    """`show_progress` for a callback that is told of phases."""
+    return show_progress(on_phase, progress, lambda show: show)
 
 
 @contextmanager

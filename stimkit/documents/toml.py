@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from stimkit.documents.lines import line_map, nearest_line
+from stimkit.documents.lines import nearest_line
 from stimkit.documents.messages import BrokenRule, KeyPath, dotted, syntax_problem, translate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.files import read_file
 
 MAX_TEXT = 64_000_000  # bytes of a file that a person writes or generates
+Lines = dict[KeyPath, int]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -46,17 +47,14 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 def validate(
     model: type[Model],
     document: Mapping[str, Any],
-    text: str,
+    lines: Lines,
     name: str,
     found: Iterable[BrokenRule] = (),
-    *,
-    moved: KeyPath = (),
 ) -> Model:
-    """Validate a document, which stands in `text`, against a model; values below `moved` replaced those at the top.
+    """Validate a document, whose keys stand on `lines`, against a model.
 
     Raises `ProtocolError` with every rule that is broken, and with what was `found` wrong otherwise.
     """
-    lines = line_map(text, moved)
     problems = [Problem(dotted(path), message, nearest_line(lines, path)) for path, message in found]
     valid = None
     try:

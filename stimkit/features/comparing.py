@@ -14,7 +14,7 @@ import pandas as pd
 
 from stimkit.auditing.verification import OnCount
 from stimkit.columns import Column
-from stimkit.documents.progress import show_phases
+from stimkit.documents.progress import show_progress
 from stimkit.effects.chance import levels_of_factor
 from stimkit.effects.multivariate import explain_distances
 from stimkit.errors import UsageError
@@ -92,8 +92,7 @@ def compare_stimuli(
     own = {layer for row in rows for layer in row.cell.layers}
     chosen = check_layers(list(layers) if layers else sorted(own), rows[0].cell.settings)
     measuring = Measuring(run, source, choose_device(device))
-    with show_phases(progress, on_progress is not None) as show:
-        tell = on_progress or (show and partial(show, "features"))
+    with show_progress(on_progress, progress, lambda show: partial(show, "features")) as tell:
         squared = _squared_distances(run, measuring, rows, chosen, check_form(form), tell)
     squared[ALL_LAYERS] = np.mean([one / max(one.mean(), 1e-300) for one in squared.values()], axis=0)
     names = [record.stimulus_id for record in records]

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stimkit.auditing.verification import OnCount
-from stimkit.documents.progress import show_phases
+from stimkit.documents.progress import show_progress
 from stimkit.errors import StorageError, UsageError
 from stimkit.features.components import principal_components
 from stimkit.features.dissimilarities import Measure, check_measure, dissimilarity_matrix, order_by_condition
@@ -137,9 +137,8 @@ def measure_features(
     with (
         storage_errors(target),
         tempfile.TemporaryDirectory(dir=target.parent) as folder,
-        show_phases(progress, on_progress is not None) as show,
+        show_progress(on_progress, progress, lambda show: partial(show, "features")) as tell,
     ):
-        tell = on_progress or (show and partial(show, "features"))
         part = Path(folder) / "features.nc"
         with netCDF4.Dataset(part, "w") as file:
             _describe(file, run, rows[:: wanted.replicates], wanted)

@@ -186,8 +186,7 @@ def measure_stimuli(
         raise UsageError(f"{run.path} has no stimulus")
     bench = Bench(run, run.inputs(inputs), choose_device(device), model or LIKE_PEOPLE)
     made = {name: GROUPS[name](bench) for name in dict.fromkeys(groups)}  # before anything is measured
-    with show_phases(progress, on_progress is not None) as show:
-        tell = on_progress or show
+    with show_phases(on_progress, progress) as tell:
         for name, group in made.items():
             values = dict(_measure(run, cells, group, tell and partial(tell, name)))
             origin = {"by": f"stimkit measure {__version__}", **(group.made or {})}

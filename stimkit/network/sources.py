@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from stimkit.downloads import DownloadError, download
 from stimkit.errors import StorageError, WeightsError, did_you_mean
 from stimkit.files import cache_folder
 from stimkit.network.classifiers import Classifier, find_classifier, read_classifier
@@ -187,29 +188,16 @@ def fetch_weights(published: PublishedFile, progress: Any = False) -> Path:
     `progress` is what `pooch.HTTPDownloader` takes. Raises `WeightsError` where the download fails or
     the digest is wrong; nothing is kept then.
     """
-    import pooch
-
     found = find_downloaded(published)
     if found is not None:
         return found
     folder = cache_folder()
     try:
-        original = pooch.retrieve(
-            published.url,
-            known_hash=published.digest,
-            fname=published.filename,
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=60),
-        )
-    except ValueError as error:
-        raise WeightsError(f"{published.url} was damaged on its way or has changed: {error}") from error
-    except OSError as error:  # requests' errors are OSErrors, too
-        raise WeightsError(
-            f"{published.url} could not be downloaded ({error}); on another machine, download it and put it into"
-            f" {folder}"
-        ) from error
-    converted = _convert(published, Path(original))
-    Path(original).unlink()
+        original = download(published.url, published.digest, folder / published.filename, progress)
+    except DownloadError as error:
+        raise WeightsError(f"{error}; on another machine, download it and put it into {folder}") from error
+    converted = _convert(published, original)
+    original.unlink()
     return converted
 
 

@@ -12,7 +12,9 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
 from stimkit.documents.notebooks import html_of
-from stimkit.documents.toml import parse_toml, read_text, validate
+from stimkit.documents.schemas import Document
+from stimkit.documents.spelling import check_as_meant
+from stimkit.documents.toml import Lines, parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.protocol.design_rules import check_design
 from stimkit.protocol.labels import label, label_level
@@ -137,13 +139,17 @@ class Protocol(Frozen, metaclass=_Checked):
         cls, text: str, base: Path, name: str, *, variant: str | None = None, written_out: bool = False
     ) -> Protocol:
         chosen, wrong = choose_variant(parse_toml(text, name), variant)
-        document, found = expand(chosen, base, files=not written_out)
-        found += [*wrong, *check_keys(document), *check_mixes(document), *check_maps(document), *check_design(document)]
-        moved = ("variants", variant) if variant else ()
-        protocol = validate(cls, document, text, name, found, moved=moved)
-        protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, line_map(text, moved)
-        protocol._order = tuple(document["factors"])
-        return protocol
+
+        def check(given: Document, lines: Lines) -> Protocol:
+            document, found = expand(given, base, files=not written_out)
+            rules = (check_keys, check_mixes, check_maps, check_design)
+            found += [*wrong, *(broken for rule in rules for broken in rule(document))]
+            protocol = validate(cls, document, lines, name, found)
+            protocol._text, protocol._file, protocol._base, protocol._lines = text, name, base, lines
+            protocol._order = tuple(document["factors"])
+            return protocol
+
+        return check_as_meant(check, cls, chosen, line_map(text, ("variants", variant) if variant else ()), name)
 
     @property
     def text(self) -> str:

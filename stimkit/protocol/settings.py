@@ -144,7 +144,7 @@ class SynthesisSettings(Frozen):
     fixation_y: Annotated[float, Field(ge=-90, le=90, description="degrees above it")] = 0.0
     fovea: Annotated[
         float,
-        Field(ge=0, le=90, description="radius of the central region, degrees; 0: as small as windows allow"),
+        Field(ge=0, le=90, description="radius of the central region, degrees; 0: a tenth of half the shorter side"),
     ] = 0.0
     titrate: Annotated[
         Titrated,
@@ -171,11 +171,6 @@ class OutputSettings(Frozen):
         number_or_images(1),
         Field(description="mean luminance: a number, or that of images"),
         Meaning("target of mean luminance, or the images that it is taken from"),
-        Meaning("value that it was to have"),
-        Meaning("largest difference from that value"),
-        Meaning("lowest ratio that was tried"),
-        Meaning("highest ratio that was tried"),
-        Meaning("ratios between them that could be tried"),
     ] = "none"
     equalize_contrast: Annotated[
         float | str,

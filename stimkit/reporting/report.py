@@ -46,8 +46,7 @@ def report(
     if not run.records:
         raise RunFolderError(f"{run.path} has no complete stimulus yet")
     portray = thumbnails_for(run)
-    with show_phases(progress, on_phase is not None) as show:
-        tell = on_phase or show
+    with show_phases(on_phase, progress) as tell:
         found = examine(run, inputs=inputs, device=device, losses=losses, on_phase=tell, portray=portray)
     return write_report(run, found, run.path / REPORT_FILE if out is None else Path(out), losses_checked=losses)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from stimkit.documents.notebooks import html_of, html_pairs
-from stimkit.documents.progress import show_phases
+from stimkit.documents.progress import OnPhase, show_progress
 from stimkit.records.schema import Record
 from stimkit.runfolder.notes import ProgressNote
 from stimkit.synthesis.minimization import Progress
@@ -141,11 +141,13 @@ def noting(on_event: OnEvent | None, note: Callable[[ProgressNote], None]) -> On
     return tell
 
 
-@contextmanager
-def shown_run(on_event: OnEvent | None, progress: bool | None) -> Iterator[OnEvent | None]:
-    """Yield what is told of a run: the caller's callback, or a bar where `progress` asks for one; see `show_phases`."""
-    with show_phases(progress, on_event is not None) as show:
-        yield on_event or (show and (lambda event: show("cells", event.done + event.share, event.total)))
+def shown_run(on_event: OnEvent | None, progress: bool | None) -> AbstractContextManager[OnEvent | None]:
+    """What is told of a run: the caller's callback, or a bar where `progress` asks for one; see `show_progress`."""
+    return show_progress(on_event, progress, _as_cells)
+
+
+def _as_cells(show: OnPhase) -> OnEvent:
+    return lambda event: show("cells", event.done + event.share, event.total)
 
 
 class EventCounter:

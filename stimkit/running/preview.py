@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stimkit.documents.progress import OnPhase, show_phases
+from stimkit.documents.progress import OnPhase, show_progress
 from stimkit.errors import UsageError
 from stimkit.images.pixels import Pixels
 from stimkit.images.png import to_picture
@@ -84,8 +84,8 @@ def preview(
     middle = _balance(assembly, pairs)
     ratios = [0.0, *(middle * 10**step for step in STEPS), math.inf]
     cells = [_at(pair, ratio) for pair in pairs for ratio in ratios]
-    with show_phases(progress, on_progress is not None) as show:
-        made = assembly.make(cells, on_progress or (show and _shown(show)))
+    with show_progress(on_progress, progress, _as_evaluations) as tell:
+        made = assembly.make(cells, tell)
     rows = [made[start : start + len(ratios)] for start in range(0, len(made), len(ratios))]
     kept = np.mean([_kept(row) for row in rows], axis=0)
     shown = [ratio / factor for ratio in ratios]
@@ -94,7 +94,7 @@ def preview(
     return Preview(_draw(rows, shown), looks, lowest, highest)
 
 
-def _shown(show: OnPhase) -> OnProgress:
+def _as_evaluations(show: OnPhase) -> OnProgress:
     return lambda one: show("evaluations", one.evaluation, one.max_evaluations)
 
 

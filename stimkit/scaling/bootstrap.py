@@ -96,8 +96,8 @@ def fit_with_intervals(
     much their fits miss it on average is its bias. The others are answers of the model without that bias, or, with
     `MIN_PEOPLE` participants at least, samples of participants; the spread of their fits, 1.96 times to each side of
     the values without bias, is the interval. Where a value can lie at a bound, as lapses do, it is what lies between
-    percentiles of their fits. Of difference scales, percentiles hold what simulated observers see in 89 of 100 instead
-    of 93, and of lapses the others in 73 instead of 91 (`benchmarks/scaling.py`). Raises `NoFit`.
+    percentiles of their fits: intervals of the other kind held a simulated observer's lapses in 73 of 100 simulations
+    instead of 91, and percentiles their difference scales in 89 instead of 93. Raises `NoFit`.
     """
     ones, each = model.answers.astype(float), np.ones(len(people))
     values = model.fit(ones, each)

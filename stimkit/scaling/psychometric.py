@@ -25,6 +25,11 @@ Shape = Literal["logistic", "normal"]
 MAX_LAPSE = 0.1
 
 
+def rise(z: Array, shape: str) -> Array:
+    """F: from 0 to 1 over z = (x − threshold) / width, ½ at 0."""
+    return np.asarray(expit(z) if shape == "logistic" else norm.cdf(z))
+
+
 class PsychometricFunction:
     """Threshold, width and lapse rate of answers along a series."""
 
@@ -95,9 +100,7 @@ class PsychometricFunction:
     def _at(self, x: Array, values: Array) -> Array:
         threshold, width, *lapse = values
         lost = lapse[0] if lapse else self._lapse or 0.0
-        z = (x - threshold) / width
-        rising = expit(z) if self._shape == "logistic" else norm.cdf(z)
-        return np.asarray(self._guess + (1 - self._guess - lost) * rising)
+        return self._guess + (1 - self._guess - lost) * rise((x - threshold) / width, self._shape)
 
     def nearest(self, values: Array) -> Array:
         threshold, width, *lapse = values

@@ -18,7 +18,7 @@ from stimkit.scaling.answers import TrialAnswers, read_joined
 from stimkit.scaling.bootstrap import AnswerModel, Fit, NoFit, fit_with_intervals
 from stimkit.scaling.difference import DifferenceScale
 from stimkit.scaling.preference import Preferences
-from stimkit.scaling.psychometric import PsychometricFunction
+from stimkit.scaling.psychometric import PsychometricFunction, rise
 from stimkit.scaling.similarity import map_similarities
 
 Method = Literal["mlds", "bradley-terry", "psychometric", "mds"]
@@ -37,6 +37,8 @@ class Scales:
     """By participant; of all together under an empty name."""
     problems: Mapping[str, str]
     """Why there is none, by participant."""
+    shape: str = "logistic"
+    """Of psychometric functions."""
 
     @property
     def values(self) -> pd.DataFrame:
@@ -116,7 +118,7 @@ def scale(
             problems[participant] = str(error)
     if not estimates:
         raise UsageError(f"nothing fits the answers: {problems[EVERYONE]}")
-    return Scales(method, along, estimates, problems)
+    return Scales(method, along, estimates, problems, options.get("shape", "logistic"))
 
 
 def _fit(
@@ -169,8 +171,8 @@ def _draw_one(axes: Any, found: Scales, one: Fit, style: dict[str, Any]) -> None
         axes.set(aspect="equal", xlabel="dimension 1", ylabel="dimension 2")
     elif found.method == "psychometric":
         threshold, width = one.values[:2]
-        x = np.linspace(threshold - 5 * width, threshold + 5 * width, 200)
-        axes.plot(x, 1 / (1 + np.exp(-(x - threshold) / width)), **style)
+        z = np.linspace(-5, 5, 200)
+        axes.plot(threshold + width * z, rise(z, found.shape), **style)
         axes.hlines(0.5, one.low[0], one.high[0], **style)
         axes.set(xlabel=found.along, ylabel="F((x − threshold) / width)")
     else:

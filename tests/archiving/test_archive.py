@@ -7,6 +7,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,18 @@ def test_the_methods_name_whatever_is_not_at_its_default(tmp_path: Path) -> None
     held = Held([], [], [], [], is_audited=False, shortened=False)
     assert "16-bit PNG (linear light)" in readme(plan, text, held, "s1")
     assert "Further settings" not in methods_paragraph(small_plan(), [], {})
+
+
+def test_published_weights_are_to_be_fetched() -> None:
+    plan = small_plan()
+    cells = tuple(replace(cell, settings=cell.settings.model_copy(update={"weights": "oxford"})) for cell in plan.cells)
+    plan = replace(plan, cells=cells, weights={cells[0].settings.source: next(iter(plan.weights.values()))})
+    held = Held([], [], [], [], is_audited=False, shortened=False)
+    lines = readme(plan, "", held, "s1").splitlines()
+    assert lines.index("    stimkit weights fetch oxford") < lines.index("    stimkit audit .")
+    (said,) = [line for line in lines if line.startswith("- weights `oxford`")]
+    assert next(iter(plan.weights.values())).digest in said
+    assert "None: they come" not in "\n".join(lines) and "weights fetch" not in readme(small_plan(), "", held, "s1")
 
 
 def test_an_archive_holds_no_links(small_run: Run, tmp_path: Path) -> None:

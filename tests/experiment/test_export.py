@@ -36,7 +36,7 @@ from stimkit.experiment.trials.design import TrialDesign
 from stimkit.experiment.trials.lists import make_lists
 from stimkit.records.tables import to_table
 from stimkit.runfolder.run import Run
-from tests.conftest import lacking, small_plan
+from tests.conftest import ROOT, lacking, small_plan
 
 Command = Callable[..., tuple[int, str, str]]
 DESIGN = """
@@ -381,6 +381,7 @@ def test_lists_of_the_page(run: Run, design: TrialDesign, tmp_path: Path) -> Non
 
 
 def test_another_tarball_is_refused(tmp_path: Path) -> None:
+    assert npm_command() in (ROOT / "docs/how-to/experiments.md").read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="npm pack jspsych@"):
         load_library(tmp_path)
     (tmp_path / JSPSYCH_PACKAGES[0].tarball).write_bytes(b"something else")

@@ -245,7 +245,7 @@ def test_wrong_digest_keeps_nothing(remote: PublishedFile, empty_cache: Path) ->
 
 
 def test_no_network_says_what_to_do(remote: PublishedFile, empty_cache: Path) -> None:
-    with pytest.raises(WeightsError, match=r"could not be downloaded .* put it into"):
+    with pytest.raises(WeightsError, match=r"cannot be reached; on another machine, .* put it into"):
         fetch_weights(replace(remote, url="http://127.0.0.1:9/" + remote.filename))
 
 

@@ -105,6 +105,35 @@ def test_every_mistake_names_line_key_rule_and_value(old: str, new: str, message
     assert any(line.startswith(message) for line in found), found
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ratio = [": "ratoi = ["}, ['p.toml:11: factors.ratoi: unknown key (did you mean "ratio"?)']),
+        (
+            {"[factors]": "[factor]", "[0, 1e-5, 1, inf]": "[0, -1]", "replicate = 2": "replicates = 2"},
+            [
+                'p.toml:10: factor: unknown key (did you mean "factors"?)',
+                "p.toml:11: factors.ratio[1]: must be >= 0 (got -1)",
+                'p.toml:14: factors.replicates: unknown key (did you mean "replicate"?)',
+            ],
+        ),
+        ({"replicate = 2": "repliacte = 2\nreplicat = 3"}, None),  # one of both is meant
+        ({"max_evaluations": "max_evaluation = 3\nmax_evaluations"}, None),  # which is given as well
+        ({"max_evaluations": "unlike"}, ["p.toml:17: synthesis.unlike: unknown key"]),
+    ],
+)
+def test_what_a_misspelt_key_means_is_not_missing_as_well(changes: dict[str, str], expected: list[str] | None) -> None:
+    text = GOOD
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    found = messages(text)
+    if expected is None:
+        assert found and all(": unknown key" in line for line in found)
+    else:
+        assert found == expected
+
+
 def test_a_protocol_in_python_is_checked_as_a_file_is() -> None:
     given = {
         "schema": 1,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from stimkit.downloads import DownloadError, download
 from stimkit.errors import StimkitError, UsageError
 from stimkit.files import cache_folder, read_file
 
@@ -109,14 +110,10 @@ def _local(package: Package, folder: Path) -> bytes:
 
 
 def _downloaded(package: Package) -> bytes:
-    import pooch
-
-    known = "sha512:" + base64.b64decode(package.sha512).hex()
+    digest = "sha512:" + base64.b64decode(package.sha512).hex()
     try:
-        path = pooch.retrieve(package.url, known, fname=package.tarball, path=cache_folder())
-    except Exception as error:  # of the network, of the disk, of the digest
+        return read_file(download(package.url, digest, cache_folder() / package.tarball))
+    except (DownloadError, OSError) as error:
         raise StimkitError(
-            f"{package.url} cannot be downloaded ({error}); or make the files elsewhere with `{npm_command()}` and give"
-            " their folder with --jspsych"
+            f"{error}; or make the files elsewhere with `{npm_command()}` and give their folder with --jspsych"
         ) from error
-    return read_file(Path(path))

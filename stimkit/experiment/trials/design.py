@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from stimkit.documents.lines import line_map, nearest_line
-from stimkit.documents.toml import parse_toml, read_text, validate
+from stimkit.documents.schemas import Document
+from stimkit.documents.spelling import check_as_meant
+from stimkit.documents.toml import Lines, parse_toml, read_text, validate
 from stimkit.errors import Problem, ProtocolError
 from stimkit.experiment.pages import Page, Words, with_texts
 from stimkit.experiment.trial_rules import SHOWN, check_trial_design
@@ -217,7 +219,11 @@ class TrialDesign(Frozen):
     def from_toml(cls, text: str, *, name: str = "trial design") -> TrialDesign:
         """Validate TOML text."""
         document = parse_toml(text, name)
-        design = validate(cls, document, text, name, check_trial_design(document))
+
+        def check(document: Document, lines: Lines) -> TrialDesign:
+            return validate(cls, document, lines, name, check_trial_design(document))
+
+        design = check_as_meant(check, cls, document, line_map(text), name)
         design._text, design._file = text, name
         return design
 
