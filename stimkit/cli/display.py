@@ -198,10 +198,11 @@ def show_scales(found: Scales) -> None:
     table = Table(box=None, pad_edge=False)
     for name in (found.along, "value", "95 % interval"):
         table.add_column(name)
-    for row in (row for row in values if row["participant"] == values[0]["participant"]):
+    for row in (row for row in values if not row["participant"]):  # of all together
         words = f"{row['name']} ({row['dimension']})" if found.method == "mds" else str(row["name"])
         table.add_row(words, f"{row['value']:.4g}", f"{row['low']:.4g} to {row['high']:.4g}")
-    out.print(table)
+    if table.rows:
+        out.print(table)
     for row in fits:
         who = row["participant"] or "all"
         if row["problem"]:

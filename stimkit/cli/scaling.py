@@ -54,7 +54,7 @@ def scale(
     samples: Annotated[int, typer.Option(min=0, max=100_000, help="Of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     similar: Annotated[bool, typer.Option("--similar", help="mlds: the smaller difference was asked for.")] = False,
-    shape: Annotated[str, typer.Option(help="psychometric: logistic or normal.")] = "logistic",
+    shape: Annotated[str | None, typer.Option(help="psychometric: logistic (the default) or normal.")] = None,
     right: Annotated[bool, typer.Option("--right", help="psychometric: of right answers.")] = False,
     guess: Annotated[float | None, typer.Option(min=0, max=0.99, help="psychometric: guess rate.")] = None,
     lapse: Annotated[float | None, typer.Option(min=0, max=0.5, help="psychometric; default fitted.")] = None,
@@ -68,11 +68,9 @@ def scale(
     from stimkit.scaling.scales import save_scales
     from stimkit.scaling.scales import scale as fit
 
-    options: dict[str, dict[str, Any]] = {
-        "mlds": {"similar": similar},
-        "psychometric": {"shape": shape, "right": right, "guess": guess, "lapse": lapse},
-    }
-    found = fit(joined, method, along=along, where=where, samples=samples, seed=seed, **options.get(method, {}))
+    options = {"similar": similar, "shape": shape, "right": right, "guess": guess, "lapse": lapse}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, False)}
+    found = fit(joined, method, along=along, where=where, samples=samples, seed=seed, **given)
     folder = out or Path("scales") / f"{joined.resolve().name}-{method}"
     save_scales(found, folder)
     display.show_scales(found)

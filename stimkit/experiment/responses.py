@@ -32,7 +32,7 @@ JOINED = (
 """Columns of the manifest that are joined by default, beside factors and attributes."""
 RESPONSES = "responses.csv"  # in the folder of joined answers
 _MARKS = ("participant", "kind")  # coordinates too: kind is main, practice or catch
-_PERSON = ("participant", "subject", "observer", "participant_id", "subject_id")  # what a column of people is called
+PERSON = ("participant", "subject", "observer", "participant_id", "subject_id")  # what a column of people is called
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def join_responses(
     joined = _with_manifest(responses, manifest, wanted, places, ("role", *factors, *attributes))
     if len(places) > 1:
         joined = with_trial_levels(joined, places, (*factors, *attributes))
-    answered = {stimulus_id for place in places for stimulus_id in joined[f"stimulus_id{place}"].dropna()}
+    given = joined[joined["response"].notna()] if "response" in joined else joined
+    answered = {stimulus_id for place in places for stimulus_id in given[f"stimulus_id{place}"].dropna()}
     accepted = manifest.index[manifest["status"] == "accepted"]
     return Joined(
         responses=joined,
@@ -150,7 +151,7 @@ def _known(responses: pd.DataFrame, places: Sequence[str], ids: Any) -> Any:
 
 
 def _check_twice(responses: pd.DataFrame) -> None:
-    person = next((name for name in _PERSON if name in responses), None)
+    person = next((name for name in PERSON if name in responses), None)
     if person is None or "trial" not in responses:
         return
     key = [person, *(name for name in ("session", "trial") if name in responses)]

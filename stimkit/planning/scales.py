@@ -16,8 +16,8 @@ PixelSize = tuple[int, int]  # height, width
 # weighs much, 256 px and the work of 150 evaluations, the loss is 0.85, 0.76 and 0.75 times that of one size where the
 # smallest side is 128, 64 and 32 px; at 128 px and from 64 and 32 px, 0.75 and 0.63 times (8 pairs of images each).
 SMALLEST_SIDE = 32
-# Evaluations at half the size, and at all smaller ones, as parts of `max_evaluations`: an eighth to a fifth of all work.
-# Half as many below, or twice as many at half the size, give losses that are 1.01 to 1.08 times as high (as above).
+# Evaluations at half the size, and at all smaller ones, as parts of `max_evaluations`: 1/8 to 1/5 of all work. Half as
+# many below, or twice as many at half the size, give losses that are 1.01 to 1.08 times as high (as above).
 HALF, SMALLER = 0.5, 1.0
 
 

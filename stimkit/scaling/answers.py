@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stimkit.errors import UsageError, did_you_mean
-from stimkit.experiment.responses import RESPONSES
+from stimkit.experiment.responses import PERSON, RESPONSES
 from stimkit.files import read_file
 from stimkit.records.selection import select
 
@@ -25,6 +25,8 @@ class TrialAnswers:
     """Main trials that were answered."""
 
     table: pd.DataFrame
+    text: pd.DataFrame
+    """The same rows as they are in the file, where a style may be called NA."""
     places: tuple[str, ...]
     """Ends of the columns of each stimulus: "" for one, "_1", "_2", … for several."""
 
@@ -32,7 +34,8 @@ class TrialAnswers:
         """Those of one participant; all of them for an empty name."""
         if not participant:
             return self
-        return TrialAnswers(self.table[self.table["participant"] == participant].reset_index(drop=True), self.places)
+        own = self.table["participant"] == participant
+        return TrialAnswers(self.table[own].reset_index(drop=True), self.text[own].reset_index(drop=True), self.places)
 
     @property
     def participants(self) -> list[str]:
@@ -49,9 +52,23 @@ class TrialAnswers:
             needed = " or ".join(map(str, shown))
             raise UsageError(f"{method} needs trials of {needed} stimuli, and these show {len(self.places)}")
 
+    def check_answers(self, count: int, method: str) -> None:
+        """Raise `UsageError` where responses are not the numbers of so many answers, from 1."""
+        found = pd.to_numeric(self.table["response"])
+        if not found.isin(range(1, count + 1)).all():
+            there = ", ".join(f"{one:g}" for one in sorted(found.unique())[:10])
+            known = ", ".join(map(str, range(1, count + 1)))
+            raise UsageError(f'{method} needs answers numbered {known} in "response", and there are {there}')
+
     def labels(self, name: str) -> NDArray[Any]:
-        """The levels of a factor or attribute: (trials, places), as text. Raises `UsageError` where there is none."""
-        return np.column_stack([self._column(f"{name}{place}", name).astype(str) for place in self.places])
+        """The levels of a factor or attribute: (trials, places), as text. Raises `UsageError` where one has none."""
+        columns = [self._column(f"{name}{place}", name) for place in self.places]
+        if not all(pd.api.types.is_numeric_dtype(column) and column.notna().all() for column in columns):
+            columns = [self.text[column.name] for column in columns]
+        found = np.column_stack([column.map(_word) for column in columns])
+        if (found == "").any():
+            raise UsageError(f'the trials show stimuli without "{name}"; choose others with --where')
+        return found
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """The levels of a series, or factor of numbers: (trials, places). Raises `UsageError` where they are not."""
@@ -76,24 +93,40 @@ def read_joined(joined: Path, where: str | None = None) -> TrialAnswers:
     """
     path = joined / RESPONSES if joined.is_dir() else joined
     try:
-        table = pd.read_csv(io.BytesIO(read_file(path)), dtype={"participant": str}, keep_default_na=True)
+        data = read_file(path)
+        text = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(data)).assign(**{name: text[name] for name in PERSON if name in text})
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as what `stimkit join` writes: {error}") from None
-    return choose_trials(table, str(path), where)
+    return choose_trials(table, str(path), where, text)
 
 
-def choose_trials(table: pd.DataFrame, name: str = "the answers", where: str | None = None) -> TrialAnswers:
-    """Choose the main trials of joined answers that were answered."""
+def choose_trials(
+    table: pd.DataFrame, name: str = "the answers", where: str | None = None, text: pd.DataFrame | None = None
+) -> TrialAnswers:
+    """Choose the main trials of joined answers that were answered; `text` has the same rows as they are in a file.
+
+    Who answered is in the first column that is called as one of people is, and is everyone where there is none.
+    """
     if "response" not in table:
         raise UsageError(f'{name} has no column "response", the number of the answer that was given')
     if "kind" in table:
-        table = table[table["kind"] == "main"]
+        table = table[table["kind"].fillna("main") == "main"]  # files of other programs have no kinds of trials
     if where is not None:
         table = select(table, where)
     table = table[pd.to_numeric(table["response"], errors="coerce").notna()]
     if table.empty:
         raise UsageError(f"{name} has no main trial that was answered")
-    people = table["participant"].fillna("").astype(str) if "participant" in table else "everyone"
+    text = (table if text is None else text.loc[table.index]).reset_index(drop=True)
+    person = next((one for one in PERSON if one in table), None)
+    people = "everyone" if person is None else table[person].fillna("").astype(str)
     table = table.assign(participant=people).reset_index(drop=True)
     places = tuple(f"_{number}" for number in range(1, MAX_PLACES) if f"stimulus_id_{number}" in table) or ("",)
-    return TrialAnswers(table, places)
+    return TrialAnswers(table, text, places)
+
+
+def _word(value: Any) -> str:
+    """A level as text: numbers alike, whether or not others of their column have decimals."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return f"{value:.12g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)

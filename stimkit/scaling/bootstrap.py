@@ -16,6 +16,7 @@ from stimkit.images.light import Array
 
 LEVEL = 0.95  # of intervals
 MIN_PEOPLE = 10  # participants of whom samples are drawn; of fewer, their spread is too unsure
+REPEATED = 2  # times that conditions must have been shown on average for a test of fit
 FEWEST = 0.5  # share of samples that a model must fit for intervals
 
 
@@ -37,6 +38,10 @@ class AnswerModel(Protocol):
     @property
     def answers(self) -> NDArray[Any]:
         """What was answered in each trial, (trials,): 0 or 1."""
+
+    @property
+    def conditions(self) -> NDArray[Any]:
+        """Numbers of what was shown, (trials,): the same for trials in which the model expects the same."""
 
     @property
     def bounded(self) -> bool:
@@ -76,7 +81,8 @@ class Fit:
     explained: float
     """Part of the deviance of a coin, or of the variance, that the model accounts for."""
     p: float
-    """Share of sets of answers that the model gives itself which it fits no better; NaN without samples."""
+    """Share of sets of answers that the model gives itself which are as far from it; NaN without samples, and where
+    conditions were not repeated."""
     intervals: str
     """parametric: from answers that the fitted model gives; participants, trials: from samples of these."""
 
@@ -85,6 +91,24 @@ def deviance_of(answers: Array, weights: Array, probability: Array) -> float:
     """−2 log likelihood of answers."""
     p = np.clip(probability, 1e-12, 1 - 1e-12)
     return float(-2 * np.sum(weights * (answers * np.log(p) + (1 - answers) * np.log(1 - p))))
+
+
+def misfit(answers: Array, probability: Array, conditions: NDArray[Any]) -> float:
+    """How far answers, (trials,), are from the probabilities that a model gives them: twice the log likelihood ratio
+    to a model with a probability of its own for each condition (McCullagh & Nelder 1989, section 4.4).
+
+    NaN where conditions were repeated less than twice on average: of single answers, the likelihood of a fit follows
+    from the fit alone, and cannot tell whether they are like it.
+    """
+    count = np.bincount(conditions)
+    if len(answers) < REPEATED * np.count_nonzero(count):
+        return float("nan")
+    share = np.bincount(conditions, answers) / np.maximum(count, 1)
+    return deviance_of(answers, np.ones(len(answers)), probability) - deviance_of(share, count, share)
+
+
+def _share_beyond(found: float, expected: Sequence[float]) -> float:
+    return float(np.mean(np.array(expected) >= found)) if expected and np.isfinite(found) else float("nan")
 
 
 def fit_with_intervals(
@@ -104,7 +128,7 @@ def fit_with_intervals(
     deviance = deviance_of(ones, each, model.predict(values))
     null = deviance_of(ones, each, np.full(len(ones), 0.5 if model.fair else ones.mean()))
     half = samples // 2
-    first, deviances = _refits(model, values, half, generator)
+    first, misfits = _refits(model, values, half, generator)
     unbiased = model.nearest(2 * values - np.mean(first, axis=0)) if first else values
     names = np.unique(people)
     by_people = len(names) >= MIN_PEOPLE
@@ -119,7 +143,7 @@ def fit_with_intervals(
     return Fit(
         names=tuple(model.names), items=model.items, values=values, low=low, high=high,
         trials=len(ones), deviance=deviance, explained=1 - deviance / null,
-        p=float(np.mean(np.array(deviances) >= deviance)) if deviances else float("nan"),
+        p=_share_beyond(misfit(ones, model.predict(values), model.conditions), misfits),
         intervals="participants" if by_people else "parametric",
     )  # fmt: skip
 
@@ -127,15 +151,15 @@ def fit_with_intervals(
 def _refits(
     model: AnswerModel, values: Array, count: int, generator: np.random.Generator
 ) -> tuple[list[Array], list[float]]:
-    """Fits to answers that a model gives, and their deviances."""
-    probability, found, deviances = np.clip(model.predict(values), 0, 1), [], []
+    """Fits to answers that a model gives, and how far these are from their fits."""
+    probability, found, misfits = np.clip(model.predict(values), 0, 1), [], []
     each = np.ones(len(probability))
     for _ in range(count):
         drawn = (generator.random(len(probability)) < probability).astype(float)
         with suppress(NoFit):
             found.append(model.fit(drawn, each, values))
-            deviances.append(deviance_of(drawn, each, model.predict(found[-1])))
-    return found, deviances
+            misfits.append(misfit(drawn, model.predict(found[-1]), model.conditions))
+    return found, misfits
 
 
 def _refits_of_people(

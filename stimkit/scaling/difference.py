@@ -31,6 +31,7 @@ class DifferenceScale:
 
     def __init__(self, trials: TrialAnswers, along: str, *, similar: bool = False) -> None:
         trials.check((3, 4), "difference scaling")
+        trials.check_answers(2, "difference scaling")
         shown = trials.numbers(along)
         pairs = shown[:, [0, 1, 1, 2]] if shown.shape[1] == 3 else shown
         levels, places = np.unique(pairs, return_inverse=True)
@@ -44,6 +45,7 @@ class DifferenceScale:
         for column, sign in ((upper[:, 1], 1), (upper[:, 0], -1), (lower[:, 1], -1), (lower[:, 0], 1)):
             np.add.at(self._design, (every, column), sign)
         self.answers: NDArray[Any] = ((trials.responses == 2) == is_upper) != similar
+        self.conditions: NDArray[Any] = np.unique(self._design, axis=0, return_inverse=True)[1].ravel()
         self.names = [*(f"{level:g}" for level in levels), "noise"]
         self.items = len(levels)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stimkit.columns import Column
 from stimkit.errors import UsageError
-from stimkit.experiment.responses import RESPONSES
+from stimkit.experiment.responses import PERSON, RESPONSES
 from stimkit.files import read_file
 from stimkit.records.measurements import OWN_TABLES
 from stimkit.runfolder.measuring import enter_measurements
@@ -80,10 +80,13 @@ def norm(run: AnyRun, joined: str | Path, *, name: str = "norm", where: str | No
         raise UsageError(
             f"norms are of trials of one stimulus, and these show {len(answers.places)}: see stimkit scale"
         )
+    if not any(name in answers.text for name in PERSON):
+        raise UsageError(f"{joined} does not say who answered: it has no column participant")
     table = _checked(answers.table, joined)
-    table = table[table["stimulus_id"].isin(run.records)]
-    if table.empty:
-        raise UsageError(f"{joined} has no answer to a stimulus of {run.path}; are they of another run?")
+    if unknown := sorted(set(table["stimulus_id"].astype(str)) - run.records.keys()):
+        raise UsageError(
+            f"{joined} has answers to {unknown[0]}, which {run.path} does not have; are they of another run?"
+        )
     measures = list(_measures(table))
     rows = {str(stimulus): _norms_of(group, measures) for stimulus, group in table.groupby("stimulus_id", sort=False)}
     columns = [Column(f"{name}_{end}", units, words) for end, units, words in measures]
@@ -99,7 +102,7 @@ def _checked(table: pd.DataFrame, joined: str | Path) -> pd.DataFrame:
     """Answers with numbers where numbers are meant, without those that say nothing. Raises `UsageError`."""
     if "stimulus_id" not in table:
         raise UsageError(f"{joined} has no column stimulus_id")
-    if (table["participant"].isna() | (table["participant"] == "")).any():
+    if (table["participant"] == "").any():
         raise UsageError(f"{joined} has answers without a participant")
     for name in ("response", "correct", "rt"):
         if name in table:

@@ -24,6 +24,7 @@ class Preferences:
 
     def __init__(self, trials: TrialAnswers, by: str) -> None:
         trials.check((2,), "Bradley-Terry")
+        trials.check_answers(2, "Bradley-Terry")
         labels = trials.labels(by)
         items, places = np.unique(labels, return_inverse=True)
         places = places.reshape(labels.shape)
@@ -33,6 +34,7 @@ class Preferences:
         np.add.at(self._design, (np.arange(len(labels)), places[:, 0]), 1)
         np.add.at(self._design, (np.arange(len(labels)), places[:, 1]), -1)
         self.answers: NDArray[Any] = trials.responses == 1
+        self.conditions: NDArray[Any] = np.unique(self._design, axis=0, return_inverse=True)[1].ravel()
         self.names = list(map(str, items))
         self.items = len(items)
 

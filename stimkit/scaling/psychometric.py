@@ -9,7 +9,7 @@ answers are counted as right or wrong.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import norm
 
+from stimkit.errors import check_choice
 from stimkit.images.light import Array
 from stimkit.scaling.answers import TrialAnswers
 from stimkit.scaling.bootstrap import NoFit, deviance_of
@@ -55,9 +56,12 @@ class PsychometricFunction:
             self.answers: NDArray[Any] = trials.table["correct"].to_numpy(float) == 1
             self.x = np.abs(level)
         else:
+            trials.check_answers(2, "a psychometric function")
             self.answers = trials.responses == 2
             self.x = level
+        check_choice(shape, get_args(Shape), "a shape")
         self._shape, self._lapse = shape, lapse
+        self.conditions: NDArray[Any] = np.unique(self.x, return_inverse=True)[1]
         self._guess = (0.5 if right else 0.0) if guess is None else guess
         self.names = ["threshold", "width", *(["lapse"] if lapse is None else [])]
         if len(np.unique(self.x)) < 3:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stimkit.documents.figures import new_figure, png_of
-from stimkit.errors import UsageError, did_you_mean
+from stimkit.errors import UsageError, check_choice
 from stimkit.files import whole_folder
 from stimkit.records.tables import csv_bytes
 from stimkit.scaling.answers import TrialAnswers, read_joined
@@ -23,6 +23,7 @@ from stimkit.scaling.similarity import map_similarities
 
 Method = Literal["mlds", "bradley-terry", "psychometric", "mds"]
 METHODS: tuple[str, ...] = get_args(Method)
+OPTIONS = {"mlds": ("similar",), "psychometric": ("shape", "guess", "lapse", "right")}
 EVERYONE = ""
 """The participant of what is fitted to all answers together."""
 
@@ -104,8 +105,10 @@ def scale(
     keywords are those of the method: `similar` (mlds: the smaller difference was asked for), `shape`, `guess`, `lapse`
     and `right` (psychometric). Raises `UsageError` where the answers are not those of the method, or nothing fits them.
     """
-    if method not in METHODS:
-        raise UsageError(f'"{method}" is not a method{did_you_mean(method, METHODS)}: give one of {", ".join(METHODS)}')
+    check_choice(method, METHODS, "a method")
+    for option in options.keys() - OPTIONS.get(method, ()):
+        of = [name for name, known in OPTIONS.items() if option in known]
+        raise UsageError(f"{option} is an option of {of[0]}, not of {method}" if of else f"there is no option {option}")
     trials = read_joined(Path(joined), where)
     estimates: dict[str, Fit] = {}
     problems: dict[str, str] = {}
@@ -162,10 +165,12 @@ def draw(found: Scales) -> bytes | None:
 
 def _draw_one(axes: Any, found: Scales, one: Fit, style: dict[str, Any]) -> None:
     names, values = one.names[: one.items], one.values[: one.items]
-    errors = np.abs(np.array([one.low, one.high])[:, : one.items] - values)
+    low, high = one.low[: one.items], one.high[: one.items]  # of which a value without its bias may lie outside
     if found.method == "mds":
         xy = values.reshape(-1, 2)
-        axes.errorbar(*xy.T, xerr=errors[:, ::2], yerr=errors[:, 1::2], fmt="o", **style)
+        axes.plot(*xy.T, "o", **style)
+        axes.hlines(xy[:, 1], low[::2], high[::2], **style)
+        axes.vlines(xy[:, 0], low[1::2], high[1::2], **style)
         for name, place in zip(names[::2], xy, strict=True):
             axes.annotate(name.partition(";")[0], place, textcoords="offset points", xytext=(5, 4))
         axes.set(aspect="equal", xlabel="dimension 1", ylabel="dimension 2")
@@ -177,7 +182,8 @@ def _draw_one(axes: Any, found: Scales, one: Fit, style: dict[str, Any]) -> None
         axes.set(xlabel=found.along, ylabel="F((x − threshold) / width)")
     else:
         x = np.array(list(map(float, names))) if found.method == "mlds" else np.arange(len(names))
-        axes.errorbar(x, values, yerr=errors, fmt="o-" if found.method == "mlds" else "o", capsize=2, **style)
+        axes.plot(x, values, "o-" if found.method == "mlds" else "o", **style)
+        axes.vlines(x, low, high, **style)
         if found.method != "mlds":
             axes.set_xticks(x, names, rotation=45, ha="right")
         axes.set(xlabel=found.along, ylabel="perceptual scale" if found.method == "mlds" else "value (log odds)")

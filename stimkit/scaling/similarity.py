@@ -52,6 +52,7 @@ def map_similarities(trials: TrialAnswers, by: str, *, samples: int, generator: 
     (orthogonal Procrustes). Raises `NoFit` where two items never met.
     """
     trials.check((3,), "similarity")
+    trials.check_answers(3, "similarity")
     labels = trials.labels(by)
     items, places = np.unique(labels, return_inverse=True)
     shown, odd = places.reshape(labels.shape), trials.responses - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Sequence
@@ -130,7 +131,8 @@ for levels, settings in cases:
     exec("from __future__ import annotations\\n" + source, space)
     adapted, shown, estimate = space["Adapted"](), [], None
     for lowers in answers:
-        trial = adapted.put({"series": "s", "answer_index": None})
+        trial = {"series": "s", "answer_index": None}
+        trial |= adapted.put(trial)
         shown.append(int(trial["stimulus_id"]))
         estimate = adapted.learn(trial, {"response": 2 if lowers else 1})
     print("found", json.dumps([shown, estimate]))
@@ -187,6 +189,23 @@ def test_mistakes_are_named(series_run: Run, trial: str, further: str, message: 
     with pytest.raises(ProtocolError) as caught:
         make_lists(list(series_run.records.values()), design(trial, 'method = "staircase"', further))
     assert message in str(caught.value), str(caught.value)
+
+
+def test_what_psychopy_saves_is_what_was_shown(
+    series_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PsychoPy saves the loop's own trial over what was added to it."""
+    further = f"{YES}\n[stimuli]\nwhere = 'content == \"cat\"'"
+    wanted = design('along = "sm"', 'method = "staircase"\ncount = 4', further)
+    export(series_run.path, "psychopy", tmp_path / "out", design=wanted)
+    stage = Stage(["1", "2", "1", "1"])
+    run_script(stage, tmp_path / "out", "p001", monkeypatch)
+    shown = [one for one, _ in itertools.groupby(Path(one).name for one in stage.shown if str(one).endswith(".png"))]
+    saved = pd.read_csv(next((tmp_path / "out/data").glob("p001_*.csv")))
+    assert [Path(file).name for file in saved["stim_file"]] == shown and len(set(shown)) == 4
+    answers = next((tmp_path / "out/data").glob("p001_*.csv"))
+    joined = join_responses(series_run.path, [answers], times="s").responses
+    assert joined["sm"].tolist() == [1, 0.75, 0.5, 0.25] and joined["response"].tolist() == [1, 2, 1, 1]
 
 
 @pytest.mark.slow

@@ -200,29 +200,35 @@ class Stage:
                 stage.shown.append("closed")
 
         class Handler:
+            """What was added, and then the trial that the loop itself has, as PsychoPy's handlers save it."""
+
             def __init__(self, trials: list[Any], **_: Any) -> None:
-                self.trials = trials
-                self.data: list[dict[str, Any]] = []
+                self.trials, self.added = trials, {}  # type: ignore[var-annotated]
 
             def __iter__(self) -> Iterator[Any]:
                 for trial in self.trials:
-                    self.data.append(dict(trial))
+                    self.thisTrial = trial
                     yield trial
 
             def addData(self, name: str, value: Any) -> None:
-                self.data[-1][name] = value
+                self.added[name] = value
 
         class Experiment:
             def __init__(self, *, dataFileName: str, **_: Any) -> None:
                 self.dataFileName = dataFileName
-                self.loops: list[Any] = []
                 self.entries: list[dict[str, Any]] = []
 
             def addLoop(self, loop: Any) -> None:
-                self.loops.append(loop)
+                self.loop = loop
+
+            def nextEntry(self) -> None:
+                self.entries.append({**self.loop.added, **self.loop.thisTrial})
+                self.loop.added = {}
 
             def saveAsWideText(self, name: str) -> None:
-                pd.DataFrame(self.loops[0].data).to_csv(name, index=False)
+                if self.entries[-1].get("trial") != self.loop.thisTrial["trial"]:
+                    self.nextEntry()  # one that was stopped
+                pd.DataFrame(self.entries).to_csv(name, index=False)
 
             def __getattr__(self, name: str) -> Any:
                 return lambda *_, **__: None
@@ -250,9 +256,25 @@ class Stage:
         modules = {name: types.ModuleType(name) for name in names}
         modules["core"].__dict__.update(Clock=Clock, quit=lambda: None)
         modules["monitors"].__dict__.update(Monitor=Monitor)
+
+        class Stairs:
+            """Goes down by one step after each answer."""
+
+            reversalIntensities: tuple[int, ...] = ()
+
+            def __init__(self, *, startVal: int, **_: Any) -> None:
+                self.next = startVal
+
+            def __next__(self) -> int:
+                return self.next
+
+            def addResponse(self, _: int) -> None:
+                self.next -= 1
+
         modules["data"].__dict__.update(
-            importConditions=conditions, ExperimentHandler=Experiment, TrialHandler=Handler, getDateStr=lambda: "now"
-        )
+            importConditions=conditions, ExperimentHandler=Experiment, TrialHandler=Handler, StairHandler=Stairs,
+            getDateStr=lambda: "now",
+        )  # fmt: skip
 
         class Mouse:
             def __init__(self, **_: Any) -> None:
@@ -337,6 +359,28 @@ def test_the_experiment_counts_frames_and_places_stimuli(
     assert saved["fixation_s"].tolist() == pytest.approx([6 / 60] * len(trials))
     ppd = 1280 / 40 * 57 * 0.017455
     assert saved["image_scale"].tolist() == pytest.approx([ppd / 16] * len(trials))
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.0])
+def test_the_experiment_shows_one_after_the_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay: float
+) -> None:
+    """At 60 Hz: the first for 6 frames, nothing for 12, the second for 3 and its own mask for 6."""
+    design = TrialDesign.from_toml(SEQUENCE.replace("delay = 0.2", f"delay = {delay}"))
+    export(run.path, "psychopy", tmp_path / "out", design=design)
+    stage = Stage(["1", "2"] * 20, patience=20)
+    run_script(stage, tmp_path / "out", "p001", monkeypatch)
+    trial = pd.read_csv(tmp_path / "out/conditions/p001.csv").iloc[0]
+    shown = "\n".join(map(str, stage.shown[stage.shown.index("flip", 1) + 1 :])).split("flip")
+    names = {"mark": "+", "first": trial["stim_file_1"], "second": trial["stim_file_2"]}
+    names["mask"] = trial["stim_file_2"].replace("stimuli/", "masks/")
+    kinds = [" ".join(kind for kind, name in names.items() if name in frame) for frame in shown[:40]]
+    runs = [(kind, len(list(frames))) for kind, frames in itertools.groupby(kinds)]
+    blank = [("", 12)] if delay else []
+    assert runs[: 4 + len(blank)] == [("mark", 6), ("first", 6), *blank, ("second", 3), ("mask", 6)]
+    saved = pd.read_csv(next((tmp_path / "out/data").glob("p001_*.csv"))).iloc[0]
+    assert saved["fixation_s"] == pytest.approx(6 / 60) and saved["sample_s"] == pytest.approx(6 / 60)
+    assert saved["stimulus_s"] == pytest.approx(3 / 60)
 
 
 def test_a_display_of_another_refresh_rate_is_told_before_anything_is_shown(
@@ -615,21 +659,95 @@ def test_a_screen_is_measured_with_a_card_and_the_blind_spot(
     assert row["fits_window"] is fits and row["image_scale"] == pytest.approx(ppd / 16)
 
 
-@pytest.mark.slow
-def test_times_of_the_page_are_those_of_frames(
+# What is on the stage when a frame is painted, with the frame's time: a message comes after that.
+WATCH = """() => {
+  window.seen = [];
+  const painted = new MessageChannel();
+  let time;
+  painted.port1.onmessage = () => {
+    const images = [...document.querySelectorAll("#stage img")].map((image) => image.getAttribute("src"));
+    const what = images.join(" ") || (document.querySelector("#stage .mark") ? "mark" : "");
+    const can = [...document.querySelectorAll("#jspsych-html-button-response-btngroup button")];
+    window.seen.push([time, what, can.length > 0 && !can[0].disabled]);
+  };
+  const look = (now) => { time = now; painted.port2.postMessage(0); requestAnimationFrame(look); };
+  requestAnimationFrame(look);
+}"""
+SEQUENCE = """
+schema = 1
+name = "sequence"
+participants = 1
+[trial]
+form = "2afc"
+along = "ratio"
+[timing]
+fixation = 0.1
+sample = 0.1
+delay = 0.2
+stimulus = 0.05
+mask = 0.1
+response = 0.6
+"""
+
+
+def watched(page: Page, address: str, name: str) -> tuple[list[tuple[str, float]], list[Any], dict[str, Any]]:
+    """What a page shows in the first trial and from when on, what it showed in each frame, and its row of data."""
+    page.goto(f"{address}/?participant=p001")
+    page.wait_for_selector("#jspsych-instructions-next")
+    page.evaluate(WATCH)
+    page.click("#jspsych-instructions-next")
+    (row, *_) = wait_for_answers(page, name, 1)
+    frames = page.evaluate("window.seen")
+    changes = [frames[at] for at in range(1, len(frames)) if frames[at][1] != frames[at - 1][1]]
+    return [(what, time) for time, what, _ in changes], frames, row
+
+
+def test_times_of_the_page_are_those_of_the_frames_that_are_painted(
     placed_run: Run, tarballs: Path, tmp_path: Path, browser: Browser
 ) -> None:
-    """Not shorter than was asked for by more than half a frame, whatever the browser had to do meanwhile."""
-    design = TrialDesign.from_toml(PLACED)
-    export(placed_run.path, "jspsych", tmp_path / "out", design=design, jspsych_tarballs=tarballs)
+    """As measured by another clock, and not longer than asked for by more than a frame unless the browser lags."""
+    export(
+        placed_run.path, "jspsych", tmp_path / "out", design=TrialDesign.from_toml(PLACED), jspsych_tarballs=tarballs
+    )
+    with served(tmp_path / "out") as address:
+        shown, frames, row = watched(browser.new_page(), address, "periphery")  # 3 s without an answer
+    assert row["response"] is None and row["choice"] is None and row["rt"] is None
+    file = row["stim_file"]
+    assert [what for what, _ in shown[:4]] == ["mark", file, file.replace("stimuli/", "masks/"), "mark"]
+    at = [time for _, time in shown]
+    for name, lasted, asked in zip(
+        ("fixation_ms", "stimulus_ms", "mask_ms"), np.diff(at), (100, 50, 100 / 3), strict=False
+    ):
+        assert row[name] == pytest.approx(lasted, abs=0.02), name
+        assert row[name] >= asked - 0.6 * row["frame_ms"], name
+    assert row["onset_ms"] == pytest.approx(at[1], abs=0.02)
+    assert frames[-1][0] - at[1] >= 3000 - 0.6 * row["frame_ms"]
+
+
+def test_answers_to_what_is_not_yet_there_are_not_taken(
+    run: Run, tarballs: Path, tmp_path: Path, browser: Browser
+) -> None:
+    """Of two intervals: the time to answer counts from the second one, whose mask alone follows it."""
+    export(run.path, "jspsych", tmp_path / "out", design=TrialDesign.from_toml(SEQUENCE), jspsych_tarballs=tarballs)
     with served(tmp_path / "out") as address:
         page = browser.new_page()
-        page.goto(f"{address}/?participant=p001")
-        page.click("#jspsych-instructions-next")
-        (row,) = wait_for_answers(page, "periphery", 1)  # after 3 s without an answer
-    assert row["response"] is None and row["choice"] is None and row["rt"] is None
-    for name, asked in (("fixation_ms", 100), ("stimulus_ms", 50), ("mask_ms", 100 / 3)):
-        assert row[name] >= asked - 0.6 * row["frame_ms"], name
+        shown, frames, row = watched(page, address, "sequence")
+        assert row["response"] is None, "600 ms from the second stimulus"
+        first, second = row["stim_file_1"], row["stim_file_2"]
+        mask = second.replace("stimuli/", "masks/")
+        assert [what for what, _ in shown[:6]] == ["mark", first, "", second, mask, ""]
+        times = dict(shown[:5])
+        assert row["sample_ms"] == pytest.approx(shown[2][1] - times[first], abs=0.02)
+        assert shown[3][1] - shown[2][1] >= 200 - 0.6 * row["frame_ms"]
+        early = [can for time, _, can in frames if times["mark"] <= time < times[second]]
+        assert early and not any(early)
+        assert all(can for time, _, can in frames if times[second] < time < times[second] + 400)
+        page.wait_for_function("document.querySelector('#stage img')")
+        page.keyboard.press("1")  # in the first interval
+        page.wait_for_function("window.seen.at(-1)[2]")
+        page.keyboard.press("2")
+        (_, answered, *_) = wait_for_answers(page, "sequence", 2)
+    assert answered["response"] == 2 and 0 <= answered["rt"] <= 600
 
 
 def test_closing_the_page_loses_nothing(

@@ -30,6 +30,15 @@ def joined(folder: Path, rows: Sequence[tuple[object, ...]], *names: str) -> Pat
     return path
 
 
+def test_people_are_found_by_other_names_too(run: Run, tmp_path: Path) -> None:
+    """A participant may be called NA, and rows of a file without kinds of trials are main trials."""
+    first, *_ = run.records
+    rows = [("NA", first, 1, np.nan), ("a", first, 3, "main"), ("a", first, 9, "practice")]
+    pd.DataFrame(rows, columns=["subject", "stimulus_id", "response", "kind"]).to_csv(tmp_path / "r.csv")
+    found = stimkit.norm(run.path, tmp_path / "r.csv").iloc[0]
+    assert found["norm_participants"] == 2 and found["norm_rating"] == 2
+
+
 def test_accuracy_has_the_interval_of_wilson(run: Run, tmp_path: Path) -> None:
     """Agresti & Coull (1998) give 0.596 to 0.982 as the score interval of 9 of 10."""
     first, second, *_ = run.records
@@ -111,8 +120,13 @@ def test_answers_that_norms_cannot_be_made_of(run: Run, tmp_path: Path) -> None:
         stimkit.norm(run.path, tmp_path, name="Naming!")
     with pytest.raises(UsageError, match="what stimkit measures itself"):
         stimkit.norm(run.path, tmp_path, name="similarity")
-    with pytest.raises(UsageError, match="no answer to a stimulus"):
-        stimkit.norm(run.path, joined(tmp_path, [("a", "s0123456789", 1)], "response"))
+    first = next(iter(run.records))
+    with pytest.raises(UsageError, match=r"has answers to s0123456789, which .* does not have"):
+        stimkit.norm(run.path, joined(tmp_path, [("a", first, 1), ("a", "s0123456789", 1)], "response"))
+    nobody = tmp_path / "nobody.csv"
+    pd.DataFrame({"stimulus_id": [first] * 3, "response": [1, 2, 3]}).to_csv(nobody)
+    with pytest.raises(UsageError, match="does not say who answered"):
+        stimkit.norm(run.path, nobody)
     pairs = tmp_path / "pairs.csv"
     pd.DataFrame({"participant": ["a"], "stimulus_id_1": ["s"], "stimulus_id_2": ["s"], "response": [1]}).to_csv(pairs)
     with pytest.raises(UsageError, match="trials of one stimulus"):

@@ -16,14 +16,15 @@ from scipy.spatial.distance import pdist, squareform
 import stimkit
 from stimkit.errors import UsageError
 from stimkit.scaling.answers import TrialAnswers, choose_trials
-from stimkit.scaling.bootstrap import AnswerModel, Fit, NoFit, fit_with_intervals
+from stimkit.scaling.bootstrap import AnswerModel, Fit, NoFit, fit_with_intervals, misfit
 from stimkit.scaling.difference import DifferenceScale
 from stimkit.scaling.preference import Preferences
 from stimkit.scaling.psychometric import PsychometricFunction
+from stimkit.scaling.scales import draw
 from stimkit.scaling.similarity import dissimilarities, map_similarities, scale_classically
 
 
-def answered(shown: Sequence[Sequence[Any]], responses: Sequence[int], people: Any = "p001") -> TrialAnswers:
+def answered(shown: Sequence[Sequence[Any]], responses: Sequence[float], people: Any = "p001") -> TrialAnswers:
     """Trials that show these levels, and what was answered."""
     table = np.array(shown, object)
     places = [""] if table.shape[1] == 1 else [f"_{number + 1}" for number in range(table.shape[1])]
@@ -206,6 +207,92 @@ def test_what_is_alike_is_close() -> None:
     first = found.values[::2]
     assert abs(np.corrcoef(first, range(6))[0, 1]) > 0.9 and list(found.names[:2]) == ["a;1", "a;2"]
     assert (found.low <= found.high).all() and found.intervals == "trials"
+
+
+# --- how well a model fits -------------------------------------------------------------------------------------
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def counted(shares: Sequence[float], of: int) -> TrialAnswers:
+    """Trials of one stimulus at five levels, with these shares of second answers."""
+    shown = [[level] for level in LEVELS for _ in range(of)]
+    return answered(shown, [2 if number < round(share * of) else 1 for share in shares for number in range(of)])
+
+
+def test_answers_that_are_not_like_the_model_are_told() -> None:
+    """Shares that fall from 0.6 to 0.2 on the way up, and those of a logistic function."""
+    wrong = PsychometricFunction(counted([0.05, 0.60, 0.20, 0.80, 0.90], 100), "level", lapse=0.0)
+    right = PsychometricFunction(
+        counted([1 / (1 + math.exp(-(x - 0.5) / 0.15)) for x in LEVELS], 100), "level", lapse=0.0
+    )
+    assert with_intervals(wrong).p < 0.01 and with_intervals(right).p > 0.5
+
+
+def test_the_misfit_of_repeated_conditions_is_their_deviance() -> None:
+    """By hand, of two conditions with 1 of 4 and 3 of 4 where a half is expected: G² = 2 Σ n (s ln s/p + …)."""
+    answers, conditions = np.array([1.0, 0, 0, 0, 1, 1, 1, 0]), np.array([0, 0, 0, 0, 3, 3, 3, 3])
+    expected = 2 * 2 * 4 * (0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5))
+    assert misfit(answers, np.full(8, 0.5), conditions) == pytest.approx(expected)
+
+
+def test_of_single_answers_nothing_is_said() -> None:
+    """Their likelihood follows from the fit, whatever they are."""
+    each = list(itertools.combinations(TENTHS, 3))
+    noise = np.random.default_rng(0).normal(0, 0.3, len(each))
+    answers = [1 + int(a + c + one > 2 * b) for (a, b, c), one in zip(each, noise, strict=True)]
+    once = with_intervals(DifferenceScale(answered(each, answers), "level"), samples=20)
+    twice = with_intervals(DifferenceScale(triads(list(map(int, UPPER_LARGER)), 5, TENTHS), "level"), samples=20)
+    assert math.isnan(once.p) and 0 <= twice.p <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "shown", "responses"),
+    [
+        ("bradley-terry", [["a", "b"], ["b", "a"]], [0, 1]),
+        ("psychometric", [[0.1], [0.2], [0.3]], [1, 2, 3]),
+        ("psychometric", [[0.1], [0.2], [0.3]], [1, 1.5, 2]),
+        ("mlds", [[0.1, 0.2, 0.3]] * 2, [0, 1]),
+        ("mds", [["a", "b", "c"]] * 3, [0, 1, 2]),
+    ],
+)
+def test_answers_of_other_numbers_are_told(
+    tmp_path: Path, method: str, shown: list[list[Any]], responses: list[float]
+) -> None:
+    """A laboratory's own program may count from 0, or a rating may have five answers."""
+    answered(shown, responses).table.to_csv(tmp_path / "responses.csv", index=False)
+    with pytest.raises(UsageError, match=r'needs answers numbered 1, 2.* in "response", and there are'):
+        stimkit.scale(tmp_path, method, along="level", samples=0)
+
+
+def test_levels_are_the_same_items_whatever_else_is_in_their_column(tmp_path: Path) -> None:
+    pairs = [("1", "2"), ("2", "2.5"), ("1", "2.5")] * 4
+    table = pd.DataFrame(pairs, columns=["level_1", "level_2"]).assign(stimulus_id_1="s", stimulus_id_2="t")
+    table.assign(response=[1, 1, 2, 2] * 3).to_csv(tmp_path / "numbers.csv", index=False)
+    found = stimkit.scale(tmp_path / "numbers.csv", "bradley-terry", along="level", samples=0)
+    assert found.estimates[""].names == ("1", "2", "2.5")
+    named = table.replace({"1": "NA", "2": "null", "2.5": "None"}).assign(response=[1, 1, 2, 2] * 3)
+    named.to_csv(tmp_path / "names.csv", index=False)
+    found = stimkit.scale(tmp_path / "names.csv", "bradley-terry", along="level", samples=0)
+    assert found.estimates[""].names == ("NA", "None", "null")
+    named.replace({"NA": ""}).to_csv(tmp_path / "empty.csv", index=False)
+    with pytest.raises(UsageError, match='stimuli without "level"'):
+        stimkit.scale(tmp_path / "empty.csv", "bradley-terry", along="level", samples=0)
+
+
+def test_options_are_those_of_the_method(tmp_path: Path) -> None:
+    counted([0.05, 0.2, 0.5, 0.8, 0.95], 20).table.to_csv(tmp_path / "responses.csv", index=False)
+    with pytest.raises(UsageError, match=r'"weibull" is not a shape.*give logistic, normal'):
+        stimkit.scale(tmp_path, "psychometric", along="level", shape="weibull")
+    with pytest.raises(UsageError, match="right is an option of psychometric, not of mlds"):
+        stimkit.scale(tmp_path, "mlds", along="level", right=True)
+    with pytest.raises(UsageError, match="there is no option shapes"):
+        stimkit.scale(tmp_path, "psychometric", along="level", shapes="normal")
+    pictures = [
+        draw(stimkit.scale(tmp_path, "psychometric", along="level", samples=0, lapse=0.0, shape=shape))
+        for shape in ("logistic", "normal")
+    ]
+    assert pictures[0] is not None and pictures[0] != pictures[1]
 
 
 # --- what nothing fits -----------------------------------------------------------------------------------------

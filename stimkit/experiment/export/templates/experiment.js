@@ -173,7 +173,9 @@ function clear({ keepMark = false } = {}) {
 
 // --- time -----------------------------------------------------------------------------------------------------
 
+// Waits for the next frame; its time. What is drawn next, before anything else is waited for, is shown in that frame.
 const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+const rounded = (milliseconds) => Math.round(100 * milliseconds) / 100;
 
 async function frameInterval() {
   const times = [];
@@ -344,7 +346,7 @@ async function earlierAnswers(participant, list) {
 function pressFirst(event) {
   if ([" ", "Enter"].includes(event.key) && !event.repeat) {
     event.preventDefault();
-    document.querySelector("#jspsych-html-button-response-btngroup button")?.click();
+    answerButtons()[0]?.click();
   }
 }
 
@@ -406,10 +408,9 @@ function fixation(trial, images, jsPsych) {
         adapt(trial);
       }
       Object.assign(images, await prepare(trial));
+      images.fixated = await frame();
       showMark();
-      const start = await frame();
-      const end = await until(start, 1000 * settings.fixation_s);
-      trial.fixation_ms = Math.round(100 * (end - start)) / 100;
+      await until(images.fixated, 1000 * settings.fixation_s - interval); // the mark stays until the next frame
       jsPsych.finishTrial();
     },
   };
@@ -422,24 +423,32 @@ function press(event) {
   const place = settings.keys.indexOf(name);
   if (place >= 0 && !event.repeat) {
     event.preventDefault();
-    document.querySelectorAll("#jspsych-html-button-response-btngroup button")[place]?.click();
+    answerButtons()[place]?.click();
   }
 }
 
-// Show the stimuli that come before the last ones, one after the other; which are the last.
-async function showEarlier(trial, images, measured, isOver) {
-  const earlier = settings.stages.slice(0, -1);
-  for (const some of earlier) {
-    draw(trial, images.stimuli, some);
-    const onset = await frame();
-    const offset = await until(onset, 1000 * settings.sample_s, isOver);
-    measured.sample_ms ??= offset - onset;
+// Show the stimuli that come before the last ones, one after the other, from a frame on; the frame of the last ones.
+async function showEarlier(trial, images, measured, start) {
+  let now = start;
+  for (const some of settings.stages.slice(0, -1)) {
+    const onset = now;
     clear({ keepMark: settings.fixation_stays });
+    draw(trial, images.stimuli, some);
+    now = await until(onset, 1000 * settings.sample_s);
+    measured.sample_ms ??= now - onset;
     if (settings.delay_s > 0) {
-      await until(await frame(), 1000 * settings.delay_s, isOver);
+      clear({ keepMark: settings.fixation_stays });
+      now = await until(now, 1000 * settings.delay_s);
     }
   }
-  return settings.stages.at(-1);
+  return now;
+}
+
+const answerButtons = () => document.querySelectorAll("#jspsych-html-button-response-btngroup button");
+
+// Buttons, and keys that press them, answer only while the stimuli are asked about.
+function allowAnswers(allowed) {
+  answerButtons().forEach((button) => { button.disabled = !allowed; });
 }
 
 // What is the same in the data of all trials.
@@ -509,7 +518,11 @@ function adjusted(trial, images, participant) {
     post_trial_gap: 1000 * settings.interval_s,
     async on_load() {
       document.body.classList.add("dragging");
+      allowAnswers(false);
+      onset = await frame();
       show();
+      allowAnswers(true);
+      trial.fixation_ms = rounded(onset - images.fixated);
       listen("keydown", (event) => {
         const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
         if (by) {
@@ -517,7 +530,7 @@ function adjusted(trial, images, participant) {
           move(by);
         } else if (event.key === "Enter" && !event.repeat) {
           event.preventDefault();
-          document.querySelector("#jspsych-html-button-response-btngroup button")?.click();
+          answerButtons()[0]?.click();
         }
       });
       listen("wheel", (event) => {
@@ -533,7 +546,6 @@ function adjusted(trial, images, participant) {
       });
       listen("pointerup", () => { dragged = null; });
       listen("pointercancel", () => { dragged = null; });
-      onset = await frame();
     },
     on_finish(data) {
       const rt = performance.now() - onset;
@@ -559,27 +571,42 @@ function adjusted(trial, images, participant) {
   };
 }
 
-function shown(trial, images, participant) {
+function shown(trial, images, participant, jsPsych) {
   const measured = {};
   let fits = null;
   let over = false;
   let began = 0;
+
+  // The time to answer counts from the stimuli that are asked about.
+  async function endInTime(onset) {
+    if (settings.response_s > 0) {
+      await until(onset, 1000 * settings.response_s, () => over);
+      if (!over) {
+        jsPsych.finishTrial({ rt: null, response: null });
+      }
+    }
+  }
+
   return {
     type: jsPsychHtmlButtonResponse,
     stimulus: "",
     choices: settings.choices.map(escaped),
     prompt: settings.prompt ? `<p class="prompt">${escaped(settings.prompt)}</p>` : "",
-    trial_duration: settings.response_s > 0 ? 1000 * settings.response_s : null,
     post_trial_gap: 1000 * settings.interval_s,
     async on_load() {
       began = performance.now();
       document.addEventListener("keydown", press);
+      allowAnswers(false);
+      const last = settings.stages.at(-1);
+      const start = await frame();
+      measured.fixation_ms = start - images.fixated;
+      const onset = await showEarlier(trial, images, measured, start);
       clear({ keepMark: settings.fixation_stays });
-      const last = await showEarlier(trial, images, measured, () => over);
       draw(trial, images.stimuli, last);
-      const onset = await frame();
+      allowAnswers(true);
       measured.onset_ms = onset;
       fits = fitsWindow();
+      endInTime(onset);
       if (settings.stimulus_s > 0) {
         const offset = await until(onset, 1000 * settings.stimulus_s, () => over);
         if (!over) {
@@ -587,7 +614,7 @@ function shown(trial, images, participant) {
           clear({ keepMark: settings.fixation_stays });
         }
         if (!over && settings.mask_s > 0) {
-          draw(trial, images.masks);
+          draw(trial, images.masks, last);
           const end = await until(offset, 1000 * settings.mask_s, () => over);
           if (!over) {
             measured.mask_ms = end - offset;
@@ -601,17 +628,16 @@ function shown(trial, images, participant) {
       const lasted = performance.now();
       document.removeEventListener("keydown", press);
       clear({ keepMark: settings.fixation_stays });
-      if (measured.onset_ms !== undefined && measured.stimulus_ms === undefined) {
-        measured.stimulus_ms = lasted - measured.onset_ms;
-      }
+      measured.stimulus_ms ??= lasted - measured.onset_ms;
       const answer = data.response;
+      const onset = measured.onset_ms;
       for (const name of Object.keys(measured)) {
-        measured[name] = Math.round(100 * measured[name]) / 100;
+        measured[name] = rounded(measured[name]);
       }
       const row = {
         participant,
         ...trial,
-        rt: answer === null ? null : Math.max(0, Math.round(data.rt - ((measured.onset_ms ?? began) - began))),
+        rt: answer === null ? null : Math.max(0, Math.round(data.rt - (onset - began))),
         response: answer === null ? null : answer + 1,
         choice: answer === null ? null : settings.choices[answer],
         correct: trial.answer_index === null || answer === null ? null : trial.answer_index === answer + 1,
@@ -647,7 +673,7 @@ function timeline(list, participant, jsPsych) {
     block = trial.block;
     const images = {};
     const asked = settings.form === "adjust" ? adjusted : shown;
-    parts.push(fixation(trial, images, jsPsych), asked(trial, images, participant));
+    parts.push(fixation(trial, images, jsPsych), asked(trial, images, participant, jsPsych));
     if (settings.feedback && trial.kind === "practice" && trial.answer_index !== null) {
       parts.push(feedback);
     }

@@ -179,7 +179,7 @@ class Adapted:
         return self.handlers[key]
 
     def put(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """A trial with the step that comes next, and which one it is."""
+        """The columns of a trial that say which step comes next."""
         steps, wanted = SETTINGS["series"][trial["series"]], SETTINGS["adaptive"]
         value = next(self.handler(trial))
         if wanted["method"] == "staircase":
@@ -189,7 +189,7 @@ class Adapted:
             step = min(steps, key=lambda one: abs(one["level"] - level))
         end = f"_{int(trial['answer_index'])}" if SETTINGS["form"] == "2afc" else ""
         values = {**step["columns"], "stimulus_id": step["stimulus_id"], "stim_file": step["stim_file"]}
-        return {**trial, **{f"{name}{end}": one for name, one in values.items()}}
+        return {f"{name}{end}": one for name, one in values.items()}
 
     def learn(self, trial: dict[str, Any], found: dict[str, Any]) -> float | None:
         """Take an answer into account; what the answers say so far. No answer raises the level, as a wrong one does."""
@@ -204,19 +204,16 @@ class Adapted:
         return sum(used) / len(used) if used else None
 
 
-def show_earlier(stage: Stage, images: list[visual.ImageStim]) -> tuple[list[visual.ImageStim], float | None]:
-    """Show what comes before the last stimuli, one after the other; the last ones, and how long the first was there."""
-    lasted = None
+def show_earlier(stage: Stage, images: list[visual.ImageStim]) -> list[float]:
+    """Show what comes before the last stimuli, one after the other; when the first came, and when it went, if then."""
+    times: list[float] = []
     for some in SETTINGS["stages"][:-1]:
         drawn = [images[one] for one in some]
-        onset = stage.flip(*drawn)
+        times.append(stage.flip(*drawn))
         for _ in range(stage.frames(SETTINGS["sample_s"]) - 1):
             stage.flip(*drawn)
-        offset = stage.flip()
-        lasted = offset - onset if lasted is None else lasted
-        for _ in range(stage.frames(SETTINGS["delay_s"]) - 1 if SETTINGS["delay_s"] else 0):
-            stage.flip()
-    return [images[one] for one in SETTINGS["stages"][-1]], lasted
+        times += [stage.flip() for _ in range(stage.frames(SETTINGS["delay_s"]) if SETTINGS["delay_s"] else 0)]
+    return times[:2]
 
 
 def adjust(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
@@ -267,11 +264,13 @@ def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
     start = stage.flip(stage.mark, stays=False)
     for _ in range(stage.frames(SETTINGS["fixation_s"]) - 1):
         stage.flip(stage.mark, stays=False)
-    images, sample = show_earlier(stage, images)
+    times = show_earlier(stage, images)
+    images, masks = ([some[one] for one in SETTINGS["stages"][-1]] if some else [] for some in (images, masks))
     event.clearEvents()
     clock = core.Clock()
     onset = stage.flip(*images, stage.hint)
     clock.reset()
+    times.append(onset)
     shown, masked = SETTINGS["stimulus_s"], SETTINGS["mask_s"]
     offset, answer = None, None
     last = stage.frames(SETTINGS["response_s"]) if SETTINGS["response_s"] else None
@@ -292,8 +291,8 @@ def show(stage: Stage, trial: dict[str, Any]) -> dict[str, Any]:
         "choice": choice,
         "rt": seconds,
         "response": SETTINGS["choices"].index(choice) + 1 if choice is not None else None,
-        "fixation_s": onset - start,
-        **({} if sample is None else {"sample_s": sample}),
+        "fixation_s": times[0] - start,
+        **({"sample_s": times[1] - times[0]} if len(times) > 1 else {}),
         "stimulus_s": (end if offset is None else offset) - onset,
         "dropped_frames": stage.window.nDroppedFrames - dropped,
         "frame_rate": stage.measured,
@@ -361,11 +360,11 @@ def main() -> None:
             if block not in (None, trial["block"]):
                 stage.say(f"{WORDS['rest']} {WORDS['rest_key']}")
             block = trial["block"]
-            if SETTINGS["adaptive"]:
-                trial = adapted.put(dict(trial))
+            if SETTINGS["adaptive"]:  # in the loop's own trial, whose values PsychoPy saves
+                trial.update(adapted.put(trial))
             found = adjust(stage, trial) if SETTINGS["form"] == "adjust" else show(stage, trial)
             if SETTINGS["adaptive"]:
-                found = {**trial, **found, "estimate": adapted.learn(trial, found)}
+                found["estimate"] = adapted.learn(trial, found)
             for name, value in found.items():
                 loop.addData(name, value)
             keep(Path(f"{experiment.dataFileName}.jsonl"), {"participant": participant, **dict(trial), **found})
