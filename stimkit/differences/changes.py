@@ -12,7 +12,7 @@ from stimkit.errors import UsageError
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.crossing import plan as make_plan
 from stimkit.planning.recognition import cue_digest
-from stimkit.protocol.mixes import write_mixture
+from stimkit.protocol.mixes import AnyMixture, Spaced, write_mixture
 from stimkit.protocol.protocol import Protocol
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run, read_run
@@ -167,10 +167,12 @@ def _determinants(plan: Plan, cell: Cell) -> dict[str, Any]:
         for kind in cell.settings.pools
     }
     cues = {"recognition": cue_digest(plan, cell)[:12]} if cell.settings.titrate == "cue_balance" else {}
-    mixes = {f"{kind}_mix": write_mixture(cell.mixture(kind)) or None for kind in ("content", "style")}
+    mixes = {f"{kind}_mix": _mixture(cell.mixture(kind)) for kind in ("content", "style")}
+    regions = "; ".join(f"{one.mask}: {_mixture(one.mixture) or one.style}" for one in cell.style_map)
     return {
         **images,
         **mixes,
+        "style_map": regions or None,
         **pools,
         **cues,
         "content_layers": _layers(cell.content_layers),
@@ -183,6 +185,14 @@ def _determinants(plan: Plan, cell: Cell) -> dict[str, Any]:
         "weights": source.digest[:12],
         **settings,
     }
+
+
+def _mixture(mixture: AnyMixture | None) -> str | None:
+    """A mixture in words."""
+    if isinstance(mixture, Spaced):
+        of = f"step {mixture.number} of {mixture.steps} of {'a closed' if mixture.closed else 'an open'} series"
+        return f"{of} by distance, {mixture.path}, of {', '.join(mixture.parts)}"
+    return f"{write_mixture(mixture)} ({mixture.path})" if mixture else None
 
 
 def _layers(layers: Sequence[tuple[str, float]]) -> str:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from stimkit.protocol.settings import Settings
+
+RATIOS = ("ratio", "alpha", "beta")
 
 
 def label_level(name: str, level: Any) -> str:
-    """The label of a factor's level as a protocol may write it: one side stands for a square."""
-    is_side = name == "size" and isinstance(level, int) and not isinstance(level, bool)
-    return label((level, level) if is_side else level)
+    """The label of a factor's level as a protocol may write it.
+
+    One side stands for a square, and a whole number of a factor of numbers is a number.
+    """
+    if isinstance(level, int) and not isinstance(level, bool):
+        if name == "size":
+            return label((level, level))
+        kind = Settings.model_fields[name].annotation if name in Settings.model_fields else float
+        if name in RATIOS or float in (kind, *get_args(kind)):
+            return label(float(level))
+    return label(level)
 
 
 def label_attribute(value: Any) -> str:

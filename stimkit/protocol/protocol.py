@@ -214,7 +214,7 @@ class Protocol(Frozen, metaclass=_Checked):
         if factor == "replicate":
             return tuple(range(1, value + 1))
         if factor in ("content", "style", "mask"):
-            of_maps = factor == "mask" and self.images.style_maps  # which have the masks
+            of_maps = factor == "mask" and value is None and self.images.style_maps  # which have the masks
             known = () if of_maps else tuple(getattr(self.images, factor))
             return known or (None,) if value in (None, ("*",)) else value
         if factor in ("content_layers", "style_layers"):

@@ -17,14 +17,13 @@ from stimkit.documents.messages import BrokenRule, as_table
 from stimkit.documents.schemas import Document
 from stimkit.errors import UsageError, did_you_mean
 from stimkit.files import read_file
-from stimkit.protocol.labels import label_level
+from stimkit.protocol.labels import RATIOS, label_level
 from stimkit.protocol.mixes import write_mixes
 from stimkit.protocol.patterns import expand_patterns
 from stimkit.protocol.rules import LEVEL_NAME
 from stimkit.protocol.settings import Settings
 from stimkit.protocol.style_maps import write_maps
 
-LOGARITHMIC = ("ratio", "alpha", "beta")
 TEXT_FACTORS = ("content", "style", "mask", "content_layers", "style_layers")
 MAX_STEPS = 1000
 LARGEST = 1e100  # of a number that is calculated with
@@ -74,15 +73,27 @@ def expand(document: Document, base: Path, *, files: bool = True) -> tuple[Docum
     problems += _sized(expanded)
     rows = _rows(expanded)
     if rows:
-        levels = {
-            name: list({label_level(name, row[name]): row[name] for row in rows if name in row}.values())
-            for name in rows[0]
-        }
+        levels: dict[str, list[Any]] = {}
+        for name in rows[0]:
+            levels[name], found = _distinct(name, [row[name] for row in rows if name in row])
+            problems += found
         given = as_table(expanded, "factors")
         for name in levels.keys() & given.keys():
             problems.append((("factors", name), "is also a column of design.table; name it once"))
         expanded["factors"] = {**levels, **given}
     return expanded, problems
+
+
+def _distinct(name: str, levels: list[Any]) -> tuple[list[Any], list[BrokenRule]]:
+    """The different ones of some levels of a factor; and what is wrong where others would be called alike."""
+    known: dict[str, Any] = {}
+    problems: list[BrokenRule] = []
+    for level in levels:
+        called = label_level(name, level)
+        if known.setdefault(called, level) != level:
+            alike = f'"{known[called]}" and "{level}" of {name} would both be called "{called}"'
+            problems = [(("design", "table"), alike)]
+    return list(known.values()), problems
 
 
 # --- series of levels ------------------------------------------------------------------------------------------
@@ -97,7 +108,7 @@ def _series(factors: Document, base: Path) -> tuple[Document, list[BrokenRule]]:
             try:
                 whole = name == "size" or getattr(Settings.model_fields.get(name), "annotation", None) is int
                 ends = (levels["from"], levels["to"], levels["steps"])
-                written[name] = series(*ends, logarithmic=name in LOGARITHMIC, whole=whole)
+                written[name] = series(*ends, logarithmic=name in RATIOS, whole=whole)
             except UsageError as error:
                 problems.append((("factors", name), str(error)))
                 written[name] = [levels["to"]]
@@ -133,6 +144,9 @@ def _sized(document: Document) -> list[BrokenRule]:
     if not isinstance(display, dict):
         return []
     visual, ppd = _pair(display.get("visual_size")), display.get("ppd", 0)
+    given = as_table(document, "output").get("ppd", ppd)
+    if ppd and given != ppd:
+        return [(("display", "ppd"), f"is {ppd} here and {given} in [output]; give it once")]
     synthesis = as_table(document, "synthesis")
     size = _pair(synthesis.get("size"))
     if visual and "size" in as_table(document, "factors"):

@@ -69,8 +69,10 @@ def simulate(
     (216, True, 'simulated: kind random')
 
     `along` is the series that is seen, by default that of the design. Every row says in `observer` that it is
-    simulated. Raises `UsageError` where the trials have no such series, and what `make_trials` raises.
+    simulated. Raises `UsageError` where the trials have no such series or are adaptive, and what `make_trials` raises.
     """
+    if design.adaptive:
+        raise design.error("lets levels follow from answers: simulate a design with fixed levels", "adaptive")
     lists = make_trials(run, design)
     return answer_lists(lists, observer or Observer(), along=along or design.trial.along, seed=seed)
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,17 @@ def test_the_command_ends_as_diff_does(small_run: Run, tmp_path: Path, command: 
     assert code == 1 and "2 × max_evaluations 6 → 1" in said and "came" in said and "protocol  factors.ratio" in said
     code, _, said = command("diff", small_run.path, tmp_path / "nowhere")
     assert code == 2 and "neither a protocol file nor a run folder" in said
+
+
+def test_steps_of_mixes_say_how_they_changed(tmp_path: Path) -> None:
+    def mixed(**mix: Any) -> stimkit.Plan:
+        series = {"m": {"of": ["cup", "grass"], "spacing": "distance", "path": "geodesic", **mix}}
+        images = {"style": {"cup": "skimage:coffee", "grass": "skimage:grass"}, "mixes": series}
+        return small_plan(images=images, factors={"style": ["m-2"], "ratio": [0], "style_layers": ["one"]})
+
+    (change,) = stimkit.diff(mixed(steps=3), mixed(steps=5)).changed
+    before, after = change.keys["style_mix"]
+    assert before.startswith("step 1 of 3 of an open series by distance, geodesic") and "step 1 of 5" in after
 
 
 def test_another_pool_of_images_is_a_change() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, expect
 
+import stimkit
 from stimkit.errors import ProtocolError
 from stimkit.experiment.export.formats import export
 from stimkit.experiment.responses import join_responses
@@ -183,12 +184,19 @@ def test_lists_have_a_run_for_each_series(series_run: Run) -> None:
         ('along = "sm"\nrepetitions = 3', YES, "trial.repetitions: is [adaptive] count"),
         ('along = "sm"', "", "adaptive trials have two answers"),
         ('along = "sm"', f"{YES}\n[practice]\ncount = 1", "practice: does not go with [adaptive]"),
+        ('along = "sm"', YES + "\n#log", "adaptive.scale: is of levels above 0, and the series has others"),
     ],
 )
 def test_mistakes_are_named(series_run: Run, trial: str, further: str, message: str) -> None:
+    method = 'method = "questplus"\nscale = "log10"' if "#log" in further else 'method = "staircase"'
     with pytest.raises(ProtocolError) as caught:
-        make_lists(list(series_run.records.values()), design(trial, 'method = "staircase"', further))
+        make_lists(list(series_run.records.values()), design(trial, method, further))
     assert message in str(caught.value), str(caught.value)
+
+
+def test_answers_to_adaptive_levels_are_not_simulated(series_run: Run) -> None:
+    with pytest.raises(ProtocolError, match="adaptive: lets levels follow from answers"):
+        stimkit.simulate(series_run, design('along = "sm"', 'method = "staircase"', YES))
 
 
 def test_what_psychopy_saves_is_what_was_shown(

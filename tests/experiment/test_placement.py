@@ -19,7 +19,7 @@ from stimkit.experiment.trials.placement import Screen
 from stimkit.images.reading import read_source
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run
-from tests.conftest import small_plan
+from tests.conftest import changed, small_plan
 
 HEAD = 'schema = 1\nname = "where"\nparticipants = 4\n'
 SCREEN = "[screen]\nviewing_distance = 57.3\nwidth = 40\npixels = [1280, 1024]\n"
@@ -61,6 +61,21 @@ def test_stimuli_of_a_pair_have_the_positions_in_their_order(records: list[Recor
     assert set(table["position_1"]) == {"left"} and set(table["position_2"]) == {"right"}
     assert set(table["x_deg_1"]) == {-4} and set(table["y_deg_2"]) == {1}
     assert set(table["stimulus_id_1"]) == set(table["stimulus_id_2"]), "which is on the left is balanced"
+
+
+def test_stimuli_of_several_sizes_in_degrees_are_not_shown_at_one_scale(records: list[Record]) -> None:
+    """Those that are shown count, whatever else the run has."""
+    finer = [
+        changed(one, settings=one.settings.model_copy(update={"ppd": 32.0})) if number % 2 else one
+        for number, one in enumerate(records)
+    ]
+    with pytest.raises(ProtocolError, match="screen: shows images at one scale, and these are for 16 and 32 pixels"):
+        lists(finer, SCREEN)
+    few = "[stimuli]\nwhere = 'style_layers == \"one\"'\n"
+    mixed = [
+        one if one.levels["style_layers"] == "one" else changed(one, settings=finer[1].settings) for one in records
+    ]
+    assert lists(mixed, SCREEN + few).layout.image_ppd == 16
 
 
 def test_positions_change_nothing_else(records: list[Record]) -> None:

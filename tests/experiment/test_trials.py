@@ -253,6 +253,24 @@ max_run = {style = 2}
         assert keeps_rules([{"style": frozenset([one])} for one in rest["style"]], {"style": 2})
 
 
+def test_catch_trials_are_of_what_a_participant_sees(records: list[Record]) -> None:
+    """Levels that differ between participants, and conditions of a Latin square, do not come in by way of them."""
+    text = "[catch]\ncount = 6\nwhere = 'replicate == 1'\n[assign]\n"
+    for rows in by_participant(lists(records, f"{text}between = ['style']")):
+        assert rows["style"].nunique() == 1 and Counter(rows["kind"])["catch"] == 6
+    square = "latin = { items = 'content', conditions = 'style' }"
+    for rows in by_participant(lists(records, text + square)):
+        assert (rows.groupby("content")["style"].nunique() == 1).all()
+    with pytest.raises(ProtocolError, match=r"catch\.where: leaves no catch trial for participants of group style-s1"):
+        lists(records, "[catch]\ncount = 1\nwhere = 'style == \"s0\"'\n[assign]\nbetween = ['style']")
+
+
+def test_fixed_blocks_have_one_order_for_all_groups(records: list[Record]) -> None:
+    text = "[assign]\nlatin = { items = 'content', conditions = 'style' }\n[blocks]\nby = ['style']\norder = 'fixed'"
+    orders = {tuple(dict.fromkeys(rows["block_label"])) for rows in by_participant(lists(records, text))}
+    assert orders == {("style-s0", "style-s1", "style-s2")}
+
+
 def test_catch_trials_keep_the_rules_too(records: list[Record]) -> None:
     text = "[catch]\ncount = 3\nwhere = 'content == \"c0\"'\n[sequence]\nno_repeat = ['content']"
     for rows in by_participant(lists(records, text)):

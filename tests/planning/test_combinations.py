@@ -329,6 +329,24 @@ def test_conditions_compare_levels_and_attributes_as_they_are_written() -> None:
     assert {cell.content for cell in plan.cells} == {"b"}
 
 
+def test_whole_numbers_of_a_factor_of_numbers_are_numbers(tmp_path: Path) -> None:
+    """From a million on, a number of six digits is written otherwise than a whole one."""
+    factors: dict[str, Any] = {"style_layers": ["one"], "ratio": None, "alpha": [1], "beta": [1000, 1000000, 10]}
+    few = stimkit.Protocol.from_dict({**document(factors=factors), "include": [{"beta": [1000, 1000000]}]})
+    assert {cell.beta for cell in stimkit.plan(few).cells} == {1000, 1000000}
+    (tmp_path / "t.csv").write_text("beta,style_layers\n1000000,one\n10,two\n")
+    table = {**document(factors={**factors, "beta": None, "style_layers": None}), "design": {"table": "t.csv"}}
+    plan = stimkit.plan(stimkit.Protocol.from_dict(table, base=tmp_path))
+    assert [(cell.beta, cell.levels["beta"]) for cell in plan.cells] == [(1000000, "1e06"), (10, "10")]
+
+
+def test_levels_of_a_table_that_would_be_called_alike_are_refused(tmp_path: Path) -> None:
+    rows = [{"beta": 1234567.0, "style_layers": "one"}, {"beta": 1234568.0, "style_layers": "one"}]
+    table = {**document(factors={"ratio": None, "alpha": [1], "style_layers": None}), "design": {"table": rows}}
+    with pytest.raises(ProtocolError, match=r'"1234567\.0" and "1234568.0" of beta would both be called "1.23457e06"'):
+        stimkit.Protocol.from_dict(table)
+
+
 def test_a_table_may_have_sizes(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("size,ratio\n32,1e-5\n48,1e-6\n")
     whole = document(factors={"ratio": None, "style_layers": ["one"]}, synthesis={"size": None})

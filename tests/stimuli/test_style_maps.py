@@ -111,6 +111,8 @@ def test_masks_of_maps_are_not_levels(tmp_path: Path) -> None:
     images = {"root": str(tmp_path), "style": STYLES, "mask": masks(tmp_path), "style_maps": maps}
     protocol = Protocol.from_dict(document(images=images))
     assert protocol.levels("mask") == (None,) and protocol.levels("style") == ("halves", "cup", "grass")
+    asked = document(images=images, factors={"style": ["cup"], "mask": "*", "ratio": [0], "style_layers": ["one"]})
+    assert [cell.mask for cell in stimkit.plan(Protocol.from_dict(asked)).cells] == ["left", "right"]
 
 
 @pytest.mark.parametrize(

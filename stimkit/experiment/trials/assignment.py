@@ -76,6 +76,24 @@ class Assignment:
     def group(self, participant: int) -> ParticipantGroup:
         return self.groups[participant % len(self.groups)]
 
+    def allowed(self, participant: int, units: Sequence[TrialUnit]) -> list[TrialUnit]:
+        """Those of further trials that a participant may get: of levels of their group, or without such a level.
+
+        With a Latin square, items of it are in their condition only.
+        """
+        square, between = self._design.assign.latin, self._design.assign.between
+        mine = [self._units[one] for one in self.group(participant).units]
+        own = [{"", mine[0].level(name)} for name in between]
+        pair = (square.items, square.conditions) if square else ()
+        known, seen = ({tuple(map(one.level, pair)) for one in some} for some in (self._units, mine))
+        items = {item for item, *_ in known} if square else set()
+        return [
+            unit
+            for unit in units
+            if all(unit.level(name) in levels for name, levels in zip(between, own, strict=True))
+            and (not square or unit.level(square.items) not in items or tuple(map(unit.level, pair)) in seen)
+        ]
+
     def order(self, participant: int) -> int:
         """Which of the orders of blocks a participant has; 0 where they are random."""
         return participant // len(self.groups) % len(self.group(participant).orders or (1,))
@@ -115,7 +133,9 @@ class Assignment:
     def _group(self, label: str, mine: Sequence[int]) -> ParticipantGroup:
         blocks = self._design.blocks
         if blocks.by:
-            labels = tuple(dict.fromkeys(_labelled(self._units[one], blocks.by) for one in mine))
+            own = {_labelled(self._units[one], blocks.by) for one in mine}
+            every = dict.fromkeys(_labelled(unit, blocks.by) for unit in self._units)  # the same order for all groups
+            labels = tuple(one for one in every if one in own)
         else:
             labels = tuple(f"block{number + 1}" for number in range(blocks.count or 1))
         if blocks.order == "fixed":

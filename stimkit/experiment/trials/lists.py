@@ -72,7 +72,7 @@ def make_lists(records: Sequence[Record], design: TrialDesign) -> TrialLists:
     used = {row for unit in units for row in (*unit.rows, *unit.series)}
     ids = set(known.stimuli["stimulus_id"].iloc[sorted(used)])
     shown = [record for record in records if record.stimulus_id in ids]
-    layout = Layout(design.place, design.screen, image_ppd(records))
+    layout = Layout(design.place, design.screen, image_ppd(shown))
     times = {key: seconds for key, seconds in design.timing.model_dump().items() if seconds}
     for path, words in misplaced(layout, shown, design.trial.shown, times):
         raise design.error(words, *path)
@@ -130,6 +130,14 @@ class _Maker:
         held_out = tuple(str(self.stimuli[row]["stimulus_id"]) for row in sorted(self.known.held_out))
         left = len({row for unit in self.known.main for row in unit.rows})
         series = {name: [self._step(row) for row in rows] for rows, name in self.series.items()}
+        adaptive = self.design.adaptive
+        if (
+            adaptive
+            and adaptive.scale == "log10"
+            and any(one["level"] <= 0 for some in series.values() for one in some)
+        ):
+            words = "is of levels above 0, and the series has others: leave them out with [stimuli] where"
+            raise self.design.error(words, "adaptive", "scale")
         return TrialLists(
             self.design, table, factors, self.answers, self.assignment.cycle, layout, held_out, series, left
         )
@@ -172,7 +180,11 @@ class _Maker:
         catch = self.design.catch
         if catch is None:
             return []
-        units = [self.known.catch[int(generator.integers(len(self.known.catch)))] for _ in range(catch.count)]
+        possible = self.assignment.allowed(participant, self.known.catch)
+        if not possible:
+            label = self.assignment.group(participant).label
+            raise self.design.error(f"leaves no catch trial for participants of group {label}", "catch", "where")
+        units = [possible[int(generator.integers(len(possible)))] for _ in range(catch.count)]
         trials = self._shown(units, "catch", participant, generator)
         return [replace(trial, answer=catch.answer or trial.answer) for trial in trials]
 

@@ -117,6 +117,9 @@ def misplaced(
             if abs(frames - round(frames)) > 0.01:
                 near = round(frames) / screen.refresh
                 yield ("timing", key), f"{seconds:g} s are {frames:.4g} frames at {screen.refresh:g} Hz: try {near:.6g}"
+    if screen is not None and len(made_for := {record.settings.ppd for record in records}) > 1:
+        words = " and ".join(f"{one:g}" for one in sorted(one or 0 for one in made_for))
+        yield ("screen",), f"shows images at one scale, and these are for {words} pixels per degree: choose with where"
     if place is None:
         return
     positions = place.named
