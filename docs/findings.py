@@ -103,6 +103,12 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
         "a record whose total does not follow from its terms.",
         "Get the record from the archive.",
     ),
+    "initial_differs": (
+        "the noise, or the resized photograph, that a stimulus was started from has the recorded digest.",
+        "a later Pillow resizes photographs otherwise in the last bit, and `init` is `content`.",
+        "Losses are as recorded. `regenerate` may give a stimulus that is not the same to the bit: do it with the "
+        "packages in `environment.json`.",
+    ),
     "recognition_mismatch": (
         "the classifier takes every stimulus for what is recorded.",
         "the ranks of another classifier were entered.",

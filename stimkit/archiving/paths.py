@@ -63,7 +63,10 @@ def _places(protocol: Mapping[str, Any]) -> list[Any]:
     seen = protocol.get("recognition") or {}
     sections = (protocol.get("model", {}), protocol.get("factors", {}), seen, *protocol.get("observers", {}).values())
     weights = [section.get("weights") for section in sections]
-    return [images, weights, seen.get("categories"), *map(_places, protocol.get("variants", {}).values())]
+    curation, table = protocol.get("accept", {}).get("curation"), protocol.get("design", {}).get("table")
+    files = [one for value in (curation, table) for one in (value if isinstance(value, list) else [value])]
+    named = [one for one in files if isinstance(one, str)]  # which is written out in a lock
+    return [images, weights, seen.get("categories"), named, *map(_places, protocol.get("variants", {}).values())]
 
 
 def _places_of_lock(lock: Resolved) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -75,10 +76,13 @@ class LossCheck:
         starts = [prepare_initial(cell, again.inputs) for cell in cells]
         self._look_for_dominance(cells, starts)
         measured = zip(again.losses(cells, files), again.losses(cells, starts), strict=True)
-        for cell, (_, evidence), ((file, *others), (start, *_)) in zip(cells, group, measured, strict=True):
+        for cell, (_, evidence), image, ((file, *others), (start, *_)) in zip(
+            cells, group, starts, measured, strict=True
+        ):
             assert evidence.trace is not None, "a stimulus that lacks its trace is not sound"
             scale = again.scale(cell)
             wrong = [
+                *_mismatches_of_initial(evidence.record, image),
                 *_mismatches(evidence.record, evidence.trace, file, start, scale, tolerance),
                 *_mismatches_of_mixtures(evidence.record, cell, others, scale, tolerance),
             ]
@@ -165,6 +169,13 @@ def _mismatches(
             if not _equal(known, float(total), scale.total, tolerance, FAST_ROUNDING):
                 detail = f"{stage}: the total loss is {known:.6g}, the trace says {total:.6g}"
                 yield Finding("loss_inconsistent", "error", record.stimulus_id, detail)
+
+
+def _mismatches_of_initial(record: Record, image: FloatImage) -> Iterator[Finding]:
+    """Whether the image that a stimulus was started from is made again to the bit."""
+    if record.init_sha256 not in (None, hashlib.sha256(np.ascontiguousarray(image, np.float32).tobytes()).hexdigest()):
+        detail = "the initial image made now is not the recorded one: another Pillow or NumPy made it"
+        yield Finding("initial_differs", "warning", record.stimulus_id, detail)
 
 
 def _mismatches_of_mixtures(

@@ -124,6 +124,7 @@ class Remeasurement:
                 own = {name: one[row] for name, one in maps.items()}
                 yield [self._of_cell(one, own) for one in (cell, *(cell.with_image(*other) for other in cell.compared))]
 
+    @network_arithmetic("float32")
     def _of_cell(self, cell: Cell, maps: Mapping[str, Tensor] | None) -> Measured:
         """Losses of feature maps by layer; None for those of an image without any response."""
         convention = cell.settings.loss
@@ -151,6 +152,7 @@ class Remeasurement:
         style_sum = sum(weight * style[name] for name, weight in cell.style_layers)
         return Measured(content, style, content_sum, style_sum, cell.alpha * content_sum + cell.beta * style_sum)
 
+    @network_arithmetic("float32")
     def dominance(self, term: str, cell: Cell, initial: NDArray[np.float32]) -> list[Dominance]:
         """What dominates the content or style loss of a cell's initial image, (3, height, width)."""
         layers, parts = cell.content_layers if term == "content" else cell.style_layers, dict[str, Tensor]()
@@ -178,8 +180,9 @@ class Remeasurement:
         values = np.sum([weight * by_layer[layer] for layer, weight in weights], axis=0)
         return Chance(values) if values.size and np.median(values) > 0 else None
 
+    @network_arithmetic("float32")
     def _chance_by_layer(self, term: str, cell: Cell, weights: LayerWeights) -> dict[str, NDArray[np.float64]]:
-        key = (*preparation_key(cell, term), *self._key(cell.settings), cell.settings.loss)
+        key = (*preparation_key(cell, term), cell.mixture(term), *self._key(cell.settings), cell.settings.loss)
         known = self._chance.setdefault(key, {})
         absent = [layer for layer, _ in weights if layer not in known]
         if absent:

@@ -62,6 +62,7 @@ def judge_set(
     yield from find_outliers(made, limits, factors)
     yield from find_confounds(effects, {**limits.confounds, **limits.measured})
     yield from find_unmeasured(dict.fromkeys((*protocol.accept.measured, *limits.measured)), made)
+    yield from find_unjudged(limits.confounds, effects, made)
     yield from find_disagreements(made[made["status"] == "accepted"])
 
 
@@ -228,6 +229,14 @@ def find_unmeasured(names: Iterable[str], stimuli: pd.DataFrame) -> Iterator[Fin
     for name in names:
         if name not in stimuli or not stimuli[name].notna().any():
             yield Finding("not_measured", "warning", "", f"{name}: see stimkit measure and stimkit norm")
+
+
+def find_unjudged(names: Iterable[str], effects: pd.DataFrame, stimuli: pd.DataFrame) -> Iterator[Finding]:
+    """Variables whose limits on confounds were not judged, since no stimulus has them or there are too few."""
+    for name in set(names) - set(effects["variable"]):
+        known = stimuli[name].dropna() if name in stimuli else []
+        if len(known) < 2 or known.nunique() > 1:  # what is the same for all follows no factor
+            yield Finding("not_measured", "warning", "", f"{name}: {len(known)} stimuli have it, too few for its limit")
 
 
 def find_disagreements(stimuli: pd.DataFrame) -> Iterator[Finding]:

@@ -157,7 +157,7 @@ def _contradictions(run: Run, stimulus_id: str, record: Record, environments: se
 def _expected(record: Record, run: Run) -> dict[str, Any]:
     """What a record must say, by the resolved protocol and by the rest of itself."""
     cell = run.plan.by_id[record.stimulus_id]
-    cells = [cell.as_recorded(1 + number, record.alpha) for number in range(len(record.attempts))]
+    cells = cell.as_recorded(1, record.alpha).attempts(len(record.attempts))
     last = cells[-1]
     flat = record.flat()
     attempts = [{**attempt, "seed": cell.seed} for attempt, cell in zip(flat["attempts"], cells, strict=True)]

@@ -31,8 +31,8 @@ def check_measure(measure: str) -> Measure:
 def order_by_condition(rows: Sequence[FeatureRow]) -> tuple[list[FeatureRow], int]:
     """The rows with the replicates of a condition in succession, and how many these are.
 
-    A condition is a role and a level of each factor but `replicate`. Raises `UsageError` for fewer than two replicates
-    or conditions, and where a condition lacks a replicate that another one has.
+    A condition is a role, the layers, and a level of each factor but `replicate`. Raises `UsageError` for fewer than
+    two replicates or conditions, and where a condition lacks a replicate that another one has, or has one twice.
     """
     places: dict[object, int] = {}
     for row in rows:
@@ -43,6 +43,8 @@ def order_by_condition(rows: Sequence[FeatureRow]) -> tuple[list[FeatureRow], in
     if count < 2 or len(groups) < 2:
         raise UsageError("crossnobis compares at least 2 conditions with at least 2 replicates each")
     for group in groups:
+        if len(set(group)) < len(group):
+            raise UsageError(f"crossnobis has replicates {_numbers(group)} of one condition: choose with --where")
         if group != groups[0]:
             raise UsageError(
                 "crossnobis needs the same replicates of each condition, and these have"
@@ -52,7 +54,8 @@ def order_by_condition(rows: Sequence[FeatureRow]) -> tuple[list[FeatureRow], in
 
 
 def _condition(row: FeatureRow) -> object:
-    return row.role, tuple(level for level in row.cell.levels.items() if level[0] != "replicate")
+    levels = tuple(level for level in row.cell.levels.items() if level[0] != "replicate")
+    return row.role, row.cell.content_layers, row.cell.style_layers, levels
 
 
 def _numbers(replicates: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ from stimkit.protocol.settings import Settings
 from stimkit.records.schema import Record
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.networks import Networks
-from stimkit.stimuli.preparation import prepare_image
+from stimkit.stimuli.preparation import pixels_key, prepare_image
 from stimkit.synthesis.devices import exact, network_arithmetic
 
 FeatureForm = Literal["gram", "mean", "flat"]
@@ -45,7 +45,7 @@ class FeatureRow:
 def list_rows(run: Run, records: Sequence[Record], *, inputs: bool) -> list[FeatureRow]:
     """The images of a run, in the order of the table: stimuli, then, with `inputs`, what they were made from.
 
-    Raises `UsageError` where stimuli have other networks, or other sizes.
+    Raises `UsageError` where stimuli have other networks or sizes, or were made from an image in several forms.
     """
     cells = [run.plan.by_id[record.stimulus_id].as_recorded(record.attempt, record.alpha) for record in records]
     for what, values in (
@@ -63,6 +63,15 @@ def list_rows(run: Run, records: Sequence[Record], *, inputs: bool) -> list[Feat
         for kind in ("content", "style")
         for name in cell.images(kind)
     }
+    forms: dict[tuple[str, str], set[object]] = {}
+    for cell in cells if inputs else ():
+        for kind, name in images:
+            if name in cell.images(kind):
+                forms.setdefault((kind, name), set()).add(pixels_key(cell.with_image(kind, name), kind))
+    for (kind, name), found in forms.items():
+        if len(found) > 1:
+            words = f"the {kind} image {name} was used in {len(found)} forms, of size or colour"
+            raise UsageError(f"{words}: choose stimuli of one with --where, or leave images out")
     return [*rows, *(FeatureRow(f"{kind}_image", name, cell, None) for (kind, name), cell in images.items())]
 
 

@@ -70,7 +70,8 @@ def equalize(linear: Array, target: EqualizationTarget, gamut: str, weights: Arr
         return linear
     values = luminance(linear)
     gain, offset = _affine(values, target, gamut, weights)
-    return set_luminance(linear, np.clip(gain * values + offset, 0, 1), gain=gain, desaturate=desaturate)
+    wanted = gain * values + offset
+    return set_luminance(linear, np.clip(wanted, 0, 1) if desaturate else wanted, gain=gain, desaturate=desaturate)
 
 
 def _set_luminance(linear: Array, wanted: Array, *, desaturate: bool) -> Array:

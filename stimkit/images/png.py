@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stimkit.errors import ImageError
 from stimkit.files import read_file
+from stimkit.images.deep import decode_deep
 from stimkit.images.light import to_linear, to_srgb
-from stimkit.images.pixels import MAX_PIXELS, FloatImage, Pixels, pixel_digest, quantize, to_float
+from stimkit.images.pixels import FloatImage, Pixels, pixel_digest, quantize, to_float
 from stimkit.images.reading import decode_image
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width, 3), as the file holds them
@@ -110,16 +109,10 @@ def decode_values(data: bytes, name: str) -> Values:
 
     Raises `ImageError` where the data are not an image, or damaged, or larger than `MAX_PIXELS`.
     """
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26]) if len(data) > 26 else (0, 0, 0, 0)
+    depth, colour = struct.unpack(">BB", data[24:26]) if len(data) > 26 else (0, 0)
     if not data.startswith(b"\x89PNG") or (depth, colour) != (16, 2):
         return decode_image(data, name, to_srgb=False)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f'image "{name}" has {width} × {height} pixels; at most {MAX_PIXELS:,} are accepted')
-    try:
-        _, _, rows, _ = png.Reader(bytes=data).asDirect()
-        return np.vstack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, 3)
-    except (png.Error, zlib.error, struct.error, ValueError, EOFError) as error:
-        raise ImageError(f'image "{name}" is damaged: {error}') from None
+    return decode_deep(data, 3, name)
 
 
 def values_digest(values: Values) -> str:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import png
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from stimkit.errors import ImageError, did_you_mean
 from stimkit.files import read_file
+from stimkit.images.deep import decode_deep
 from stimkit.images.light import to_srgb
 from stimkit.images.pixels import MAX_PIXELS, Pixels, pixel_digest
 
@@ -146,7 +146,7 @@ def from_pillow(image: Image.Image, name: str, *, to_srgb: bool = True, data: by
         what = "floating-point" if image.mode == "F" else "32-bit"
         raise ImageError(f'image "{name}" has {what} pixels; save it as 8-bit or 16-bit PNG')
     is_grey = image.mode[0] in "1LI"
-    as_read, image = image, _narrow(_with_alpha(image, data))
+    as_read, image = image, _narrow(_with_alpha(image, data, name))
     turn = _TURNS.get(_orientation(as_read))
     image = image if turn is None else image.transpose(turn)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -170,7 +170,7 @@ def _orientation(image: Image.Image) -> Any:
         return 1
 
 
-def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
+def _with_alpha(image: Image.Image, data: bytes, name: str) -> Image.Image:
     """An image with the alpha that a PNG gives by naming one transparent value (tRNS), which Pillow keeps as stored.
 
     Pillow spreads grey of 1, 2 and 4 bits over 0 to 255, keeps no alpha with 16 bits of grey, and only the upper byte
@@ -182,8 +182,7 @@ def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
     tile = image.tile if isinstance(image, ImageFile.ImageFile) else []  # empty once its pixels were read
     stored = str(tile[0].args) if tile else image.mode
     if stored == "RGB;16B" and data:
-        width, height, rows, _ = png.Reader(bytes=data).asDirect()
-        is_clear = np.vstack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, 4)[..., 3] == 0
+        is_clear = decode_deep(data, 4, name)[..., 3] == 0
     elif stored == "RGB;16B":
         is_clear = (np.asarray(image) == np.asarray(key) >> 8).all(-1)
     elif image.mode == "RGB":

@@ -93,8 +93,8 @@ class Observers:
     def measure(self, cell: Cell, image: FloatImage) -> dict[str, float]:
         """All of `columns` for the file of a cell, (3, height, width); NaN for a term that it does not have."""
         found = dict.fromkeys((column.name for column in self.columns), float("nan"))
-        initial = prepare_initial(cell, self._own.inputs)
         cell = replace(self._own.resolve(cell), compared=())
+        initial = prepare_initial(cell, self._own.inputs)
         for name, model in self._models.items():
             seen = as_seen_by(cell, model)
             (file,), (start,) = self._by_others.losses([seen, seen], [image, initial])

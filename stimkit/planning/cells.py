@@ -45,6 +45,8 @@ class WeightsSource:
     digest: str
     preprocessing: str
     description: str
+    unit_mean_pooling: str | None = None
+    """The pooling for which its responses have unit means already, "none" for none; None where that is not known."""
     problem: str | None = None
 
 
@@ -109,6 +111,13 @@ class Cell:
         for number in range(self.attempt + 1, attempt + 1):
             seed = int(hashlib.sha256(f"{seed};{number}".encode()).hexdigest()[:12], 16)
         return replace(self, attempt=attempt, seed=seed)
+
+    def attempts(self, count: int) -> list[Cell]:
+        """Return this cell at its next attempts, from this one on, each with the seed that follows from the last."""
+        found = [self]
+        while len(found) < count:
+            found.append(found[-1].at_attempt(found[-1].attempt + 1))
+        return found
 
     def as_recorded(self, attempt: int, alpha: float) -> Cell:
         """Return this cell as its record says that it was made: at which attempt and, if titrated, which ratio."""

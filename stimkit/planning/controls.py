@@ -74,7 +74,7 @@ def _of_cell(
         yield make("own_texture", ("style", *STYLE_ONLY), **_style_only(cell), **_own_style(cell))
     alone = _content_only(cell)
     for layer in wanted.reconstruction:
-        yield make("reconstruction", CONTENT_ONLY, **alone, content_layers=((layer, 1.0),))
+        yield make("reconstruction", CONTENT_ONLY, {"content_layers": ""}, **alone, content_layers=((layer, 1.0),))
     for role, init in (("scrambled", "scrambled"), ("untouched", "content")):
         if getattr(wanted, role):
             settings = alone["settings"].model_copy(update={"init": init, "max_evaluations": 0})

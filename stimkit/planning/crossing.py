@@ -112,8 +112,8 @@ def _identify_weights(protocol: Protocol, spec: str, preprocessing: str, network
     try:
         found = load_weights(spec, base=protocol.base, preprocessing=preprocessing, network=network)
     except WeightsError as error:
-        return WeightsSource(spec, f"missing:{spec}", preprocessing, "", str(error))
-    return WeightsSource(spec, found.digest, found.preprocessing, found.description)
+        return WeightsSource(spec, f"missing:{spec}", preprocessing, "", problem=str(error))
+    return WeightsSource(spec, found.digest, found.preprocessing, found.description, found.unit_mean_pooling or "none")
 
 
 # --- crossing --------------------------------------------------------------------------------------------------

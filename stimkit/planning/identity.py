@@ -19,6 +19,7 @@ from stimkit.protocol.style_maps import StyleRegion
 
 _SEED = "*seed*"  # stands for a seed in a text
 ALGORITHM = 1  # raised whenever the same parameters would give other pixels, rounding aside
+CLIPPED_ALGORITHM = 2  # of set luminance with gamut = "clip": it was clipped before its colours were
 
 
 class Identities:
@@ -108,7 +109,9 @@ class Identities:
                 canonical[name] = value
         for kind in settings.pools:
             canonical[f"{kind}_pool"] = sorted(image.pixel_sha256 for image in self._inputs if image.kind == kind)
-        network = {"weights": source.digest, "preprocessing": source.preprocessing, "algorithm": ALGORITHM}
+        network: dict[str, Any] = {"weights": source.digest, "preprocessing": source.preprocessing}
+        is_clipped = settings.gamut == "clip" and {settings.equalize_luminance, settings.equalize_contrast} != {"none"}
+        network["algorithm"] = CLIPPED_ALGORITHM if is_clipped else ALGORITHM
         return {**canonical, **network}
 
 

@@ -15,7 +15,7 @@ from stimkit.images.reading import SourceImage, image_files, read_source
 from stimkit.network.formats import READERS
 from stimkit.network.sources import has_a_name, load_weights
 from stimkit.network.weights import Weights, weights_bytes
-from stimkit.planning.cells import Input, Plan
+from stimkit.planning.cells import Input, Plan, WeightsSource
 from stimkit.protocol.settings import Settings
 
 
@@ -59,9 +59,15 @@ def _original_weights(plan: Plan, settings: Settings, preprocessing: str) -> Wei
     found = load_weights(
         settings.weights, base=plan.protocol.base, preprocessing=preprocessing, network=settings.network
     )
-    if found.digest != plan.weights[settings.source].digest:
+    if not _are_those(found, plan.weights[settings.source]):
         raise WeightsError(f'weights "{settings.weights}" have changed since the plan was made; run again')
     return found
+
+
+def _are_those(found: Weights, known: WeightsSource) -> bool:
+    """Whether weights are those of a plan: the same tensors, which are rescaled, or left as they are, as they were."""
+    pooling = known.unit_mean_pooling
+    return found.digest == known.digest and pooling in (None, found.unit_mean_pooling or "none")
 
 
 class FoundInputs:
@@ -99,7 +105,7 @@ class FoundInputs:
                     found = load_weights(str(path.resolve()), preprocessing=known.preprocessing)
                 except StimkitError:
                     continue
-                if found.digest == known.digest:
+                if _are_those(found, known):
                     return found
             raise WeightsError(
                 f'weights "{known.spec}" (sha256 {known.digest[:12]}…) were not found: {error};'

@@ -18,9 +18,11 @@ from stimkit.planning.cells import Input, Plan, WeightsSource
 from stimkit.planning.crossing import cross
 from stimkit.planning.recognition import read_recognition, write_recognition
 from stimkit.protocol.protocol import Protocol
+from stimkit.protocol.rules import IMAGE_KINDS
 from stimkit.version import __version__
 
 Resolved = dict[str, Any]
+WITHOUT_JOURNAL = (1, 2)  # schemas of locks of run folders that may have none
 
 
 class _Protocol(BaseModel):
@@ -62,7 +64,8 @@ def resolve(plan: Plan) -> Resolved:
         ],
         "weights": [
             {"spec": source.spec, "sha256": source.digest, "preprocessing": source.preprocessing,
-             "requested_preprocessing": requested, "network": network, "description": source.description}
+             "requested_preprocessing": requested, "network": network, "description": source.description,
+             "unit_mean_pooling": source.unit_mean_pooling}
             for (_, requested, network), source in plan.weights.items()
         ],
         "recognition": write_recognition(plan.recognition),
@@ -77,7 +80,10 @@ def read_resolved(path: Path) -> Resolved:
         lock = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
+    has_journal = isinstance(lock, dict) and lock.get("schema") not in WITHOUT_JOURNAL
     lock = RESOLVED.read(lock, str(path))
+    if has_journal:  # whatever it says: without its journal, a folder could be changed unseen
+        lock["journal"] = True
     try:
         _Form.model_validate(lock)
     except ValidationError as error:
@@ -96,9 +102,16 @@ def plan_from_resolved(lock: Resolved, *, base: Path = Path()) -> Plan:
     try:
         protocol = Protocol.from_expanded(_document(lock), base=base)
         inputs = tuple(Input(**image) for image in lock["inputs"])
+        for image in inputs:  # kinds and names become those of files
+            if image.kind not in IMAGE_KINDS or image.name not in getattr(protocol.images, image.kind):
+                raise ValueError(f"it has an input {image.kind} {image.name}, which its protocol does not name")
         weights = {
             (source["spec"], source["requested_preprocessing"], source.get("network", "vgg19")): WeightsSource(
-                source["spec"], source["sha256"], source["preprocessing"], source.get("description", "")
+                source["spec"],
+                source["sha256"],
+                source["preprocessing"],
+                source.get("description", ""),
+                source.get("unit_mean_pooling"),
             )
             for source in lock["weights"]
         }
@@ -108,6 +121,33 @@ def plan_from_resolved(lock: Resolved, *, base: Path = Path()) -> Plan:
     if [cell.id for cell in plan.cells] != lock["cells"]:
         raise RunFolderError("the lock does not describe its own cells: it was altered, or made by another stimkit")
     return plan
+
+
+def changed_since(lock: Resolved, plan: Plan) -> list[str]:
+    """Why cells of a lock may not be those of a plan of the same names, in words."""
+    before = {(image.get("kind"), image.get("name")): image.get("pixel_sha256") for image in lock["inputs"]}
+    changed = [
+        f"the {image.kind} image {image.name} is another image now"
+        for image in plan.inputs
+        if before.get((image.kind, image.name), image.pixel_sha256) != image.pixel_sha256
+    ]
+    normalize = lock["protocol"].get("model", {}).get("normalize")
+    if normalize != plan.protocol.model.normalize:
+        changed.append(f'normalize was "{normalize}" in [model], and is "{plan.protocol.model.normalize}"')
+    return changed
+
+
+def rescaled_otherwise(lock: Resolved, plan: Plan) -> str:
+    """Which weights of a plan have the digest of those of a lock, but are not rescaled as they were; empty for none.
+
+    Digests, and ids of cells, are of tensors alone; that these have unit means is said in the file beside them.
+    """
+    before = {one.get("sha256"): one.get("unit_mean_pooling") for one in lock["weights"]}
+    for source in plan.weights.values():
+        was, now = before.get(source.digest), source.unit_mean_pooling
+        if was is not None and now is not None and was != now:
+            return f'the responses of {source.spec} had unit means for the pooling "{was}", and now for "{now}"'
+    return ""
 
 
 def _document(lock: Resolved) -> dict[str, Any]:

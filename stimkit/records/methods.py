@@ -43,20 +43,18 @@ def methods_paragraph(
     cells = [plan.by_id[record.stimulus_id] for record in records]
     settings = [cell.settings for cell in cells or plan.main_cells]
     sizes = _listed(f"{setting.height} × {setting.width} px" for setting in settings)
-    networks = _listed(key[2].upper() for key in plan.weights)
-    weights = _listed(_weights(source) for source in plan.weights.values())
+    networks = _listed(setting.network.upper() for setting in settings)
+    weights = _listed(_weights(plan.weights[setting.source]) for setting in settings)
     torch = _listed(str(environment.get("packages", {}).get("torch")) for environment in environments.values())
     devices = _listed(str(environment.get("device_name")) for environment in environments.values())
     varied = {name: {cell.levels[name] for cell in cells or plan.main_cells} for name in plan.factors}
     design = ", ".join(f"{name} ({len(levels)})" for name, levels in varied.items())
     versions = _listed(record.stimkit_version for record in records)
     pooling = _listed(setting.pooling for setting in settings)
-    kinds = {setting.normalize for setting in settings} - {"none"}
-    rescaled = f", with each {' or '.join(sorted(kinds))} rescaled to unit mean activation" if kinds else ""
     sentences = [
         f"{len(accepted)} stimuli ({sizes}) were synthesized with stimkit {versions} (torch {torch}; {devices}) by the"
         f" method of Gatys, Ecker and Bethge (2015), from the protocol “{plan.protocol.name}” with factors {design}.",
-        f"The network was {networks} with {pooling} pooling and the weights {weights}{rescaled}.",
+        f"The network was {networks} with {pooling} pooling and the weights {weights}{_rescaled(plan, settings)}.",
         *_layer_sentences(records),
         *_series_sentences(plan, varied),
         "The total loss α · content + β · style"
@@ -78,6 +76,16 @@ def _weights(source: WeightsSource) -> str:
     """Weights in words: their name, who trained them on what, their digest."""
     origin = f"{source.description}; " if source.description else ""
     return f"{source.spec} ({origin}sha256 {source.digest[:12]})"
+
+
+def _rescaled(plan: Plan, settings: Sequence[Settings]) -> str:
+    """Whether filters or layers have unit means, by stimkit or as they are."""
+    wanted = [setting for setting in settings if setting.normalize != "none"]
+    known = {setting: plan.weights[setting.source].unit_mean_pooling == setting.pooling for setting in wanted}
+    kinds = sorted({setting.normalize for setting, is_so in known.items() if not is_so})
+    words = [f"with each {' or '.join(kinds)} rescaled to unit mean activation"] if kinds else []
+    words += ["whose activations have unit means as they are"] if any(known.values()) else []
+    return "".join(f", {one}" for one in words)
 
 
 def _listed(values: Iterable[Any]) -> str:

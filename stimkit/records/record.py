@@ -85,6 +85,9 @@ def lost_record(
     }
     values = {
         **dict.fromkeys((*RecordColumns.model_fields, *BASIC)),
+        **{f"{kind}_sha256": _digests_of(cell, kind, plan) for kind in ("content", "style")},
+        "content_mix": "",
+        "style_mix": "",  # the weights of a step by distance are known once it is made
         "recognized_as": "",
         "recognition_sha256": "",
         "distances": distances_of(cell, {}),
@@ -185,11 +188,15 @@ def requested_values(cell: Cell, plan: Plan) -> dict[str, Any]:
     for kind, name, layers in terms:
         values[f"{kind}_id"] = name or ""
         if not isinstance(cell.mixture(kind), Spaced):  # whose weights are known once they are made
-            values[f"{kind}_sha256"] = ";".join(plan.input(kind, one).pixel_sha256 for one in cell.images(kind))
+            values[f"{kind}_sha256"] = _digests_of(cell, kind, plan)
             values[f"{kind}_mix"] = write_mixture(cell.mixture(kind))
         values[f"{kind}_layers_used"] = ";".join(layer for layer, _ in layers)
         values[f"{kind}_layer_weights"] = ";".join(repr(weight) for _, weight in layers)
     return values
+
+
+def _digests_of(cell: Cell, kind: str, plan: Plan) -> str:
+    return ";".join(plan.input(kind, one).pixel_sha256 for one in cell.images(kind))
 
 
 def distances_of(cell: Cell, measured: Distances) -> dict[str, Any]:

@@ -39,6 +39,9 @@ _OF_RENAMED = {
 }
 
 
+MAX_ATTEMPTS = 10_000  # that a record may have; a protocol asks for 101 at most
+
+
 class Record(RecordColumns):
     """Everything about one stimulus."""
 
@@ -54,7 +57,7 @@ class Record(RecordColumns):
     distances: Annotated[dict[str, dict[str, dict[str, Loss | None]]], Meaning(since=8)] = Field(default_factory=dict)
     """Losses of the file to the images of its series: by kind, image and layer."""
     trace_sha256: str
-    attempts: Annotated[tuple[Attempt, ...], Field(min_length=1), Meaning(since=2)]
+    attempts: Annotated[tuple[Attempt, ...], Field(min_length=1, max_length=MAX_ATTEMPTS), Meaning(since=2)]
 
     _names: frozenset[str] = PrivateAttr(default=frozenset())
     _measured: Mapping[Column, float] = PrivateAttr(default_factory=dict)

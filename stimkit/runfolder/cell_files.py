@@ -81,8 +81,11 @@ class CellFiles:
         path = self.trace_path(stimulus_id)
         try:
             trace = np.load(io.BytesIO(read_file(path)), allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # NumPy parses headers as Python
-            raise RunFolderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        except (OSError, ValueError, EOFError, SyntaxError, TokenError, MemoryError) as error:
+            # NumPy parses headers as Python, and makes room for what they promise.
+            raise RunFolderError(
+                f"{path} cannot be read: {next(iter(str(error).splitlines()), 'too large')}"
+            ) from error
         if not isinstance(trace, np.ndarray) or trace.dtype != np.float32 or trace.ndim != 2 or trace.shape[1] != 3:
             raise RunFolderError(f"{path} is not a trace: float32 values of shape (evaluations, 3) are expected")
         return trace

@@ -131,14 +131,20 @@ class Run:
         return self.store.trace(stimulus_id)
 
     def image(self, stimulus_id: str) -> Values:
-        """Read one stimulus: (height, width, 3) RGB values of 8 or 16 bits, as the file holds them."""
+        """Read one stimulus: (height, width, 3) RGB values of 8 or 16 bits, as the file holds them.
+
+        Raises `RunFolderError` where there is none, or the file is not the one that its record is about.
+        """
         if stimulus_id not in self.records:
             raise RunFolderError(f"{self.path} has no stimulus {stimulus_id}{did_you_mean(stimulus_id, self.records)}")
         path = self.path / "stimuli" / self.records[stimulus_id].filename
         try:
-            return decode_values(read_file(path), path.name)
+            data = read_file(path)
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from error
+        if file_digest(data) != self.records[stimulus_id].file_sha256:
+            raise RunFolderError(f"{path} is not the stimulus that its record is about; see stimkit verify")
+        return decode_values(data, path.name)
 
     @cached_property
     def dataset(self) -> xr.Dataset:

@@ -25,7 +25,7 @@ import numpy as np
 from stimkit.errors import RunFolderError, StorageError, UsageError
 from stimkit.files import parse_json, read_file, remove, remove_unfinished, storage_errors, write_atomically
 from stimkit.planning.cells import Plan
-from stimkit.planning.resolved import Resolved, read_resolved, resolve
+from stimkit.planning.resolved import Resolved, changed_since, read_resolved, rescaled_otherwise, resolve
 from stimkit.records.measurements import Measurements
 from stimkit.records.schema import Record
 from stimkit.runfolder import locks
@@ -86,20 +86,13 @@ class RunStore(CellFiles):
         known = set(lock["cells"])
         foreign = known - plan.by_id.keys()
         if foreign:
-            before = {(image.get("kind"), image.get("name")): image.get("pixel_sha256") for image in lock["inputs"]}
-            changed = [
-                f"the {image.kind} image {image.name} is another image now"
-                for image in plan.inputs
-                if before.get((image.kind, image.name), image.pixel_sha256) != image.pixel_sha256
-            ]
-            normalize = lock["protocol"].get("model", {}).get("normalize")
-            if normalize != plan.protocol.model.normalize:
-                changed.append(f'normalize was "{normalize}" in [model], and is "{plan.protocol.model.normalize}"')
             raise RunFolderError(
                 f"{self.path} holds another protocol: {len(foreign)} of its {len(known)} cells are not in this one"
-                f"{''.join(f'; {words}' for words in changed[:3])};"
+                f"{''.join(f'; {words}' for words in changed_since(lock, plan)[:3])};"
                 " give another --out (adding levels to a protocol is possible, changing or removing them is not)"
             )
+        if words := rescaled_otherwise(lock, plan):
+            raise RunFolderError(f"{self.path} holds stimuli of another network: {words}; give another --out")
 
     def describe(self, plan: Plan) -> None:
         """Write the protocol and the resolved protocol, which makes the folder a run folder.

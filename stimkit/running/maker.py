@@ -91,8 +91,11 @@ class Maker:
                 )
 
     def _is_open(self, task: Task) -> bool:
-        """Whether a cell is still to be made; another process may have committed it meanwhile."""
-        return task.replaces or not self._store.completed([task.cell.id])
+        """Whether a cell is still to be made; another process may have committed it, or made it again, meanwhile."""
+        if not self._store.completed([task.cell.id]):
+            return True
+        record = self._store.record(task.cell.id)
+        return task.replaces == (record.attempt, record.file_sha256)
 
     def _try_batch(self, batch: list[Task], on_news: OnNews) -> list[Task] | None:
         """Make a batch and return the cells to try again; None if the device has too little memory for it."""
@@ -131,6 +134,8 @@ class Maker:
             with self._store.committing():
                 if self._is_open(task):
                     self._store.commit(record, one.stimulus.png, one.synthesis.trace)
+                else:
+                    record = self._store.record(cell.id)
             on_news(Committed(Outcome.of(record)))
         return again
 

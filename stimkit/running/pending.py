@@ -27,8 +27,9 @@ class Task:
     cell: Cell
     earlier: tuple[Attempt, ...] = ()
     """The attempts at it before this one."""
-    replaces: bool = False
-    """Whether it is complete, and made again all the same."""
+    replaces: tuple[int, str | None] | None = None
+    """The attempt and the digest of the stimulus that is there, where the cell is complete, and made again all the
+    same."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ def find_pending(
             judged.append(record)
         tried = len(record.attempts)
         is_lost = store.lacks_files(stored) and store.lacks_files(record)  # a renaming may have been interrupted
+        there = (record.attempt, record.file_sha256)
         if record.status != "accepted" and tried <= plan.protocol.accept.retries:
-            tasks.append(Task(cell.at_attempt(tried + 1), record.attempts, replaces=True))
+            tasks.append(Task(cell.at_attempt(tried + 1), record.attempts, replaces=there))
         elif is_lost or (retry_failed and record.status == "failed"):
-            tasks.append(Task(cell.at_attempt(tried), record.attempts[:-1], replaces=True))
+            tasks.append(Task(cell.at_attempt(tried), record.attempts[:-1], replaces=there))
             lost += [cell.id] if is_lost else []
     return Pending(tuple(tasks), tuple(judged), tuple(lost))
 

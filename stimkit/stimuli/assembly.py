@@ -28,7 +28,7 @@ from stimkit.stimuli.recognition import Recognize
 from stimkit.stimuli.stimulus import Made, Stimulus, finish
 from stimkit.stimuli.targets import TargetCache, build_regions, check_masks
 from stimkit.synthesis.batch import Batch
-from stimkit.synthesis.devices import image_dtype, network_layout
+from stimkit.synthesis.devices import image_dtype, network_arithmetic, network_layout
 from stimkit.synthesis.light_penalty import LightPenalty
 from stimkit.synthesis.minimization import OnProgress
 from stimkit.synthesis.synthesis import synthesize_batch
@@ -100,6 +100,7 @@ class Assembly:
             return None
         return self._recognize(cell, to_network_image(stimulus.values, cell.settings.encoding))
 
+    @network_arithmetic("float32")
     def dominance(self, cell: Cell) -> list[str]:
         """What dominates the losses of a cell that have a weight in its total loss, in words."""
         cells = self._resolved([cell])

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from stimkit.planning.cells import Cell
 from stimkit.planning.inputs import InputSource
 from stimkit.protocol.mixes import Mixture
 from stimkit.protocol.settings import POOLS, Settings
+from stimkit.protocol.style_maps import StyleRegion
 from stimkit.stimuli.preparation import picture
 
 
@@ -135,10 +137,16 @@ def describe(cell: Cell) -> dict[str, str]:
         **cell.settings.model_dump(mode="json", exclude_defaults=True, exclude={"weights"}),  # which may be a path
         **{name: getattr(cell, name) for name in ("content", "style", "mask", "alpha", "beta", "seed")},
         **{f"{kind}_mix": asdict(mixture) for kind in ("content", "style") if (mixture := cell.mixture(kind))},
+        **({"style_map": [_region(one) for one in cell.style_map]} if cell.style_map else {}),
         "content_layers": dict(cell.content_layers),
         "style_layers": dict(cell.style_layers),
     }
     return {"stimulus_id": cell.id, "stimkit": json.dumps(parameters, sort_keys=True)}
+
+
+def _region(one: StyleRegion) -> dict[str, Any]:
+    mix = {} if one.mixture is None else {"style_mix": asdict(one.mixture)}
+    return {"mask": one.mask, "style": one.style, **mix}
 
 
 class Finishings:

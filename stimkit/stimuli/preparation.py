@@ -53,7 +53,15 @@ def prepare_mask(cell: Cell, inputs: InputSource) -> Array:
 
 
 def prepare_initial(cell: Cell, inputs: InputSource) -> FloatImage:
-    """The image that the optimization of a cell starts from, (3, height, width)."""
+    """The image that the optimization of a cell starts from, (3, height, width).
+
+    Where the optimization keeps to values that can be displayed, it has no others.
+    """
+    image = _start(cell, inputs)
+    return image.clip(0, 1) if cell.settings.image_range == "bounded" and cell.settings.max_evaluations else image
+
+
+def _start(cell: Cell, inputs: InputSource) -> FloatImage:
     settings = cell.settings
     if settings.init == "noise":
         shape = (settings.height, settings.width, settings.init_contrast)
@@ -62,18 +70,20 @@ def prepare_initial(cell: Cell, inputs: InputSource) -> FloatImage:
         return np.repeat(noise[:1], 3, axis=0) if settings.colour in GREY_COLOURS else noise
     kind = "style" if settings.init == "style" else "content"
     image = to_float(to_grey_if_asked(picture(cell, kind, inputs), settings))
-    if settings.init != "scrambled":
-        return image
-    scrambled = scramble_phases(image, cell.seed)
-    return scrambled.clip(0, 1) if settings.image_range == "bounded" and settings.max_evaluations else scrambled
+    return scramble_phases(image, cell.seed) if settings.init == "scrambled" else image
 
 
 def preparation_key(cell: Cell, kind: str) -> tuple[object, ...]:
-    """What `prepared` depends on, but for the files."""
+    """What the target of a cell depends on, but for the files."""
+    return *pixels_key(cell, kind), cell.settings.region_shape, bool(cell.mask)
+
+
+def pixels_key(cell: Cell, kind: str) -> tuple[object, ...]:
+    """What the image of `prepare_image` depends on, but for the files."""
     settings = cell.settings
     name, size = (cell.content, settings.size) if kind == "content" else (cell.style, settings.style_size)
     partner = (cell.content, settings.size) if kind == "style" and settings.colour in BY_CONTENT else None
-    return kind, name, size, settings.fit, settings.colour, partner, settings.region_shape, bool(cell.mask)
+    return kind, name, size, settings.fit, settings.colour, partner
 
 
 def to_grey_if_asked(pixels: Pixels, settings: Settings) -> Pixels:

@@ -252,6 +252,9 @@ def test_the_methods_name_whatever_is_not_at_its_default(tmp_path: Path) -> None
     held = Held([], [], [], [], is_audited=False, shortened=False)
     assert "16-bit PNG (linear light)" in readme(plan, text, held, "s1")
     assert "Further settings" not in methods_paragraph(small_plan(), [], {})
+    assert "(principal components" in text and "whose activations have unit means as they are" in text
+    other = methods_paragraph(small_plan(model={"pooling": "max"}), [], {})
+    assert "with each layer rescaled to unit mean activation" in other and "as they are" not in other
 
 
 def test_published_weights_are_to_be_fetched() -> None:
@@ -294,3 +297,20 @@ def test_what_is_not_complete_and_sound_is_refused(
 def test_a_licence_names_an_image() -> None:
     with pytest.raises(ProtocolError, match=r'images\.licence\.cap: "cap" is not an image \(did you mean "cup"\?\)'):
         small_plan(images={"licence": {"cap": "CC0-1.0"}})
+
+
+def test_files_that_a_protocol_names_beside_its_images_tell_no_folder(tmp_path: Path) -> None:
+    """Verdicts and tables of cells are written out in the lock; the protocol's text has their names alone."""
+    (tmp_path / "secret-place").mkdir()
+    curation = {"schema": 1, "set": "small", "curator": "Ada", "verdicts": []}
+    (tmp_path / "secret-place/c.json").write_text(json.dumps(curation))
+    (tmp_path / "secret-place/t.csv").write_text("ratio,style_layers\n1e-5,one\n")
+    sections = document(
+        factors={"ratio": None, "style_layers": None}, design={"table": str(tmp_path / "secret-place/t.csv")},
+        accept={"curation": str(tmp_path / "secret-place/c.json")}, synthesis={"max_evaluations": 1},
+    )  # fmt: skip
+    stimkit.run(stimkit.plan(stimkit.Protocol.from_dict(sections)), tmp_path / "run", device="cpu")
+    archive(tmp_path / "run", tmp_path / "set.zip", audit=False)
+    with zipfile.ZipFile(tmp_path / "set.zip") as packed:
+        assert not [name for name in packed.namelist() if b"secret-place" in packed.read(name)]
+        assert "t.csv" in packed.read("protocol.toml").decode()

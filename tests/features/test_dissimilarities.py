@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +94,19 @@ def test_crossnobis_of_a_run(tmp_path: Path) -> None:
             where="ratio < 0.01 or replicate == 1",
             **asked,  # type: ignore[arg-type]
         )
+
+
+def test_layers_are_conditions_and_not_replicates(tmp_path: Path) -> None:
+    """Reconstructions from two layers; both belong to the stimuli of all sets of content layers, and have no level."""
+    plan = small_plan(
+        layers={"content": {"shallow": ["conv1_1"], "deep": ["conv2_1"]}},
+        factors={"style_layers": ["one"], "ratio": [1e-5], "content_layers": "*", "replicate": 2},
+        controls={"reconstruction": ["conv1_1", "conv2_1"]},
+        synthesis={"max_evaluations": 1},
+    )
+    made = [cell for cell in plan.cells if cell.role == "reconstruction"]
+    assert {cell.levels["content_layers"] for cell in made} == {""} and len(made) == 4
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    wanted: dict[str, Any] = {"measure": "crossnobis", "where": 'role == "reconstruction"', "device": "cpu"}
+    found = stimkit.measure_features(tmp_path / "run", tmp_path / "rdm.nc", ["conv1_1"], **wanted)
+    assert xr.load_dataset(found)["conv1_1"].shape == (2, 2)

@@ -146,3 +146,17 @@ def test_matlab_files_hold_what_netcdf_files_hold(small_run: Run, tmp_path: Path
 def test_more_than_a_matlab_file_holds_is_refused() -> None:
     with pytest.raises(UsageError, match=r"conv1_1 is larger than the 2 GB .* ncread"):
         check_matlab({"conv1_1": (1000, 64, 100, 100)})
+
+
+def test_an_image_that_was_used_in_several_forms_is_not_one_row(tmp_path: Path) -> None:
+    images = {"content": {"cat": "skimage:chelsea", "moon": "skimage:moon"}}
+    plan = small_plan(
+        images=images, factors={"style_layers": ["one"], "ratio": [1e-5], "content": "*"},
+        synthesis={"max_evaluations": 1, "colour": "covariance"},
+    )  # fmt: skip
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    asked: dict[str, Any] = {"form": "gram", "inputs": True, "device": "cpu"}
+    with pytest.raises(UsageError, match="the style image cup was used in 2 forms, of size or colour"):
+        stimkit.measure_features(tmp_path / "run", tmp_path / "f.nc", ["conv1_1"], **asked)
+    few = stimkit.measure_features(tmp_path / "run", tmp_path / "f.nc", ["conv1_1"], where='content == "cat"', **asked)
+    assert xr.load_dataset(few)["role"].values.tolist() == ["main", "content_image", "style_image"]

@@ -217,3 +217,11 @@ def test_encoding_is_the_inverse_of_decoding() -> None:
     assert to_srgb(to_linear(values)) == pytest.approx(values, abs=1e-12)
     assert float(to_linear(np.array(0.5))) == pytest.approx(0.21404114)  # IEC 61966-2-1
     assert to_linear(np.array([-0.3, 1.7])).tolist() == [0, 1]
+
+
+def test_clipping_changes_only_channels_that_leave_the_range() -> None:
+    """Twice the light of (0.2, 0.5, 1) is (0.4, 1, 2), also where its luminance leaves the range."""
+    linear = np.array([[[0.2, 0.2]], [[0.5, 1.0]], [[1.0, 1.0]]])
+    mean = float(luminance(linear).mean())
+    found = equalize(linear, EqualizationTarget(luminance=2 * mean), "clip", None)
+    assert found[:, 0, 0] == pytest.approx([0.4, 1, 1]) and found[:, 0, 1] == pytest.approx([0.4, 1, 1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
+import zlib
 from typing import Literal
 
 import numpy as np
@@ -63,3 +65,23 @@ def test_the_dither_keeps_the_mean() -> None:
     dithered = to_file_values(image, Settings(size=(64, 64), rounding="dither").encoding, 1)
     assert set(np.unique(dithered)) == {100, 101} and dithered.mean() == pytest.approx(100.3, abs=0.02)
     assert not np.array_equal(dithered, to_file_values(image, Settings(size=(64, 64), rounding="dither").encoding, 2))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def test_more_values_than_pixels_are_not_made_room_for() -> None:
+    """Some kilobytes that would become gigabytes, and headers that contradict each other."""
+    header = chunk(b"IHDR", (1).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0]))
+    large = chunk(b"IHDR", (50_000).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0]))
+    bomb = chunk(b"IDAT", zlib.compress(bytes(50_000_000), 9))
+    row = chunk(b"IDAT", zlib.compress(bytes(7)))
+    begin, end = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
+    assert decode_values(begin + header + row + end, "it").shape == (1, 1, 3)
+    tracemalloc.start()
+    for parts in ((header, bomb), (header, large, row), (chunk(b"tEXt", header[8:21]), large, row)):
+        with pytest.raises(ImageError, match=r"is damaged|is not an image"):
+            decode_values(begin + b"".join(parts) + end, "it")
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()

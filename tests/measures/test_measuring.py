@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 
 import stimkit
-from stimkit.auditing.rules import find_disagreements
+from stimkit.auditing.rules import find_disagreements, find_unjudged
 from stimkit.columns import Column
-from stimkit.errors import UsageError
+from stimkit.errors import RunFolderError, UsageError
 from stimkit.images.statistics import measure_image
 from stimkit.measures.measuring import GROUPS
 from stimkit.runfolder.measuring import enter_measurements
@@ -120,3 +120,40 @@ def test_limits_of_what_was_not_measured_are_told(small_run: Run, tmp_path: Path
     enter_measurements(run, "looks", [Column("bright", "1", "")], values, {})
     found = stimkit.audit(tmp_path / "run", device="cpu", losses=False)
     assert found.failed and any("of the variance of bright" in one.detail for one in found.findings)
+
+
+def test_a_stimulus_that_is_not_the_recorded_one_is_not_measured(small_run: Run, tmp_path: Path) -> None:
+    """Its values would be taken for those of the file that the record is about, once that is back."""
+    shutil.copytree(small_run.path, tmp_path / "run")
+    one, other = (tmp_path / "run/stimuli" / record.filename for record in list(small_run.records.values())[:2])
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(kept)
+    with pytest.raises(RunFolderError, match="is not the stimulus that its record is about"):
+        stimkit.measure_stimuli(tmp_path / "run", ["statistics"], device="cpu")
+    with pytest.raises(RunFolderError, match="is not the stimulus that its record is about"):
+        stimkit.measure_features(tmp_path / "run", tmp_path / "f.nc", ["conv1_1"], device="cpu")
+    assert not (tmp_path / "run/measurements").exists()
+
+
+def test_limits_that_are_not_judged_are_told() -> None:
+    """A variable that nobody measured, one of too few stimuli; what is the same for all needs no judgement."""
+    stimuli = pd.DataFrame({"few": [1.0, np.nan, np.nan], "same": [2.0, 2, 2], "judged": [1.0, 2, 3]})
+    effects = pd.DataFrame({"variable": ["judged"], "factor": ["style"]})
+    found = list(find_unjudged(["few", "same", "judged", "absent"], effects, stimuli))
+    assert {one.detail.partition(":")[0] for one in found} == {"few", "absent"}
+    assert {one.name for one in found} == {"not_measured"}
+
+
+def test_other_networks_look_at_steps_by_distance_that_began_with_the_style(tmp_path: Path) -> None:
+    """The picture of a step is known once its weights are."""
+    series = {"m": {"of": ["cup", "grass"], "steps": 3, "spacing": "distance", "path": "geodesic"}}
+    images = {"style": {"cup": "skimage:coffee", "grass": "skimage:grass"}, "mixes": series}
+    plan = small_plan(
+        images=images, observers={"same": {"weights": "pca"}}, factors={"style": ["m-2"], "ratio": [0]},
+        synthesis={"init": "style", "max_evaluations": 2},
+    )  # fmt: skip
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    for record in stimkit.measure_stimuli(tmp_path / "run", ["observers"], device="cpu").records.values():
+        seen = {column.name: value for column, value in record.measured.items()}
+        assert seen["observer_same_style"] == pytest.approx(record.losses.file.style, rel=1e-4)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import stimkit
 from stimkit.archiving.archive import archive
 from stimkit.auditing.table_agreement import csv_agrees
 from stimkit.auditing.verification import check_records, verify
-from stimkit.errors import RunFolderError
+from stimkit.errors import RunFolderError, WeightsError
+from stimkit.network.sources import load_weights
+from stimkit.network.weights import save_weights
 from stimkit.planning.resolved import RESOLVED
 from stimkit.records.tables import manifest_csv
 from stimkit.runfolder.journal import HEADER, JOURNAL, extend_journal, lengthen, read_journal
@@ -24,7 +27,7 @@ from stimkit.runfolder.run import Run, read_run
 from stimkit.runfolder.store import RunStore
 from stimkit.running.events import Event
 from stimkit.running.runner import collect
-from tests.conftest import changed, small_plan
+from tests.conftest import changed, document, small_plan
 
 
 @pytest.fixture
@@ -331,3 +334,44 @@ def test_a_record_that_was_entered_and_not_written_is_written_by_the_next_run(ru
     assert finding.name == "record_altered" and "run the protocol again" in finding.detail
     assert stimkit.run(small_plan(), run, device="cpu").made == 0
     assert found(run) == set() and path.read_bytes() == whole
+
+
+def test_a_lock_cannot_say_that_there_is_no_journal(run: Path) -> None:
+    """A change of a record would go unseen without it."""
+    lock = json.loads((run / "protocol.lock.json").read_text())
+    (run / "protocol.lock.json").write_text(json.dumps({**lock, "journal": False}))
+    (run / JOURNAL).unlink()
+    assert "journal_damaged" in {name for name, _ in found(run)}
+    with pytest.raises(RunFolderError, match="is not as it was written"):
+        stimkit.run(small_plan(), run, device="cpu")
+
+
+def test_inputs_of_a_lock_are_those_of_its_protocol(run: Path) -> None:
+    """Their kinds and names become names of files."""
+    path = run / "protocol.lock.json"
+    lock = json.loads(path.read_text())
+    for kind, name in (("/tmp/elsewhere", "x"), ("content", "../x"), ("style", "unknown")):
+        path.write_text(
+            json.dumps({**lock, "inputs": [*lock["inputs"], {**lock["inputs"][0], "kind": kind, "name": name}]})
+        )
+        with pytest.raises(RunFolderError, match="which its protocol does not name"):
+            _ = read_run(run).plan
+
+
+def test_weights_that_are_rescaled_otherwise_do_not_continue_a_run(tmp_path: Path) -> None:
+    """Tensors, digest and ids are the same; the network is another one."""
+    weights = load_weights("pca")
+    save_weights(weights, tmp_path / "w.safetensors")
+
+    def plan() -> stimkit.Plan:
+        sections = document(model={"weights": "w.safetensors"}, factors={"style_layers": ["one"], "ratio": [1e-5]})
+        return stimkit.plan(stimkit.Protocol.from_dict(sections, base=tmp_path))
+
+    before = plan()
+    stimkit.run(before, tmp_path / "run", device="cpu")
+    save_weights(replace(weights, unit_mean_pooling=None), tmp_path / "w.safetensors")
+    assert [cell.id for cell in plan().cells] == [cell.id for cell in before.cells]
+    with pytest.raises(RunFolderError, match='had unit means for the pooling "average", and now for "none"'):
+        stimkit.run(plan(), tmp_path / "run", device="cpu")
+    with pytest.raises(WeightsError, match="were not found"):
+        stimkit.open_run(tmp_path / "run").inputs().weights(before.cells[0].settings)

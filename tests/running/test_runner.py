@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import stimkit
 from stimkit.auditing.verification import verify
 from stimkit.errors import ImageError, ProtocolError, RunFolderError
+from stimkit.planning.inputs import PlanInputs
 from stimkit.runfolder.run import Run
+from stimkit.runfolder.store import RunStore
+from stimkit.running.events import Committed, News, Outcome
+from stimkit.running.maker import Maker
+from stimkit.running.pending import find_pending
 from tests.conftest import Stop, small_plan, stop_after
 
 
@@ -125,3 +133,28 @@ def test_missing_inputs_are_refused_before_anything_is_written(tmp_path: Path) -
     with pytest.raises(ProtocolError, match=r"images\.style\.cup"):
         stimkit.run(plan, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stimulus_that_was_made_again_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """A process that was thought to be dead ends its batch after another one made the same cells again."""
+    rule = {"rms_contrast": [0.9, 1.0]}
+    sections: dict[str, Any] = {"factors": {"ratio": [1e-5]}, "synthesis": {"max_evaluations": 2}}
+    stimkit.run(small_plan(accept=rule, **sections), tmp_path / "run", device="cpu")
+    plan, store = small_plan(accept={**rule, "retries": 1}, **sections), RunStore.open(tmp_path / "run")
+    tasks = find_pending(store, plan, plan.cells).tasks
+    assert {task.cell.attempt for task in tasks} == {2}
+    before: dict[str, bytes] = {}
+    told: list[News] = []
+
+    def hear(news: News) -> None:
+        told.append(news)
+        if not before:  # while this batch is optimized
+            stimkit.run(plan, tmp_path / "run", device="cpu")
+            before.update({path.name: path.read_bytes() for path in (tmp_path / "run/records").iterdir()})
+
+    late = [replace(task, cell=replace(task.cell, seed=task.cell.seed + 1)) for task in tasks]
+    Maker(plan, store, PlanInputs(plan), torch.device("cpu"), "e0").make(late, hear)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run/records").iterdir()} == before
+    outcomes = [one.outcome for one in told if isinstance(one, Committed)]
+    assert sorted(one.stimulus_id for one in outcomes) == sorted(task.cell.id for task in tasks)
+    assert outcomes == [Outcome.of(store.record(one.stimulus_id)) for one in outcomes]

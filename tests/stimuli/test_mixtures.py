@@ -16,6 +16,7 @@ import scipy.linalg
 import torch
 
 import stimkit
+from stimkit.auditing.remeasurement import Remeasurement
 from stimkit.auditing.rules import find_reversals
 from stimkit.images.light import Array, luminance, to_linear, to_srgb
 from stimkit.images.pixels import quantize, resize, to_float
@@ -23,6 +24,7 @@ from stimkit.network.losses import gram_matrix
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.protocol.protocol import Protocol
+from stimkit.records.record import Execution, lost_record
 from stimkit.runfolder.run import Run
 from stimkit.stimuli.assembly import Assembly, build_objective
 from stimkit.stimuli.finishing import Finishings
@@ -355,3 +357,23 @@ def test_luminance_weights_of_pictures_are_known() -> None:
 def test_gram_matrices_of_moments_are_those_of_losses() -> None:
     features = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0)).double()
     assert Moments.of(features).gram == pytest.approx(gram_matrix(features[None])[0].numpy())
+
+
+def test_chance_of_a_step_by_distance_is_that_of_its_layers() -> None:
+    """Where a step is depends on the layers, so that losses of other pictures in a layer do, too."""
+    mixes = {"geo": {"of": ["cup", "grass", "brick"], "steps": 4, "path": "geodesic", "spacing": "distance"}}
+    plan = mixed_plan(mixes, factors={"style": ["geo-2"], "style_layers": ["one", "two"]})
+    first, second = (cell for cell in plan.cells if cell.ratio == plan.cells[0].ratio)
+    assert first.style_layers != second.style_layers
+    together, alone = (Remeasurement(plan, PlanInputs(plan), CPU) for _ in range(2))
+    together.chance("style", together.resolve(first))
+    found, wanted = (one.chance("style", one.resolve(second)) for one in (together, alone))
+    assert found and wanted and found.values == pytest.approx(wanted.values, rel=1e-6)
+
+
+def test_a_lost_step_by_distance_has_a_record() -> None:
+    mixes = {"geo": {"of": ["cup", "grass", "brick"], "steps": 4, "path": "geodesic", "spacing": "distance"}}
+    plan = mixed_plan(mixes, factors={"style": ["geo-2"]})
+    execution = Execution("cpu", "b0", 1, 0, "0", "0", "e0")
+    record = lost_record(plan.cells[0], plan, execution, np.empty((0, 3), np.float32), "its process died")
+    assert record.status == "failed" and record.style_mix == "" and record.style_sha256.count(";") == 2

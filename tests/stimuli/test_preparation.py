@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from skimage.exposure import match_histograms
 
+import stimkit
 from stimkit.images.light import luminance, to_linear
 from stimkit.images.pixels import to_float
 from stimkit.planning.cells import Plan
 from stimkit.planning.inputs import PlanInputs
 from stimkit.stimuli.preparation import prepare_image, prepare_initial
-from tests.conftest import small_plan
+from tests.conftest import forge, small_plan
 from tests.stimuli.plans import ONE, colour_plan
 
 
@@ -58,3 +59,21 @@ def test_an_image_of_one_colour_can_be_matched(tmp_path: Path) -> None:
     content, style = inputs_of(plan)
     assert style.reshape(-1, 3).std(0).max() == 0
     assert style[0, 0] == pytest.approx(content.reshape(-1, 3).mean(0), abs=0.51)
+
+
+@pytest.mark.parametrize("image_range", ["bounded", "free"])
+def test_what_the_optimization_starts_from_is_what_is_recorded(tmp_path: Path, image_range: str) -> None:
+    """Noise of natural spectrum and full contrast has values that cannot be displayed; losses are of what is used."""
+    plan = small_plan(
+        factors={"style_layers": ["one"], "ratio": [1e-5]},
+        synthesis={"init_slope": 1.0, "init_contrast": 1.0, "scales": 1, "max_evaluations": 3}
+        | {"image_range": image_range},
+    )
+    start = prepare_initial(plan.cells[0], PlanInputs(plan))
+    assert bool(start.min() < 0 and start.max() > 1) is (image_range == "free")
+    stimkit.run(plan, tmp_path / "run", device="cpu")
+    found = stimkit.audit(tmp_path / "run", device="cpu").findings
+    assert not [one for one in found if one.severity == "error" or one.name == "initial_differs"], found
+    (record,) = stimkit.open_run(tmp_path / "run").records
+    forge(tmp_path / "run", record, init_sha256="0" * 64)
+    assert "initial_differs" in {one.name for one in stimkit.audit(tmp_path / "run", device="cpu").findings}
