@@ -100,7 +100,7 @@ def misfit(answers: Array, probability: Array, conditions: NDArray[Any]) -> floa
     NaN where conditions were repeated less than twice on average: of single answers, the likelihood of a fit follows
     from the fit alone, and cannot tell whether they are like it.
     """
-    count = np.bincount(conditions)
+    count = np.bincount(conditions).astype(float)
     if len(answers) < REPEATED * np.count_nonzero(count):
         return float("nan")
     share = np.bincount(conditions, answers) / np.maximum(count, 1)

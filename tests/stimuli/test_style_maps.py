@@ -104,7 +104,7 @@ def test_runs_with_maps_and_mixes_are_sound(tmp_path: Path) -> None:
     assert {one.tier for one in made} == {"identical_file"}
     row = pd.read_csv(tmp_path / "run/manifest.csv").iloc[0]
     with Image.open(tmp_path / "run/stimuli" / row["filename"]) as image:
-        written = json.loads(image.text["stimkit"])["style_map"]
+        written = json.loads(image.info["stimkit"])["style_map"]
     assert [(one["mask"], one["style"]) for one in written] == [("left", "sm-2"), ("right", "grass")]
     assert written[0]["style_mix"]["weights"] == [0.5, 0.5] and "style_mix" not in written[1]
     assert row["style"] == row["style_id"] == "halves" and row["style_map"] == "left=sm-2;right=grass"
