@@ -233,7 +233,8 @@ def find_unmeasured(names: Iterable[str], stimuli: pd.DataFrame) -> Iterator[Fin
 
 def find_unjudged(names: Iterable[str], effects: pd.DataFrame, stimuli: pd.DataFrame) -> Iterator[Finding]:
     """Variables whose limits on confounds were not judged, since no stimulus has them or there are too few."""
-    for name in set(names) - set(effects["variable"]):
+    judged = set(effects["variable"])
+    for name in (one for one in names if one not in judged):
         known = stimuli[name].dropna() if name in stimuli else pd.Series(dtype=float)
         if len(known) < 2 or known.nunique() > 1:  # what is the same for all follows no factor
             yield Finding("not_measured", "warning", "", f"{name}: {len(known)} stimuli have it, too few for its limit")

@@ -130,12 +130,8 @@ class _Maker:
         held_out = tuple(str(self.stimuli[row]["stimulus_id"]) for row in sorted(self.known.held_out))
         left = len({row for unit in self.known.main for row in unit.rows})
         series = {name: [self._step(row) for row in rows] for rows, name in self.series.items()}
-        adaptive = self.design.adaptive
-        if (
-            adaptive
-            and adaptive.scale == "log10"
-            and any(one["level"] <= 0 for some in series.values() for one in some)
-        ):
+        adaptive, levels = self.design.adaptive, [step["level"] for steps in series.values() for step in steps]
+        if adaptive and adaptive.scale == "log10" and min(levels) <= 0:
             words = "is of levels above 0, and the series has others: leave them out with [stimuli] where"
             raise self.design.error(words, "adaptive", "scale")
         return TrialLists(
