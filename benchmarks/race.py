@@ -169,11 +169,12 @@ def ours(device: torch.device, goals: list[float], make: Callable[..., Plan]) ->
     `make` gives the plan for a largest number of evaluations.
     """
     found: list[list[File]] = [[] for _ in goals]
+    first = make(max_evaluations=2)
+    Workshop(first, device).make(first.cells[:1])  # what is loaded and chosen once in a process; the rest is not timed
 
     def attempt(count: int, left: list[int]) -> None:
         plan = make(max_evaluations=count)
         workshop = Workshop(plan, device)
-        workshop.make(plan.cells[:1])  # loads and chooses what is loaded and chosen once in a process
         for at, one in zip(left, in_batches(workshop, [plan.cells[at] for at in left]), strict=True):
             found[at].append(File(count, one.synthesis.seconds, one.stimulus.measured.total))
         words = [f"{files[-1].loss / goal:.2f}" for files, goal in zip(found, goals, strict=True)]
