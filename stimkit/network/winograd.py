@@ -44,8 +44,9 @@ _KERNEL = (
 _OUTPUT = torch.tensor(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], dtype=torch.float64
 )
-# Both directions of a tile at once: (36, 36) and (16, 36).
+# Both directions of a tile at once: (36, 36), (36, 9) and (16, 36).
 _INPUT_2D = torch.kron(_INPUT, _INPUT).float()
+_KERNEL_2D = torch.kron(_KERNEL, _KERNEL).float()
 _OUTPUT_2D = torch.kron(_OUTPUT, _OUTPUT).float()
 
 
@@ -86,9 +87,9 @@ class _ConvolveRelu(torch.autograd.Function):
 
 
 def _transform(weight: Tensor) -> Tensor:
-    """(O, I, 3, 3) to (36, I, O)."""
-    transformed = torch.einsum("ai,oqij,bj->abqo", _KERNEL, weight.double(), _KERNEL)
-    return transformed.flatten(0, 1).to(weight.dtype).contiguous()
+    """(O, I, 3, 3) to (36, I, O), as one product: each term by itself took five times as long."""
+    flat = weight.permute(2, 3, 1, 0).reshape(9, -1)
+    return (_KERNEL_2D @ flat).view(TILE * TILE, weight.shape[1], weight.shape[0])
 
 
 def _convolve(x: Tensor, transformed: Tensor) -> Tensor:

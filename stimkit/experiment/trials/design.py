@@ -162,7 +162,9 @@ class Timing(Frozen):
     delay: Annotated[Seconds, Field(description="between stimuli that are shown one after the other")] = 0.0
     stimulus: Annotated[Seconds, Field(description="0: until the answer")] = 0.0
     mask: Annotated[Seconds, Field(description="of the same stimuli with random phases, after them; 0: none")] = 0.0
-    response: Annotated[Seconds, Field(description="from the onset of the (last) stimuli, for an answer; 0: no limit")] = 0.0
+    response: Annotated[
+        Seconds, Field(description="from the onset of the (last) stimuli, for an answer; 0: no limit")
+    ] = 0.0
     interval: Annotated[Seconds, Field(description="after the answer")] = 0.0
 
 
