@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -16,7 +15,7 @@ from stimkit.auditing.evidence import Evidence
 from stimkit.auditing.findings import Finding
 from stimkit.auditing.remeasurement import Remeasurement
 from stimkit.errors import ImageError, WeightsError
-from stimkit.images.pixels import FloatImage
+from stimkit.images.pixels import FloatImage, float_digest
 from stimkit.images.png import to_network_image
 from stimkit.planning.cells import Cell, Plan
 from stimkit.planning.inputs import InputSource
@@ -173,7 +172,7 @@ def _mismatches(
 
 def _mismatches_of_initial(record: Record, image: FloatImage) -> Iterator[Finding]:
     """Whether the image that a stimulus was started from is made again to the bit."""
-    if record.init_sha256 not in (None, hashlib.sha256(np.ascontiguousarray(image, np.float32).tobytes()).hexdigest()):
+    if record.init_sha256 not in (None, float_digest(image)):
         detail = "the initial image made now is not the recorded one: another Pillow or NumPy made it"
         yield Finding("initial_differs", "warning", record.stimulus_id, detail)
 

@@ -117,6 +117,11 @@ def join_responses(
     )
 
 
+def person_column(table: pd.DataFrame) -> str | None:
+    """The column that says who answered, by what such columns are called; None where there is none."""
+    return next((name for name in PERSON if name in table), None)
+
+
 def save_joined(joined: Joined, out: str | Path) -> None:
     """Write responses.csv, responses.nc and, where there are any, unknown.csv and unanswered.csv into a new folder."""
     with whole_folder(Path(out)) as folder:
@@ -151,7 +156,7 @@ def _known(responses: pd.DataFrame, places: Sequence[str], ids: Any) -> Any:
 
 
 def _check_twice(responses: pd.DataFrame) -> None:
-    person = next((name for name in PERSON if name in responses), None)
+    person = person_column(responses)
     if person is None or "trial" not in responses:
         return
     key = [person, *(name for name in ("session", "trial") if name in responses)]

@@ -57,22 +57,18 @@ def list_rows(run: Run, records: Sequence[Record], *, inputs: bool) -> list[Feat
     rows = [
         FeatureRow(record.role, record.stimulus_id, cell, record) for record, cell in zip(records, cells, strict=True)
     ]
-    images = {
-        (kind, name): cell.with_image(kind, name)
-        for cell in (cells if inputs else ())
-        for kind in ("content", "style")
-        for name in cell.images(kind)
-    }
-    forms: dict[tuple[str, str], set[object]] = {}
+    forms: dict[tuple[str, str], dict[object, Cell]] = {}  # cells of an image alone, by what its pixels depend on
     for cell in cells if inputs else ():
-        for kind, name in images:
-            if name in cell.images(kind):
-                forms.setdefault((kind, name), set()).add(pixels_key(cell.with_image(kind, name), kind))
+        for kind in ("content", "style"):
+            for name in cell.images(kind):
+                alone = cell.with_image(kind, name)
+                forms.setdefault((kind, name), {})[pixels_key(alone, kind)] = alone
     for (kind, name), found in forms.items():
         if len(found) > 1:
             words = f"the {kind} image {name} was used in {len(found)} forms, of size or colour"
             raise UsageError(f"{words}: choose stimuli of one with --where, or leave images out")
-    return [*rows, *(FeatureRow(f"{kind}_image", name, cell, None) for (kind, name), cell in images.items())]
+        rows += [FeatureRow(f"{kind}_image", name, alone, None) for alone in found.values()]
+    return rows
 
 
 def seen_by(

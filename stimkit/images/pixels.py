@@ -13,6 +13,11 @@ FloatImage = NDArray[np.float32]  # (3, height, width)
 MAX_PIXELS = 64_000_000
 
 
+def float_digest(image: FloatImage) -> str:
+    """sha256 of the float32 values of an image (3, height, width), channel by channel."""
+    return hashlib.sha256(np.ascontiguousarray(image, np.float32).tobytes()).hexdigest()
+
+
 def pixel_digest(pixels: Pixels) -> str:
     """sha256 of the shape and the 8-bit RGB values: the same for any lossless file of the image."""
     digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]}x3;".encode())

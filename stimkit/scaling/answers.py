@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stimkit.errors import UsageError, did_you_mean
-from stimkit.experiment.responses import PERSON, RESPONSES
+from stimkit.experiment.responses import PERSON, RESPONSES, person_column
 from stimkit.files import read_file
 from stimkit.records.selection import select
 
@@ -118,7 +118,7 @@ def choose_trials(
     if table.empty:
         raise UsageError(f"{name} has no main trial that was answered")
     text = (table if text is None else text.loc[table.index]).reset_index(drop=True)
-    person = next((one for one in PERSON if one in table), None)
+    person = person_column(table)
     people = "everyone" if person is None else table[person].fillna("").astype(str)
     table = table.assign(participant=people).reset_index(drop=True)
     places = tuple(f"_{number}" for number in range(1, MAX_PLACES) if f"stimulus_id_{number}" in table) or ("",)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stimkit.columns import Column
 from stimkit.errors import UsageError
-from stimkit.experiment.responses import PERSON, RESPONSES
+from stimkit.experiment.responses import RESPONSES, person_column
 from stimkit.files import read_file
 from stimkit.records.measurements import OWN_TABLES
 from stimkit.runfolder.measuring import enter_measurements
@@ -80,7 +80,7 @@ def norm(run: AnyRun, joined: str | Path, *, name: str = "norm", where: str | No
         raise UsageError(
             f"norms are of trials of one stimulus, and these show {len(answers.places)}: see stimkit scale"
         )
-    if not any(name in answers.text for name in PERSON):
+    if person_column(answers.text) is None:
         raise UsageError(f"{joined} does not say who answered: it has no column participant")
     table = _checked(answers.table, joined)
     if unknown := sorted(set(table["stimulus_id"].astype(str)) - run.records.keys()):

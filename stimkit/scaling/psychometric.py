@@ -61,10 +61,10 @@ class PsychometricFunction:
             self.x = level
         check_choice(shape, get_args(Shape), "a shape")
         self._shape, self._lapse = shape, lapse
-        self.conditions: NDArray[Any] = np.unique(self.x, return_inverse=True)[1]
+        levels, self.conditions = np.unique(self.x, return_inverse=True)
         self._guess = (0.5 if right else 0.0) if guess is None else guess
         self.names = ["threshold", "width", *(["lapse"] if lapse is None else [])]
-        if len(np.unique(self.x)) < 3:
+        if len(levels) < 3:
             raise NoFit(f"a psychometric function needs three levels of {along} at least")
 
     def fit(self, answers: Array, weights: Array, start: Array | None = None) -> Array:

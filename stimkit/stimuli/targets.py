@@ -125,13 +125,13 @@ class TargetCache:
         with network_arithmetic("float32"):
             return self._network.features(self.image(prepare_image(cell, kind, self._inputs))[None], layers)
 
+    @network_arithmetic("float32")
     def _gram(self, features: Tensor, cell: Cell, layer: str) -> Tensor:
         """Of the regions of the stimulus, but of the whole style image where a mask says where it goes."""
-        with network_arithmetic("float32"):
-            if cell.mask:
-                return gram_matrix(features).flatten(1)
-            regions = build_regions([cell], [layer], self._inputs, features).get(layer)
-            return gram_matrix(features) if regions is None else regions.target(features)
+        if cell.mask:
+            return gram_matrix(features).flatten(1)
+        regions = build_regions([cell], [layer], self._inputs, features).get(layer)
+        return gram_matrix(features) if regions is None else regions.target(features)
 
     def _put(self, key: tuple[object, ...], value: Tensor) -> None:
         self._cache[key] = value

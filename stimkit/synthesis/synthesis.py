@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stimkit.documents.notebooks import html_of, html_picture
-from stimkit.images.pixels import Pixels, quantize
+from stimkit.images.pixels import Pixels, float_digest, quantize
 from stimkit.images.png import encode_png
 from stimkit.network.losses import Objective
 from stimkit.network.vgg import VGG
@@ -121,7 +120,7 @@ def synthesize_batch(batch: Batch, on_progress: OnProgress | None = None, *, gra
         Synthesis(
             image=images[row],
             initial=before[row],
-            initial_sha256=hashlib.sha256(batch.initial[row].float().cpu().numpy().tobytes()).hexdigest(),
+            initial_sha256=float_digest(batch.initial[row].float().cpu().numpy()),
             optimized=after[row],
             trace=np.concatenate([one.trace(row) for one in searches]),
             evaluations=int(search.evaluations[row]),
